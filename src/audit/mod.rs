@@ -1,0 +1,54 @@
+//! The record of every key use.
+use std::sync::Arc;
+
+use crate::crypto::{DekId, KeyId};
+
+/// What a key was used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Act {
+    /// Values were sealed.
+    Seal,
+    /// Values were opened.
+    Open,
+    /// A token was computed.
+    Search,
+    /// A statement or a key use was refused or failed.
+    Refuse,
+    /// A key was created, rotated, disabled ... (`detail` says which).
+    Key,
+}
+
+/// One record: one statement × tenant × key. Never holds a plaintext, a key or a literal.
+#[derive(Debug, Clone)]
+pub struct Record {
+    /// What was done.
+    pub act: Act,
+    /// Database name.
+    pub database: Arc<str>,
+    /// The role the session logged in as, and its current role.
+    pub user: Arc<str>,
+    /// Current role.
+    pub role: Arc<str>,
+    /// Client address.
+    pub client: Arc<str>,
+    /// `application_name`, cut to 64 bytes.
+    pub application: Arc<str>,
+    /// Session number on this proxy and statement number in the session.
+    pub session: u64,
+    /// Statement number in the session.
+    pub statement: u64,
+    /// The tenant.
+    pub tenant: Arc<str>,
+    /// The master or branch key version; `None` where no key was reached.
+    pub key: Option<KeyId>,
+    /// Data keys used.
+    pub dek_ids: Vec<DekId>,
+    /// Columns, as `schema.table.column`.
+    pub columns: Vec<Arc<str>>,
+    /// Rows sealed or opened.
+    pub rows: u64,
+    /// `ok`, or the SQLSTATE of the refusal.
+    pub result: &'static str,
+    /// KMS request ids.
+    pub kms_requests: Vec<String>,
+}

@@ -1,0 +1,71 @@
+//! Key hierarchy, pools and caches, the KMS providers, the registry.
+//!
+//! A session says what it [`Need`]s and is [`Granted`] it: at once when everything is pooled or cached
+//! (`Keys::try_grant`), else after waiting (`Keys::grant`).
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::crypto::{Dek, DekId, IndexRoot, OwnedSlot};
+
+/// A tenant's name: the text form of the tenant column's (or setting's) value.
+pub type Tenant = Arc<str>;
+
+/// What a statement or a batch of rows needs before it can go on.
+#[derive(Debug, Default, Clone)]
+pub struct Need {
+    /// Fresh data keys: how many for which tenant. A tenant appears once.
+    pub fresh: Vec<(Tenant, usize)>,
+    /// Slots of cells to be opened, each dek_id once.
+    pub open: Vec<OwnedSlot>,
+    /// Tenants whose index root is needed, each once.
+    pub index: Vec<Tenant>,
+}
+
+/// A fresh data key with the slot to be stored beside the data.
+pub struct FreshDek {
+    /// The key; used for one row and dropped.
+    pub dek: Dek,
+    /// What is stored.
+    pub slot: OwnedSlot,
+}
+
+/// A data key from a stored slot, with the tenant that the registry and the KMS say it belongs to.
+pub struct OpenedDek {
+    /// The key.
+    pub dek: Dek,
+    /// Whose it is.
+    pub tenant: Tenant,
+}
+
+/// What was granted.
+#[derive(Default)]
+pub struct Granted {
+    /// As many as needed for each tenant.
+    pub fresh: HashMap<Tenant, Vec<FreshDek>>,
+    /// By dek_id; an error stands for this key alone.
+    pub open: HashMap<DekId, Result<Arc<OpenedDek>, KeyError>>,
+    /// By tenant.
+    pub index: HashMap<Tenant, Arc<IndexRoot>>,
+    /// KMS request ids of the calls made for this grant.
+    pub kms_requests: Vec<String>,
+}
+
+/// Why a key cannot be had. Holds ids only.
+#[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]
+pub enum KeyError {
+    /// No such tenant is registered.
+    #[error("tenant \"{0}\" is not registered")]
+    UnknownTenant(Tenant),
+    /// The tenant's key is disabled, pending deletion or destroyed.
+    #[error("the key of tenant \"{0}\" is not available")]
+    Unavailable(Tenant),
+    /// The slot names a key that the registry does not know.
+    #[error("a stored value names a key that is not registered")]
+    UnknownKey,
+    /// The slot does not unwrap: damaged or foreign.
+    #[error("a stored data key cannot be unwrapped")]
+    Damaged,
+    /// The KMS or the registry cannot be reached now; worth a retry.
+    #[error("the key service cannot be reached")]
+    Unreachable,
+}

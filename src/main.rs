@@ -1,0 +1,2 @@
+//! RowSeal.
+fn main() {}

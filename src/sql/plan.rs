@@ -1,0 +1,191 @@
+//! The plan: what the proxy does to one statement. Made by this module, carried out by `session`.
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::policy::Column;
+use crate::refusal::Refusal;
+
+/// What is to be done with the text of a Query or a Parse.
+#[derive(Debug, Clone)]
+pub enum Verdict {
+    /// Forward byte for byte.
+    Pass,
+    /// Rewrite. One entry a statement of the text, in order; statements that need nothing have an empty plan.
+    Rewrite(Arc<[StatementPlan]>),
+    /// Refuse the whole text.
+    Refuse(Refusal),
+}
+
+/// The plan of one statement.
+#[derive(Debug, Default)]
+pub struct StatementPlan {
+    /// Where the statement stands in the client's text (bytes, without the semicolon).
+    pub range: Range<usize>,
+    /// Edits on the client's text: sorted, not overlapping, inside `range`.
+    pub edits: Vec<Edit>,
+    /// The values that the proxy computes; edits and the lock query name them by index.
+    pub values: Vec<ValueSlot>,
+    /// One entry for each of the client's parameters `$1..$n`.
+    pub params: Vec<ParamRole>,
+    /// How many parameters the rewritten statement has in the extended protocol; at least `params.len()`.
+    pub server_params: u16,
+    /// Output columns in order; `None` when the statement returns no rows.
+    pub result: Option<Vec<ResultColumn>>,
+    /// How many rows of sealed values the statement writes (rows of VALUES; 1 for a one-row UPDATE).
+    pub sealed_rows: usize,
+    /// Set when the statement runs in two steps: first this query, then the edited text.
+    pub lock: Option<LockQuery>,
+}
+
+/// One replacement in the client's text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Edit {
+    /// Byte range in the client's text; empty for an insertion.
+    pub range: Range<usize>,
+    /// What stands there instead.
+    pub with: Vec<Piece>,
+}
+
+/// A piece of rewritten text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Piece {
+    /// Text as it is.
+    Text(String),
+    /// The value of a slot (index into `values`): `$n` of its `param` in the extended protocol, an inline literal with
+    /// a cast (`'\x..'::bytea`) in a simple query. The rewritten text must be right with either.
+    Value(usize),
+}
+
+/// One value that the proxy computes when the statement is executed.
+#[derive(Debug, Clone)]
+pub struct ValueSlot {
+    /// Where the plaintext comes from.
+    pub source: Source,
+    /// What is made of it.
+    pub role: Role,
+    /// The number (from 1) of the server-side parameter that carries it in the extended protocol. A client parameter
+    /// that is used in one place only keeps its number; other uses get numbers above the client's.
+    pub param: u16,
+}
+
+/// Where a plaintext comes from.
+#[derive(Clone)]
+pub enum Source {
+    /// The client's parameter, counted from 0.
+    Param(u16),
+    /// A literal of the statement: its text value with quoting removed.
+    Literal(Arc<str>),
+    /// Nothing: the slot is made from the rows of the lock query alone.
+    Rows,
+}
+
+impl std::fmt::Debug for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Source::Param(n) => write!(f, "Param({n})"),
+            Source::Literal(_) => f.write_str("Literal(..)"),
+            Source::Rows => f.write_str("Rows"),
+        }
+    }
+}
+
+/// What is made of a plaintext. A NULL source gives NULL in every role.
+#[derive(Debug, Clone)]
+pub enum Role {
+    /// A cell for one row. All slots with the same `row` share one fresh DEK.
+    Seal {
+        /// The column written.
+        column: Arc<Column>,
+        /// Which of the statement's `sealed_rows`, from 0.
+        row: usize,
+        /// Whose row it is.
+        tenant: TenantSource,
+    },
+    /// An equality token (16 bytes of bytea).
+    Search {
+        /// The column searched.
+        column: Arc<Column>,
+        /// Whose index root.
+        tenant: TenantSource,
+    },
+    /// `bytea[]`: one cell for each locked row, each under a fresh DEK of that row's tenant. Slots of one statement
+    /// share the row's DEK.
+    LockedCells {
+        /// The column written.
+        column: Arc<Column>,
+    },
+    /// `oid[]`: tableoid of each locked row.
+    LockedTables,
+    /// `tid[]`: ctid of each locked row.
+    LockedRows,
+}
+
+/// How the tenant of a value is found.
+#[derive(Clone)]
+pub enum TenantSource {
+    /// Named by the policy, or the reserved tenant `_rowseal` for global equality.
+    Fixed(Arc<str>),
+    /// The session's `rowseal.tenant`.
+    Session,
+    /// The client's parameter, counted from 0, whose value is of the tenant column's type.
+    Param {
+        /// Counted from 0.
+        index: u16,
+        /// OID of the tenant column's type.
+        type_oid: u32,
+    },
+    /// A literal of the statement: the text value, quoting removed.
+    Literal(Arc<str>),
+}
+
+impl std::fmt::Debug for TenantSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            TenantSource::Fixed(_) => "Fixed",
+            TenantSource::Session => "Session",
+            TenantSource::Param { .. } => "Param",
+            TenantSource::Literal(_) => "Literal",
+        })
+    }
+}
+
+/// The part a client parameter plays.
+#[derive(Debug, Clone)]
+pub enum ParamRole {
+    /// Sent on as it is; the server says its type.
+    Plain,
+    /// Never sent on: it stands for sealed values or search tokens of this column, whose type the client is told.
+    Sealed(Arc<Column>),
+    /// Sent on as it is and also used as a sealed value or token under another number.
+    Both(Arc<Column>),
+}
+
+/// One output column.
+#[derive(Debug, Clone)]
+pub enum ResultColumn {
+    /// Whatever the server sends.
+    Plain,
+    /// Cells to be opened.
+    Sealed {
+        /// The column they belong to.
+        column: Arc<Column>,
+        /// Its table, for the row description.
+        table_oid: u32,
+        /// Its number in the table, for the row description.
+        attnum: i16,
+        /// True when the text was edited to `rowseal.with_tenant(cell, tenant)`: the bytes begin with the row's tenant.
+        with_tenant: bool,
+    },
+}
+
+/// The first step of an UPDATE in two steps: locks the rows and says whose they are.
+#[derive(Debug, Clone)]
+pub struct LockQuery {
+    /// Gives three columns for each row: tableoid, ctid, tenant as text (NULL where the tenant does not come from a
+    /// column). Parameters have the same numbers as in the rewritten statement; `Piece::Value` as there.
+    pub pieces: Vec<Piece>,
+    /// Numbers (from 1) of the server-side parameters that `pieces` uses.
+    pub uses: Vec<u16>,
+    /// How the tenant is found; `None`: in the third column of each row.
+    pub tenant: Option<TenantSource>,
+}
