@@ -35,19 +35,19 @@ pub struct OwnedSlot {
 ///
 /// # Secrets
 /// Zeroized on drop; no Debug, Clone or Serialize.
-pub struct Dek(zeroize::Zeroizing<Box<[u8; 32]>>);
+pub struct Dek(Box<zeroize::Zeroizing<[u8; 32]>>);
 
 /// The key between master key and data keys in hierarchical mode.
 ///
 /// # Secrets
 /// Zeroized on drop; no Debug, Clone or Serialize.
-pub struct BranchKey(zeroize::Zeroizing<Box<[u8; 32]>>);
+pub struct BranchKey(Box<zeroize::Zeroizing<[u8; 32]>>);
 
 /// The random key of a tenant from which its token keys are derived.
 ///
 /// # Secrets
 /// Zeroized on drop; no Debug, Clone or Serialize.
-pub struct IndexRoot(zeroize::Zeroizing<Box<[u8; 32]>>);
+pub struct IndexRoot(Box<zeroize::Zeroizing<[u8; 32]>>);
 
 /// An opened value: one type tag byte and the canonical value.
 ///
