@@ -223,7 +223,7 @@ impl Machine {
     }
 
     /// A Query that the filter hit.
-    fn query(&mut self, mut held: Held, facts: &Facts) -> Result<(), Refusal> {
+    fn query(&mut self, mut held: Held, facts: &Arc<Facts>) -> Result<(), Refusal> {
         let body = held.body.clone();
         let text = &body[..body.len() - 1];
         let plans = match self.verdict(text, facts, Protocol::Simple)?.0 {
@@ -240,17 +240,21 @@ impl Machine {
                 .hint("Send the statements one by one, or pin the row's primary key and tenant."));
         }
         let locked = held.locked.take();
+        if plans.len() > 1 {
+            settled(text, &plans)?;
+        }
         let inputs = Inputs { params: &[], formats: &[], facts, locked: locked.as_deref() };
         let mut uses = Vec::new();
         let mut values = Vec::new();
         let Some(mut granted) = self.granted(&plans, &inputs, &mut held)? else {
             held.locked = locked;
-            return self.hold_keys(held, None);
+            self.hold = Some(Hold::Keys(held));
+            return Ok(());
         };
         if let Some(lock) = plans.iter().find(|plan| plan.lock.is_some())
             && locked.is_none()
         {
-            return self.ask_lock(held, text, lock, &inputs, granted, &[]);
+            return self.ask_lock(held, lock, &inputs, granted, &[]);
         }
         for plan in plans.iter() {
             values.push(seal::compute(plan, &inputs, &mut granted, &mut uses)?);
@@ -259,15 +263,18 @@ impl Machine {
         let rewritten = sql::render::simple(&text, &plans, &mut |plan, slot| inline(&plans[plan].values[slot].role, values[plan][slot].as_deref()));
         let rows = plans.iter().map(|plan| plan.sealed_rows as u64).sum();
         self.audit(uses, rows, granted.kms_requests)?;
-        let shapes = plans.iter().map(|plan| shape(plan, Vec::new(), Format::Text)).collect();
+        let shapes = plans.iter().map(|plan| shape(plan, Vec::new(), Format::Text, facts)).collect();
         self.statements.remove(&b""[..]);
+        if self.shared.schema.load().filter.scan(text.as_bytes()).facts {
+            self.facts = None;
+        }
         self.queue.push(Expect::Query(Some(shapes), 0));
         frontend::put_query(&mut self.to_server, rewritten.as_bytes());
         Ok(())
     }
 
     /// A Parse that the filter hit.
-    fn parse(&mut self, held: &Held, facts: &Facts) -> Result<(), Refusal> {
+    fn parse(&mut self, held: &Held, facts: &Arc<Facts>) -> Result<(), Refusal> {
         let parse = frontend::parse(&held.body).map_err(|_| malformed())?;
         let (verdict, schema) = self.verdict(parse.text, facts, Protocol::Extended)?;
         let name = Bytes::copy_from_slice(parse.name);
@@ -286,7 +293,7 @@ impl Machine {
         let text = String::from_utf8_lossy(parse.text);
         let rewritten = sql::render::extended(&text, statement);
         frontend::put_parse(&mut self.to_server, parse.name, rewritten.as_bytes(), &server_oids(statement, &parse.oids));
-        let prepared = Prepared { text: Bytes::copy_from_slice(parse.text), plan: plan.clone(), oids: parse.oids, schema };
+        let prepared = Prepared { plan: plan.clone(), oids: parse.oids, facts: facts.clone() };
         let before = self.statements.insert(name.clone(), Arc::new(prepared));
         self.queue.push(Expect::Parse { name, before });
         Ok(())
@@ -326,7 +333,7 @@ impl Machine {
     }
 
     /// A Bind of a statement that touches a sealed column.
-    fn bind(&mut self, mut held: Held, facts: &Facts) -> Result<(), Refusal> {
+    fn bind(&mut self, mut held: Held, facts: &Arc<Facts>) -> Result<(), Refusal> {
         let body = held.body.clone();
         let bind = frontend::bind(&body).map_err(|_| malformed())?;
         let prepared = self.statements.get(bind.statement).cloned().ok_or_else(malformed)?;
@@ -340,10 +347,11 @@ impl Machine {
         let inputs = Inputs { params: &bind.values, formats: &bind.formats, facts, locked: locked.as_deref() };
         let Some(mut granted) = self.granted(&prepared.plan, &inputs, &mut held)? else {
             held.locked = locked;
-            return self.hold_keys(held, None);
+            self.hold = Some(Hold::Keys(held));
+            return Ok(());
         };
         if plan.lock.is_some() && locked.is_none() {
-            return self.ask_lock(held, &prepared.text, plan, &inputs, granted, &prepared.oids);
+            return self.ask_lock(held, plan, &inputs, granted, &prepared.oids);
         }
         let mut uses = Vec::new();
         let values = seal::compute(plan, &inputs, &mut granted, &mut uses)?;
@@ -352,7 +360,7 @@ impl Machine {
         let formats = result_formats(plan, &bind.result_formats);
         frontend::put_bind(&mut self.to_server, bind.portal, bind.statement, &params, &formats);
         let portal = Bytes::copy_from_slice(bind.portal);
-        match shape(plan, bind.result_formats, Format::Binary) {
+        match shape(plan, bind.result_formats, Format::Binary, facts) {
             Some(shape) => self.portals.insert(portal, shape),
             None => self.portals.remove(&portal),
         };
@@ -379,13 +387,6 @@ impl Machine {
         Ok(None)
     }
 
-    #[expect(clippy::unnecessary_wraps, reason = "the tail of functions that can refuse")]
-    fn hold_keys(&mut self, mut held: Held, _: Option<()>) -> Result<(), Refusal> {
-        held.requested = true;
-        self.hold = Some(Hold::Keys(held));
-        Ok(())
-    }
-
     /// Sends one of the proxy's own statements inside the client's stream and asks for its reply at once.
     fn ask(&mut self, text: &[u8], oids: &[u32], params: &[Param<'_>], last: Own) {
         let out = &mut self.to_server;
@@ -409,7 +410,6 @@ impl Machine {
     fn ask_lock(
         &mut self,
         held: Held,
-        text: &[u8],
         plan: &StatementPlan,
         inputs: &Inputs<'_>,
         mut granted: Granted,
@@ -419,7 +419,6 @@ impl Machine {
         let mut uses = Vec::new();
         let values = seal::compute(&searches_only(plan), inputs, &mut granted, &mut uses)?;
         self.audit(uses, 0, granted.kms_requests)?;
-        let _ = text;
         if held.tag == b'Q' {
             let query = sql::render::lock_simple(lock, &mut |slot| inline(&plan.values[slot].role, values[slot].as_deref()));
             self.ask(query.as_bytes(), &[], &[], Own::Lock);
@@ -518,6 +517,20 @@ fn allowed(plans: &[StatementPlan], facts: &Facts) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// Refuses a query in which a setting is changed before a statement that was planned under the old one.
+fn settled(text: &[u8], plans: &[StatementPlan]) -> Result<(), Refusal> {
+    let changes = |plan: &StatementPlan| {
+        let statement = text.get(plan.range.clone()).unwrap_or_default().trim_ascii_start().to_ascii_lowercase();
+        let leading = [&b"set"[..], b"reset", b"discard", b"rollback", b"abort", b"do", b"call", b"/*", b"--"];
+        leading.iter().any(|word| statement.starts_with(word)) || memchr::memmem::find(&statement, b"set_config").is_some()
+    };
+    if plans.iter().any(changes) {
+        return Err(Refusal::new(Class::NotSupported, "a query that changes settings cannot also use sealed columns")
+            .hint("Send the statements one by one."));
+    }
+    Ok(())
+}
+
 fn malformed() -> Refusal {
     Refusal::new(Class::ProtocolViolation, "invalid message format")
 }
@@ -612,8 +625,9 @@ fn result_formats(plan: &StatementPlan, client: &[i16]) -> Vec<i16> {
     }
 }
 
-fn shape(plan: &StatementPlan, formats: Vec<i16>, stored: Format) -> Option<Arc<Shape>> {
+/// How the rows of a statement are shown; `None` when no column is sealed.
+pub(super) fn shape(plan: &StatementPlan, formats: Vec<i16>, stored: Format, facts: &Arc<Facts>) -> Option<Arc<Shape>> {
     let columns = plan.result.as_ref()?;
-    let shape = Shape { columns: columns.clone().into(), formats, stored };
+    let shape = Shape { columns: columns.clone().into(), formats, stored, facts: facts.clone() };
     shape.is_sealed().then(|| Arc::new(shape))
 }

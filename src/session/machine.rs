@@ -61,14 +61,12 @@ pub struct Peer {
 /// A prepared statement that touches a sealed column.
 #[derive(Debug)]
 pub struct Prepared {
-    /// The client's text.
-    pub text: Bytes,
     /// Its plan: one statement.
     pub plan: Arc<[StatementPlan]>,
     /// Parameter types the client gave.
     pub oids: Vec<u32>,
-    /// The schema it was planned against.
-    pub schema: Arc<Schema>,
+    /// The session's facts when it was planned.
+    pub facts: Arc<Facts>,
 }
 
 /// Work the driver does for the machine, one piece for each direction.
@@ -107,7 +105,6 @@ pub(super) struct Held {
     pub body: Bytes,
     pub locked: Option<Vec<LockedRow>>,
     pub granted: Option<Granted>,
-    pub requested: bool,
 }
 
 /// Why the client's direction is held up.
@@ -155,7 +152,8 @@ pub struct Machine {
     pub(super) statement: u64,
     pub(super) client_work: Option<Work>,
     pub(super) server_work: Option<Work>,
-    pub(super) ready: bool,
+    pub(super) status: u8,
+    pub(super) fatal_seen: bool,
     pub(super) terminated: bool,
     /// Bytes for the server.
     pub to_server: BytesMut,
@@ -191,16 +189,32 @@ impl Machine {
             statement: 0,
             client_work: None,
             server_work: None,
-            ready: false,
+            status: 0,
+            fatal_seen: false,
             terminated: false,
             to_server: BytesMut::new(),
             to_client: BytesMut::new(),
         }
     }
 
-    /// True when nothing is under way: no reply expected, no transaction known to be open.
+    /// True when nothing is under way: no reply expected, no transaction open.
     pub fn is_idle(&self) -> bool {
-        self.ready && self.queue.is_empty() && self.hold.is_none()
+        self.status == b'I' && self.queue.is_empty() && self.hold.is_none()
+    }
+
+    /// True once a FATAL or PANIC of the server's has been forwarded.
+    pub fn is_fatal_seen(&self) -> bool {
+        self.fatal_seen
+    }
+
+    /// True while rows of the server wait for keys.
+    pub fn is_waiting_for_keys(&self) -> bool {
+        self.rows_wait
+    }
+
+    /// True while messages of the client wait for something.
+    pub fn is_held(&self) -> bool {
+        self.hold.is_some()
     }
 
     /// True once the client has said goodbye.

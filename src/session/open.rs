@@ -27,6 +27,8 @@ pub struct Shape {
     pub formats: Vec<i16>,
     /// The format in which the server sends cells: text in a simple query, else binary.
     pub stored: Format,
+    /// The session's facts when the statement was sent.
+    pub facts: Arc<Facts>,
 }
 
 impl Shape {
@@ -56,6 +58,11 @@ struct Stored<'a> {
 }
 
 impl Rows {
+    /// True when no key is in use.
+    pub fn is_empty(&self) -> bool {
+        self.deks.is_empty() && self.index.is_empty()
+    }
+
     /// Adds what was granted.
     pub fn grant(&mut self, granted: Granted) {
         self.deks.extend(granted.open);
