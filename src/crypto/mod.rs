@@ -1,4 +1,6 @@
 //! The cell format and its cryptography; pure functions on bytes.
+pub mod keyring;
+
 use bytes::Bytes;
 
 /// Identifies a data key: 16 random bytes.
