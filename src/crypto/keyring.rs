@@ -71,6 +71,7 @@ fn cipher(key: &[u8; 32], salt: &[u8]) -> Result<Aes256Gcm, KeyringCryptoError> 
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 

@@ -19,7 +19,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use rowseal::crypto::keyring::{keyring_open, keyring_seal};
+use rowseal::crypto::keyring::{KEYRING_OVERHEAD, keyring_open, keyring_seal};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -27,6 +27,8 @@ use tokio::net::TcpListener;
 const REGION_AND_ACCOUNT: &str = "us-east-1:111122223333";
 /// AWS's blob of a 32-byte key has 184 bytes: so much longer than the plaintext is ours.
 const BLOB_OVERHEAD: usize = 152;
+/// Mark, key id and filler before the sealed part.
+const BLOB_HEAD: usize = BLOB_OVERHEAD - KEYRING_OVERHEAD;
 const BLOB_FRONT: &[u8] = &[0x01, 0x02, 0x02, 0x00, 0x78];
 const PLAINTEXT_MAX: usize = 4096;
 const BLOB_MAX: usize = 6144;
@@ -482,7 +484,7 @@ impl State {
         let sealed = sealed.map_err(|_| Failure("KMSInternalException"))?;
         let mut blob = BLOB_FRONT.to_vec();
         blob.extend_from_slice(id.as_bytes());
-        blob.resize(plaintext.len() + BLOB_OVERHEAD - sealed.len(), 0);
+        blob.resize(BLOB_HEAD, 0);
         blob.extend_from_slice(&sealed);
         Ok((id.to_owned(), blob))
     }
@@ -490,10 +492,9 @@ impl State {
     fn open(&self, key: Option<&Value>, context: Option<&Value>, blob: &[u8]) -> Result<(String, Vec<u8>), Failure> {
         const INVALID: Failure = Failure("InvalidCiphertextException");
         let claimed = key.and_then(Value::as_str).map(|name| self.seen(name)).transpose()?;
-        let filler_end = blob.len().checked_sub(blob.len().saturating_sub(BLOB_OVERHEAD) + 76).ok_or(INVALID)?;
-        let (front, sealed) = blob.split_at_checked(filler_end).ok_or(INVALID)?;
-        let id = front.strip_prefix(BLOB_FRONT).and_then(|rest| rest.split_at_checked(36)).ok_or(INVALID)?;
-        let (id, filler) = (std::str::from_utf8(id.0).map_err(|_| INVALID)?, id.1);
+        let (head, sealed) = blob.split_at_checked(BLOB_HEAD).ok_or(INVALID)?;
+        let (id, filler) = head.strip_prefix(BLOB_FRONT).and_then(|rest| rest.split_at_checked(36)).ok_or(INVALID)?;
+        let id = std::str::from_utf8(id).map_err(|_| INVALID)?;
         if filler.iter().any(|byte| *byte != 0) {
             return Err(INVALID);
         }
