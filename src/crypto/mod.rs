@@ -16,6 +16,7 @@ mod token;
 mod wrap;
 
 use std::fmt;
+pub mod keyring;
 
 use bytes::Bytes;
 use zeroize::{Zeroize, Zeroizing};

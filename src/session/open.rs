@@ -85,13 +85,13 @@ impl Rows {
             let Some(Some(value)) = values.get(at) else { continue };
             let stored = stored(column, shape.stored, value)?;
             let cell = Cell::parse(&stored.bytes).map_err(|_| Refusal::damaged())?;
-            let slot = cell.owned_slot();
+            let slot = cell.slot().owned();
             match self.deks.get(&slot.dek_id) {
                 None if need.open.iter().any(|known| known.dek_id == slot.dek_id) => {}
                 None => need.open.push(slot),
                 Some(Ok(dek)) => {
                     let tenant = index_tenant(policy(column), &dek.tenant);
-                    if cell.token().is_some() && !self.index.contains_key(&tenant) && !need.index.contains(&tenant) {
+                    if cell.token.is_some() && !self.index.contains_key(&tenant) && !need.index.contains(&tenant) {
                         need.index.push(tenant);
                     }
                 }
@@ -139,7 +139,7 @@ impl Rows {
         uses: &mut Vec<Use>,
     ) -> Result<Option<Vec<u8>>, Refusal> {
         let cell = Cell::parse(&stored.bytes).map_err(|_| Refusal::damaged())?;
-        let slot = cell.owned_slot();
+        let slot = cell.slot().owned();
         let dek = match self.deks.get(&slot.dek_id) {
             Some(Ok(dek)) => dek,
             Some(Err(KeyError::Unavailable(_))) if session.on_unavailable == OnKeyUnavailable::Null => return Ok(None),
@@ -163,7 +163,7 @@ impl Rows {
         if plain.type_tag() != column.logical.tag() {
             return Err(Refusal::damaged());
         }
-        if cell.token().is_some() {
+        if cell.token.is_some() {
             let root = self.index.get(&index_tenant(column, &dek.tenant)).ok_or_else(Refusal::damaged)?;
             let token = crypto::token(root, column.token_scope(), &types::token_form(column.logical, plain.value()));
             if !cell.token_matches(&token) {
