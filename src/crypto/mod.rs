@@ -7,6 +7,7 @@
 mod aead;
 mod cell;
 mod derive;
+pub mod keyring;
 mod open;
 mod padding;
 mod seal;
