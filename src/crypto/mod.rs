@@ -7,6 +7,7 @@
 mod aead;
 mod cell;
 mod derive;
+pub mod keyring;
 mod open;
 mod padding;
 mod seal;
@@ -16,7 +17,6 @@ mod token;
 mod wrap;
 
 use std::fmt;
-pub mod keyring;
 
 use bytes::Bytes;
 use zeroize::{Zeroize, Zeroizing};
