@@ -3,4 +3,5 @@
 #![allow(dead_code, reason = "support code is written for tests that come and go")]
 
 mod postgres;
+mod structure;
 mod support;
