@@ -95,7 +95,7 @@ fn files_stay_readable() {
 #[test]
 fn every_source_file_says_what_it_is() {
     let silent = |path: &PathBuf| !fs::read_to_string(path).unwrap().starts_with("//!");
-    assert_none(files("src", "rs").into_iter().filter(silent).map(|path| path.display().to_string()).collect());
+    assert_none(code_files().into_iter().filter(silent).map(|path| path.display().to_string()).collect());
 }
 
 /// The text is for readers of the project: no path of a machine it was written on.
@@ -208,14 +208,39 @@ fn module(path: &str) -> Option<String> {
 }
 
 fn sources() -> Vec<Source> {
-    files("src", "rs").iter().filter(|path| !path.ends_with("tests.rs")).map(|path| read(path)).collect()
+    code_files().iter().map(|path| read(path)).collect()
+}
+
+/// The files of src/ without unit tests and what only they use.
+fn code_files() -> Vec<PathBuf> {
+    let all = files("src", "rs");
+    let tests: Vec<PathBuf> = all.iter().flat_map(|path| test_modules(path)).collect();
+    let only_tests = |path: &PathBuf| tests.iter().any(|test| path.starts_with(test) || *path == test.with_extension("rs"));
+    all.into_iter().filter(|path| !only_tests(path)).collect()
+}
+
+/// The modules that a file declares under `#[cfg(test)]`, as paths without extension.
+fn test_modules(path: &Path) -> Vec<PathBuf> {
+    let text = fs::read_to_string(path).unwrap();
+    let root = ["mod.rs", "lib.rs", "main.rs"].iter().any(|name| path.ends_with(name));
+    let home = if root { path.parent().unwrap().to_owned() } else { path.with_extension("") };
+    let lines: Vec<&str> = text.lines().collect();
+    let declared = (0..lines.len()).filter_map(|start| test_module(&lines[start..]));
+    declared.filter_map(|module| module.strip_suffix(';')).map(|name| home.join(name)).collect()
+}
+
+/// `#[cfg(test)]`, further attributes, `mod x;` or `mod x {`: gives `x;` or `x {`.
+fn test_module<'a>(lines: &[&'a str]) -> Option<&'a str> {
+    (*lines.first()? == "#[cfg(test)]").then_some(())?;
+    let item = lines.iter().find(|line| !line.starts_with("#[") && !line.starts_with(' ') && !line.starts_with(")]"))?;
+    item.trim_start_matches("pub(crate) ").trim_start_matches("pub(super) ").strip_prefix("mod ")
 }
 
 fn read(path: &Path) -> Source {
     let text = fs::read_to_string(path).unwrap();
     let lines: Vec<&str> = text.lines().collect();
-    let tests = |pair: &[&str]| pair[0] == "#[cfg(test)]" && pair[1].starts_with("mod ") && pair[1].ends_with('{');
-    let length = lines.windows(2).position(tests).unwrap_or(lines.len());
+    let begins_tests = |start: &usize| test_module(&lines[*start..]).is_some_and(|module| module.ends_with('{'));
+    let length = (0..lines.len()).find(begins_tests).unwrap_or(lines.len());
     let code = lines[..length].iter().enumerate().map(|(i, line)| (i + 1, without_comment(line))).collect();
     let path = path.strip_prefix(package()).unwrap().to_string_lossy().replace('\\', "/");
     Source { path, code, length }
