@@ -1,0 +1,7 @@
+//! The one integration binary. A new test file is a module here; what tests share stands in [`support`].
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on must panic")]
+#![allow(dead_code, reason = "support code is written for tests that come and go")]
+
+mod postgres;
+mod structure;
+mod support;

@@ -1,0 +1,2 @@
+//! What tests share: real servers and real clients, never a mock of our own types.
+pub mod postgres;
