@@ -2,6 +2,8 @@
 //!
 //! A session says what it [`Need`]s and is [`Granted`] it: at once when everything is pooled or cached
 //! (`Keys::try_grant`), else after waiting (`Keys::grant`).
+pub mod kms;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
