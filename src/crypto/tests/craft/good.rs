@@ -1,5 +1,5 @@
 //! Cells that open.
-use super::{ADA, COLUMN, Parts, Recipes, counting, extended, padded, plain, searchable};
+use super::{ADA, Parts, Recipes, counting, extended, padded, plain, searchable};
 
 pub(super) fn good(all: &mut Recipes) {
     let value = |value: &[u8]| Parts {
