@@ -265,7 +265,8 @@ impl Kms for AwsKms {
 /// Runs a call of the SDK with its logging off.
 ///
 /// # Secrets
-/// At trace level the SDK logs whole request bodies, so the plaintext of an Encrypt would be in our log.
+/// At trace level the SDK logs the bodies of answers: wrapped keys always, and plaintext keys too when the environment
+/// has `LOG_SENSITIVE_BODIES=true`. That must not be up to an environment variable.
 async fn quiet<T>(call: impl Future<Output = T>) -> T {
     call.with_subscriber(Dispatch::none()).await
 }
