@@ -117,7 +117,8 @@ async fn accept(listener: TcpListener, kms: Arc<StrictKms>) {
             let _ = socket.set_nodelay(true);
             let service = service_fn(move |request| serve(kms.clone(), request));
             // An error is a connection cut by either side; cutting is what some knobs ask for.
-            let _ = http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(socket), service).await;
+            let _ =
+                http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(socket), service).await;
         });
     }
 }
@@ -300,7 +301,8 @@ impl State {
 
     fn note(&mut self, request_id: &str, operation: &str, input: &Value, answer: &Answer, lost: bool) {
         let key = input.get("KeyId").or(input.get("SourceKeyId")).and_then(Value::as_str);
-        let created = answer.as_ref().ok().and_then(|answer| answer.pointer("/KeyMetadata/Arn")).and_then(Value::as_str);
+        let created =
+            answer.as_ref().ok().and_then(|answer| answer.pointer("/KeyMetadata/Arn")).and_then(Value::as_str);
         self.log.push(json!({
             "request_id": request_id,
             "operation": operation,

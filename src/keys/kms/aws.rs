@@ -4,6 +4,8 @@
 //! refused. Errors are classed by AWS's exact error names. The SDK retries transient failures (mode `standard`) under
 //! a deadline; only CreateKey is never repeated, because it has no client token.
 use std::collections::HashMap;
+use std::error::Error;
+use std::fmt::Debug;
 use std::future::Future;
 use std::time::Duration;
 
@@ -129,7 +131,8 @@ impl Kms for AwsKms {
             let tags = tags.map_err(|_| error(OPERATION, KmsErrorClass::WrongContextOrBlob))?;
             let once = Builder::new().retry_config(RetryConfig::disabled());
             let call = self.client.create_key().description("RowSeal tenant master key").set_tags(Some(tags));
-            let created = quiet(call.customize().config_override(once).send()).await.map_err(|e| failed(OPERATION, &e))?;
+            let created =
+                quiet(call.customize().config_override(once).send()).await.map_err(|e| failed(OPERATION, &e))?;
             let arn = created.key_metadata.and_then(|key| key.arn);
             arn.map(KeyArn::new).ok_or_else(|| error(OPERATION, KmsErrorClass::Transient))
         })
@@ -155,7 +158,8 @@ impl Kms for AwsKms {
         const OPERATION: &str = "GenerateDataKey";
         Box::pin(async move {
             let call = self.client.generate_data_key().key_id(key.as_str()).key_spec(DataKeySpec::Aes256);
-            let answer = quiet(call.set_encryption_context(map(context)).send()).await.map_err(|e| failed(OPERATION, &e))?;
+            let answer =
+                quiet(call.set_encryption_context(map(context)).send()).await.map_err(|e| failed(OPERATION, &e))?;
             let request_id = id_of(&answer);
             let plaintext = Zeroizing::new(answer.plaintext.map(Blob::into_inner).unwrap_or_default());
             let mut key = Zeroizing::new([0; 32]);
@@ -178,7 +182,8 @@ impl Kms for AwsKms {
     ) -> KmsFuture<'a, Encrypted> {
         Box::pin(async move {
             let call = self.client.encrypt().key_id(key.as_str()).plaintext(Blob::new(plaintext));
-            let answer = quiet(call.set_encryption_context(map(context)).send()).await.map_err(|e| failed("Encrypt", &e))?;
+            let answer =
+                quiet(call.set_encryption_context(map(context)).send()).await.map_err(|e| failed("Encrypt", &e))?;
             let request_id = id_of(&answer);
             Ok((bytes_of("Encrypt", answer.ciphertext_blob)?, request_id))
         })
@@ -192,7 +197,8 @@ impl Kms for AwsKms {
     ) -> KmsFuture<'a, Decrypted> {
         Box::pin(async move {
             let call = self.client.decrypt().key_id(key.as_str()).ciphertext_blob(Blob::new(blob));
-            let answer = quiet(call.set_encryption_context(map(context)).send()).await.map_err(|e| failed("Decrypt", &e))?;
+            let answer =
+                quiet(call.set_encryption_context(map(context)).send()).await.map_err(|e| failed("Decrypt", &e))?;
             let request_id = id_of(&answer);
             let plaintext = answer.plaintext.map(Blob::into_inner);
             let plaintext = plaintext.ok_or_else(|| error("Decrypt", KmsErrorClass::Transient))?;
@@ -200,12 +206,7 @@ impl Kms for AwsKms {
         })
     }
 
-    fn re_encrypt<'a>(
-        &'a self,
-        source: Under<'a>,
-        destination: Under<'a>,
-        blob: &'a [u8],
-    ) -> KmsFuture<'a, Encrypted> {
+    fn re_encrypt<'a>(&'a self, source: Under<'a>, destination: Under<'a>, blob: &'a [u8]) -> KmsFuture<'a, Encrypted> {
         Box::pin(async move {
             let call = self.client.re_encrypt().ciphertext_blob(Blob::new(blob));
             let call = call.source_key_id(source.key.as_str()).set_source_encryption_context(map(source.context));
@@ -265,7 +266,8 @@ impl Kms for AwsKms {
 /// Runs a call of the SDK with its logging off.
 ///
 /// # Secrets
-/// At trace level the SDK logs whole request bodies, so the plaintext of an Encrypt would be in our log.
+/// At trace level the SDK logs the bodies of answers: wrapped keys always, and plaintext keys too when the environment
+/// has `LOG_SENSITIVE_BODIES=true`. That must not be up to an environment variable.
 async fn quiet<T>(call: impl Future<Output = T>) -> T {
     call.with_subscriber(Dispatch::none()).await
 }
@@ -295,14 +297,38 @@ fn error(operation: &'static str, class: KmsErrorClass) -> KmsError {
 
 fn failed<E, R>(operation: &'static str, failure: &SdkError<E, R>) -> KmsError
 where
-    E: ProvideErrorMetadata,
+    E: Error + ProvideErrorMetadata + 'static,
+    R: Debug,
     SdkError<E, R>: RequestId,
 {
-    let class = match failure.as_service_error().and_then(ProvideErrorMetadata::code) {
-        Some(code) => class_of(code),
+    let class = match failure.as_service_error() {
+        Some(answer) => class_of(answer.code().unwrap_or_default()),
         None => KmsErrorClass::Transient,
     };
-    KmsError { class, request_id: failure.request_id().map(str::to_owned), operation }
+    let request_id = failure.request_id().map(str::to_owned);
+    match failure.as_service_error() {
+        Some(answer) => tracing::debug!(operation, code = answer.code(), request_id, "the key service refused"),
+        None => tracing::warn!(operation, request_id, cause = cause_of(failure), "the key service gave no answer"),
+    }
+    KmsError { class, request_id, operation }
+}
+
+/// What kept a call from being made or answered: no route, no credentials, no region. Nothing of an answer's body.
+fn cause_of<E, R>(failure: &SdkError<E, R>) -> String
+where
+    E: Error + 'static,
+    R: Debug,
+{
+    if matches!(failure, SdkError::ResponseError(_) | SdkError::ServiceError(_)) {
+        return "an answer that cannot be read".to_owned();
+    }
+    let mut causes = vec![failure.to_string()];
+    let mut cause = failure.source();
+    while let Some(error) = cause {
+        causes.push(error.to_string());
+        cause = error.source();
+    }
+    causes.join(": ")
 }
 
 /// AWS's error names. What is not known is taken as transient: it drops no key and gives no access.

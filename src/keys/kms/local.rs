@@ -259,12 +259,7 @@ impl Kms for LocalKms {
         })
     }
 
-    fn re_encrypt<'a>(
-        &'a self,
-        source: Under<'a>,
-        destination: Under<'a>,
-        blob: &'a [u8],
-    ) -> KmsFuture<'a, Encrypted> {
+    fn re_encrypt<'a>(&'a self, source: Under<'a>, destination: Under<'a>, blob: &'a [u8]) -> KmsFuture<'a, Encrypted> {
         Box::pin(async move {
             let make = |keys: &Keys| {
                 let plaintext = unwrap(keys, source, blob)?;
