@@ -1,2 +1,4 @@
 //! What tests share: real servers and real clients, never a mock of our own types.
 pub mod postgres;
+pub mod proxy;
+pub mod raw;
