@@ -2,7 +2,7 @@
 //! `0044-03-15 BC`, `infinity`. Postgres reads many more; those depend on settings, clocks or word lists, and are
 //! refused.
 use super::calendar::Day;
-use super::datetime::MICROS;
+use super::datetime::{DAY_MICROS, MICROS};
 use super::{ValueError, is_space, trimmed};
 
 /// What stood in the text.
@@ -15,7 +15,7 @@ pub(super) enum Scanned {
 /// A date, with a time of day and an offset where they were written.
 pub(super) struct Written {
     pub(super) day: Day,
-    /// Since midnight; up to a whole day and a second.
+    /// Since midnight; up to a whole day.
     pub(super) micros: i64,
     /// Seconds east of UTC.
     pub(super) offset: Option<i64>,
@@ -74,8 +74,8 @@ impl<'a> Scanner<'a> {
         let separator = self.rest.first().copied();
         match (first.len(), separator) {
             (4..=7, Some(separator @ (b'-' | b'/'))) => {
-                let month = self.after(separator, 2)?;
-                Ok((value(first), month, self.after(separator, 2)?))
+                let month = self.day_or_month(separator)?;
+                Ok((value(first), month, self.day_or_month(separator)?))
             }
             (8, separator) if separator != Some(b'-') && separator != Some(b'/') => {
                 Ok((value(&first[..4]), value(&first[4..6]), value(&first[6..])))
@@ -100,19 +100,18 @@ impl<'a> Scanner<'a> {
     }
 
     fn time_of_day(&mut self) -> Result<i64, ValueError> {
-        let hour = self.number(2)?;
-        let minute = self.after(b':', 2)?;
-        let mut micros = 0;
-        let mut second = 0;
+        let hour = self.number()?;
+        let minute = self.after(b':')?;
+        let (mut second, mut fraction) = (0, 0);
         if self.rest.first() == Some(&b':') {
-            second = self.after(b':', 2)?;
-            micros = self.fraction()?;
+            second = self.after(b':')?;
+            fraction = self.fraction()?;
         }
-        let past_midnight = hour == 24 && (minute > 0 || second > 0 || micros > 0);
-        if hour > 24 || minute > 59 || second > 60 || past_midnight {
+        let micros = ((hour * 60 + minute) * 60 + second) * MICROS + fraction;
+        if minute > 59 || second > 60 || micros > DAY_MICROS {
             return Err(self.overflow());
         }
-        Ok(((hour * 60 + minute) * 60 + second) * MICROS + micros)
+        Ok(micros)
     }
 
     /// Microseconds of `.f`, rounded from the double as Postgres does.
@@ -156,10 +155,10 @@ impl<'a> Scanner<'a> {
         };
         let mut seconds = 0;
         if colon {
-            minutes = self.after(b':', 2)?;
+            minutes = self.after(b':')?;
         }
         if colon && self.rest.first() == Some(&b':') {
-            seconds = self.after(b':', 2)?;
+            seconds = self.after(b':')?;
         }
         if hours > OFFSET_HOURS_MAX || minutes > 59 || seconds > 59 {
             return Err(self.overflow());
@@ -206,21 +205,28 @@ impl<'a> Scanner<'a> {
         digits
     }
 
-    /// A number of one to `digits_max` digits.
-    fn number(&mut self, digits_max: usize) -> Result<i64, ValueError> {
+    /// A number of one to eight digits.
+    fn number(&mut self) -> Result<i64, ValueError> {
         let digits = self.digits();
-        if (1..=digits_max).contains(&digits.len()) { Ok(value(digits)) } else { Err(self.bad()) }
+        if (1..=8).contains(&digits.len()) { Ok(value(digits)) } else { Err(self.bad()) }
     }
 
     /// The same after this byte.
-    fn after(&mut self, byte: u8, digits_max: usize) -> Result<i64, ValueError> {
+    fn after(&mut self, byte: u8) -> Result<i64, ValueError> {
         match self.rest {
             [first, rest @ ..] if *first == byte => {
                 self.rest = rest;
-                self.number(digits_max)
+                self.number()
             }
             _ => Err(self.bad()),
         }
+    }
+
+    /// One or two digits, after the separator.
+    fn day_or_month(&mut self, separator: u8) -> Result<i64, ValueError> {
+        let before = self.rest.len();
+        let number = self.after(separator)?;
+        if before - self.rest.len() <= 3 { Ok(number) } else { Err(self.bad()) }
     }
 }
 

@@ -3,32 +3,30 @@
 use super::{ValueError, trimmed};
 
 pub(super) fn int2(bytes: &[u8]) -> Result<i16, ValueError> {
-    narrow(parse(bytes, "smallint")?, "smallint")
+    parse(bytes, "smallint")
 }
 
 pub(super) fn int4(bytes: &[u8]) -> Result<i32, ValueError> {
-    narrow(parse(bytes, "integer")?, "integer")
+    parse(bytes, "integer")
 }
 
 pub(super) fn int8(bytes: &[u8]) -> Result<i64, ValueError> {
-    narrow(parse(bytes, "bigint")?, "bigint")
+    parse(bytes, "bigint")
 }
 
-fn narrow<T: TryFrom<i128>>(value: i128, ty: &'static str) -> Result<T, ValueError> {
-    T::try_from(value).map_err(|_| ValueError::OutOfRange { ty })
-}
-
-/// Digits with an optional sign, white space around them. Saturates: what does not fit an i128 fits no integer type.
-fn parse(bytes: &[u8], ty: &'static str) -> Result<i128, ValueError> {
-    let (negative, digits) = match trimmed(bytes) {
+/// Digits with an optional sign, white space around them. Digits that overflow are told before what follows them, as
+/// Postgres does; the sum saturates, and what does not fit an i128 fits no integer type.
+fn parse<T: TryFrom<i128>>(bytes: &[u8], ty: &'static str) -> Result<T, ValueError> {
+    let (negative, unsigned) = match trimmed(bytes) {
         [b'-', rest @ ..] => (true, rest),
         [b'+', rest @ ..] => (false, rest),
         rest => (false, rest),
     };
-    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+    let (digits, rest) = unsigned.split_at(unsigned.iter().take_while(|b| b.is_ascii_digit()).count());
+    let size = digits.iter().fold(0_i128, |sum, digit| sum.saturating_mul(10).saturating_add(i128::from(digit - b'0')));
+    let value = T::try_from(if negative { -size } else { size }).map_err(|_| ValueError::OutOfRange { ty })?;
+    if digits.is_empty() || !rest.is_empty() {
         return Err(ValueError::BadText { ty });
     }
-    let magnitude =
-        digits.iter().fold(0_i128, |sum, digit| sum.saturating_mul(10).saturating_add(i128::from(digit - b'0')));
-    Ok(if negative { -magnitude } else { magnitude })
+    Ok(value)
 }
