@@ -107,6 +107,8 @@ impl Drop for KeyEntry {
 impl Ring {
     /// An existing keyring.
     pub(super) fn open(path: PathBuf) -> Result<Self, KeyringError> {
+        // A rewrite renames onto the path, so it must be the file's own and not that of a link to it.
+        let path = fs::canonicalize(&path).map_err(|e| io_error(&path, &e))?;
         let (stamp, keys) = read(&path)?;
         let loaded = RwLock::new(Loaded { stamp, keys: Arc::new(keys) });
         Ok(Ring { path, loaded })
@@ -114,11 +116,19 @@ impl Ring {
 
     /// A keyring, made empty if there is none.
     pub(super) fn open_or_create(path: PathBuf) -> Result<Self, KeyringError> {
-        let locked = lock(&path)?;
-        if !path.exists() {
-            replace(&path, &Keys::new())?;
+        // Only "not found" means that there is none: any other error must not end in an empty keyring over a full one.
+        let is_missing = || match fs::symlink_metadata(&path) {
+            Ok(_) => Ok(false),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(true),
+            Err(e) => Err(io_error(&path, &e)),
+        };
+        if is_missing()? {
+            let locked = lock(&path)?;
+            if is_missing()? {
+                replace(&path, &Keys::new())?;
+            }
+            drop(locked);
         }
-        drop(locked);
         Self::open(path)
     }
 
@@ -169,7 +179,9 @@ fn read(path: &Path) -> Result<(Stamp, Keys), KeyringError> {
     for entry in ring.key.iter().filter(|entry| !is_past(entry.state)) {
         let material = decode(&entry.material).ok_or_else(|| KeyringError::Malformed(path.into()))?;
         let key = MasterKey { state: entry.state, tags: entry.tags.clone(), material: Arc::new(material) };
-        keys.insert(KeyArn::new(entry.arn.as_str()), key);
+        if keys.insert(KeyArn::new(entry.arn.as_str()), key).is_some() {
+            return Err(KeyringError::Malformed(path.into()));
+        }
     }
     Ok((stamp(&metadata), keys))
 }
