@@ -147,3 +147,26 @@ async fn a_deleted_key_is_gone() {
     kms.create_key(&tags("globex")).await.unwrap();
     assert!(!fs::read_to_string(&path).unwrap().contains(key.as_str()), "the material must leave the file");
 }
+
+#[tokio::test]
+async fn a_link_to_a_keyring_stays_a_link() {
+    let (folder, path) = ring();
+    drop(LocalKms::open_or_create(&path).unwrap());
+    let link = folder.path().join("link.toml");
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    let key = LocalKms::open_or_create(&link).unwrap().create_key(&tags("acme")).await.unwrap();
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    assert!(LocalKms::open(&path).unwrap().describe(&key).await.is_ok());
+}
+
+#[test]
+fn an_empty_keyring_never_takes_the_place_of_something_else() {
+    let (folder, path) = ring();
+    std::os::unix::fs::symlink(folder.path().join("gone.toml"), &path).unwrap();
+    assert!(matches!(LocalKms::open_or_create(&path), Err(KeyringError::Missing(_))));
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    fs::set_permissions(&path, Permissions::from_mode(0o700)).unwrap();
+    assert!(matches!(LocalKms::open_or_create(&path), Err(KeyringError::Io { .. })));
+    assert!(path.is_dir());
+}
