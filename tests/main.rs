@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on must panic")]
 #![allow(dead_code, reason = "support code is written for tests that come and go")]
 
+mod clients;
+mod guard;
 mod postgres;
 mod structure;
 mod support;

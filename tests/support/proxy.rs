@@ -1,0 +1,110 @@
+//! The real binary in front of a throw-away Postgres.
+use std::fs;
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use super::guard::{Guarded, poll};
+use super::postgres::{Cluster, free_port};
+
+/// Where cargo put the binary of this build.
+pub fn rowseal() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_rowseal"))
+}
+
+/// A directory with a configuration file: enough for every subcommand.
+pub struct Site {
+    dir: tempfile::TempDir,
+    listen: SocketAddr,
+}
+
+impl Site {
+    /// Writes `rowseal.toml`: listener, upstream, local keyring and audit directory, then `policy` (`[[database]]` and on).
+    /// `{control}` in it becomes a connection string without its database: `postgres://postgres@127.0.0.1:PORT`.
+    pub fn new(cluster: &Cluster, policy: &str) -> Site {
+        Site::with_upstream(cluster.host_port(), cluster, policy)
+    }
+
+    /// The same with another way to the server, such as a tap.
+    pub fn with_upstream(upstream: SocketAddr, cluster: &Cluster, policy: &str) -> Site {
+        let dir = tempfile::Builder::new().prefix("rowseal-site-").tempdir().unwrap();
+        let listen = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let control = format!("postgres://postgres@{}", cluster.host_port());
+        let text = format!(
+            "[listen]\naddress = \"{listen}\"\n[upstream]\naddress = \"{upstream}\"\ntls = \"disable\"\n\
+             [keys]\nprovider = \"local\"\nkeyring = \"keyring.toml\"\n[audit]\ndirectory = \"audit\"\n{}",
+            policy.replace("{control}", &control)
+        );
+        fs::write(dir.path().join("rowseal.toml"), text).unwrap();
+        Site { dir, listen }
+    }
+
+    /// The configuration file.
+    pub fn config(&self) -> PathBuf {
+        self.dir.path().join("rowseal.toml")
+    }
+
+    /// The directory with configuration, keyring and audit log.
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Where the proxy will listen.
+    pub fn address(&self) -> SocketAddr {
+        self.listen
+    }
+
+    /// Runs another subcommand with this configuration.
+    pub fn run(&self, args: &[&str]) -> Output {
+        Command::new(rowseal()).args(args).arg("--config").arg(self.config()).output().unwrap()
+    }
+
+    /// The same; panics with what it said unless it exits 0. Gives standard output.
+    pub fn run_ok(&self, args: &[&str]) -> String {
+        let output = self.run(args);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "rowseal {args:?} ended with {}: {error}", output.status);
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Starts `rowseal serve` and waits until it listens.
+    pub fn serve(&self) -> Proxy {
+        let config = self.config();
+        let guarded = Guarded::spawn(self.path(), rowseal(), &["serve", "--config", config.to_str().unwrap()]);
+        poll("the proxy's port", || {
+            assert!(guarded.ended().is_none(), "rowseal ended at once:\n{}", guarded.log());
+            TcpStream::connect(self.listen).ok()
+        });
+        Proxy { guarded, address: self.listen }
+    }
+}
+
+/// A running proxy; killed when dropped.
+pub struct Proxy {
+    guarded: Guarded,
+    address: SocketAddr,
+}
+
+impl Proxy {
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        self.guarded.log()
+    }
+
+    /// Asks it to drain and stop; gives its exit code.
+    pub fn stop(&self) -> i32 {
+        self.guarded.signal("TERM");
+        self.guarded.wait()
+    }
+
+    /// kill -9.
+    pub fn kill(&self) {
+        self.guarded.signal("KILL");
+        self.guarded.wait();
+    }
+}
