@@ -1,69 +1,88 @@
-//! The real binary in front of a throw-away server, with a local keyring and its own directory.
-use std::fs::{self, File};
+//! The real binary in front of a throw-away Postgres.
+use std::fs;
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Output};
 
+use super::guard::{Guarded, poll};
 use super::postgres::{Cluster, free_port};
 
-/// A running `rowseal serve`.
-pub struct Proxy {
-    child: Child,
-    address: SocketAddr,
-    dir: tempfile::TempDir,
+/// Where cargo put the binary of this build.
+pub fn rowseal() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_rowseal"))
 }
 
-/// Directories and files of one proxy, before it runs.
+/// A directory with a configuration file: enough for every subcommand.
 pub struct Site {
     dir: tempfile::TempDir,
-    address: SocketAddr,
+    listen: SocketAddr,
 }
 
 impl Site {
-    /// Writes a configuration for database `app` of `cluster`; `policy` is appended to it.
-    pub fn new(cluster: &Cluster, wrapping: &str, policy: &str) -> Site {
-        let dir = tempfile::tempdir().unwrap();
-        let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
-        let config = format!(
-            "[listen]\naddress = \"{address}\"\n\n[upstream]\naddress = \"{server}\"\ntls = \"disable\"\n\n\
-             [keys]\nprovider = \"local\"\nkeyring = \"keyring.toml\"\nwrapping = \"{wrapping}\"\n\n\
-             [audit]\ndirectory = \"audit\"\n\n[[database]]\nname = \"app\"\n\
-             control = \"postgres://postgres@{server}/app\"\n\n{policy}",
-            server = cluster.host_port(),
+    /// Writes `rowseal.toml`: listener, upstream, local keyring and audit directory, then `policy` (`[[database]]` and on).
+    /// `{control}` in it becomes a connection string without its database: `postgres://postgres@127.0.0.1:PORT`.
+    pub fn new(cluster: &Cluster, policy: &str) -> Site {
+        Site::with_upstream(cluster.host_port(), cluster, policy)
+    }
+
+    /// The same with another way to the server, such as a tap.
+    pub fn with_upstream(upstream: SocketAddr, cluster: &Cluster, policy: &str) -> Site {
+        let dir = tempfile::Builder::new().prefix("rowseal-site-").tempdir().unwrap();
+        let listen = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let control = format!("postgres://postgres@{}", cluster.host_port());
+        let text = format!(
+            "[listen]\naddress = \"{listen}\"\n[upstream]\naddress = \"{upstream}\"\ntls = \"disable\"\n\
+             [keys]\nprovider = \"local\"\nkeyring = \"keyring.toml\"\n[audit]\ndirectory = \"audit\"\n{}",
+            policy.replace("{control}", &control)
         );
-        fs::write(dir.path().join("rowseal.toml"), config).unwrap();
-        Site { dir, address }
+        fs::write(dir.path().join("rowseal.toml"), text).unwrap();
+        Site { dir, listen }
     }
 
-    /// Runs a subcommand to its end and gives its output; panics when it fails.
-    pub fn rowseal(&self, args: &[&str]) -> String {
-        let output = command(self.dir.path()).args(args).output().unwrap();
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(output.status.success(), "rowseal {args:?}: {text}{}", String::from_utf8_lossy(&output.stderr));
-        text
+    /// The configuration file.
+    pub fn config(&self) -> PathBuf {
+        self.dir.path().join("rowseal.toml")
     }
 
-    /// Starts the proxy with everything logged, and waits until it listens.
-    pub fn serve(self) -> Proxy {
-        let log = File::create(self.dir.path().join("log")).unwrap();
-        let child = command(self.dir.path())
-            .arg("serve")
-            .env("RUST_LOG", "trace")
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        let mut proxy = Proxy { child, address: self.address, dir: self.dir };
-        let started = Instant::now();
-        while TcpStream::connect(proxy.address).is_err() {
-            assert!(proxy.child.try_wait().unwrap().is_none(), "serve ended: {}", proxy.log());
-            assert!(started.elapsed() < Duration::from_secs(60), "serve does not listen: {}", proxy.log());
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        proxy
+    /// The directory with configuration, keyring and audit log.
+    pub fn path(&self) -> &Path {
+        self.dir.path()
     }
+
+    /// Where the proxy will listen.
+    pub fn address(&self) -> SocketAddr {
+        self.listen
+    }
+
+    /// Runs another subcommand with this configuration.
+    pub fn run(&self, args: &[&str]) -> Output {
+        Command::new(rowseal()).args(args).arg("--config").arg(self.config()).output().unwrap()
+    }
+
+    /// The same; panics with what it said unless it exits 0. Gives standard output.
+    pub fn run_ok(&self, args: &[&str]) -> String {
+        let output = self.run(args);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "rowseal {args:?} ended with {}: {error}", output.status);
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Starts `rowseal serve` and waits until it listens.
+    pub fn serve(&self) -> Proxy {
+        let config = self.config();
+        let guarded = Guarded::spawn(self.path(), rowseal(), &["serve", "--config", config.to_str().unwrap()]);
+        poll("the proxy's port", || {
+            assert!(guarded.ended().is_none(), "rowseal ended at once:\n{}", guarded.log());
+            TcpStream::connect(self.listen).ok()
+        });
+        Proxy { guarded, address: self.listen }
+    }
+}
+
+/// A running proxy; killed when dropped.
+pub struct Proxy {
+    guarded: Guarded,
+    address: SocketAddr,
 }
 
 impl Proxy {
@@ -72,31 +91,20 @@ impl Proxy {
         self.address
     }
 
-    /// Its log so far.
+    /// What it has logged.
     pub fn log(&self) -> String {
-        fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+        self.guarded.log()
     }
 
-    /// Its directory: configuration, keyring, audit log.
-    pub fn dir(&self) -> PathBuf {
-        self.dir.path().to_owned()
+    /// Asks it to drain and stop; gives its exit code.
+    pub fn stop(&self) -> i32 {
+        self.guarded.signal("TERM");
+        self.guarded.wait()
     }
 
-    /// Runs another subcommand beside it.
-    pub fn rowseal(&self, args: &[&str]) -> std::process::Output {
-        command(self.dir.path()).args(args).output().unwrap()
+    /// kill -9.
+    pub fn kill(&self) {
+        self.guarded.signal("KILL");
+        self.guarded.wait();
     }
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn command(dir: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_rowseal"));
-    command.current_dir(dir).env("ROWSEAL_CONFIG", dir.join("rowseal.toml"));
-    command
 }

@@ -1,0 +1,88 @@
+//! Do real clients of several languages work (T1)? Each script writes, reads, fails and goes on; it prints the same lines
+//! whether it talks to Postgres or through anything between.
+use std::net::SocketAddr;
+
+use crate::support::clients::{node, python};
+use crate::support::postgres::{Cluster, Version};
+use crate::support::tap::{Tap, contains};
+
+const EXPECTED: &str = "ada@example.com None\nbob@example.com 078-05-1120\n2\n22P02\nstill here";
+
+const TABLE: &str = "create table customers (account_id text, email text, ssn text)";
+
+const PSYCOPG: &str = r#"
+import psycopg
+with psycopg.connect(autocommit=True) as db:
+    with db.cursor() as c:
+        c.executemany("insert into customers values (%s, %s, %s)",
+                      [("acme", "ada@example.com", None), ("acme", "bob@example.com", "078-05-1120")])
+        for binary in (True,):
+            for row in db.cursor(binary=binary).execute("select email, ssn from customers where account_id = %s order by email", ["acme"]):
+                print(row[0], row[1])
+        print(c.execute("select count(*) from customers").fetchone()[0])
+        try:
+            c.execute("select 'x'::text::int")
+        except psycopg.Error as e:
+            print(e.sqlstate)
+        print(c.execute("select 'still here'").fetchone()[0])
+"#;
+
+const ASYNCPG: &str = r#"
+import asyncio, asyncpg
+async def main():
+    db = await asyncpg.connect()
+    await db.executemany("insert into customers values ($1, $2, $3)",
+                         [("acme", "ada@example.com", None), ("acme", "bob@example.com", "078-05-1120")])
+    for row in await db.fetch("select email, ssn from customers where account_id = $1 order by email", "acme"):
+        print(row["email"], row["ssn"])
+    print(await db.fetchval("select count(*) from customers"))
+    try:
+        await db.fetch("select 'x'::text::int")
+    except asyncpg.PostgresError as e:
+        print(e.sqlstate)
+    print(await db.fetchval("select 'still here'"))
+    await db.close()
+asyncio.run(main())
+"#;
+
+const NODE: &str = r#"
+const { Client } = require('pg');
+(async () => {
+  const db = new Client();
+  await db.connect();
+  for (const row of [['acme', 'ada@example.com', null], ['acme', 'bob@example.com', '078-05-1120']])
+    await db.query('insert into customers values ($1, $2, $3)', row);
+  const found = await db.query({ name: 'one', text: 'select email, ssn from customers where account_id = $1 order by email', values: ['acme'] });
+  for (const row of found.rows) console.log(row.email, row.ssn === null ? 'None' : row.ssn);
+  console.log((await db.query('select count(*) from customers')).rows[0].count);
+  try { await db.query("select 'x'::text::int"); } catch (e) { console.log(e.code); }
+  console.log((await db.query("select 'still here' as s")).rows[0].s);
+  await db.end();
+})().catch((e) => { console.error(e); process.exit(1); });
+"#;
+
+/// What each client prints after the table was emptied.
+pub fn every_client(address: SocketAddr, db: &str, empty: impl Fn()) -> Vec<(&'static str, Result<String, String>)> {
+    let fresh = |name, run: &dyn Fn() -> Result<String, String>| {
+        empty();
+        (name, run())
+    };
+    vec![
+        fresh("psycopg", &|| python(address, db, PSYCOPG)),
+        fresh("asyncpg", &|| python(address, db, ASYNCPG)),
+        fresh("node-postgres", &|| node(address, db, NODE)),
+    ]
+}
+
+#[test]
+fn every_client_works_directly_and_a_tap_sees_what_it_sends() {
+    let cluster = Cluster::start(Version::Any);
+    cluster.psql("postgres", TABLE);
+    let tap = Tap::start(cluster.host_port());
+    let empty = || drop(cluster.psql("postgres", "truncate customers"));
+    for (client, printed) in every_client(tap.address(), "postgres", empty) {
+        assert_eq!(printed.as_deref(), Ok(EXPECTED), "{client}");
+    }
+    assert!(contains(&tap.to_server(), b"078-05-1120"));
+    assert!(contains(&tap.to_client(), b"ada@example.com"));
+}
