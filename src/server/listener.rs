@@ -162,18 +162,9 @@ impl Server {
     pub async fn run(self) {
         let Server { listener, workers, handle } = self;
         let mut drain = handle.drain.subscribe();
-        let mut turn = 0;
-        loop {
-            tokio::select! {
-                accepted = listener.accept() => match accepted {
-                    Ok(incoming) => {
-                        turn += 1;
-                        hand_over(incoming, &workers, turn);
-                    }
-                    Err(error) => rest_after(error).await,
-                },
-                _ = drain.wait_for(|draining| *draining) => break,
-            }
+        tokio::select! {
+            () = accept_all(&listener, &workers) => {}
+            _ = drain.wait_for(|draining| *draining) => {}
         }
         drop(listener);
         info!(sessions = handle.sessions(), "draining");
@@ -305,6 +296,16 @@ impl Worker {
 fn join(thread: thread::JoinHandle<()>) {
     if thread.join().is_err() {
         warn!("a worker thread panicked");
+    }
+}
+
+/// Accepts for ever.
+async fn accept_all(listener: &Listener, workers: &[Worker]) {
+    for turn in 0.. {
+        match listener.accept().await {
+            Ok(incoming) => hand_over(incoming, workers, turn),
+            Err(error) => rest_after(error).await,
+        }
     }
 }
 

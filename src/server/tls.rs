@@ -133,6 +133,9 @@ impl Shown {
             .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
             .map_err(TlsError::Unusable)?;
         config.alpn_protocols = vec![ALPN.to_vec()];
+        // Like Postgres: no client resumes sessions, and a ticket would only cost bytes and work.
+        config.send_tls13_tickets = 0;
+        config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
         Ok(Shown { config: Arc::new(config), leaf })
     }
 }
@@ -264,4 +267,13 @@ impl ServerCertVerifier for AnyCertificate {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.signature_verification_algorithms.supported_schemes()
     }
+}
+
+/// A test client that offers these protocol names.
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+pub(super) fn tests_config(alpn: &[&[u8]]) -> Arc<ClientConfig> {
+    let mut config = Arc::unwrap_or_clone(unverified().unwrap().0);
+    config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+    Arc::new(config)
 }
