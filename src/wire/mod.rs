@@ -6,3 +6,4 @@ pub mod backend;
 pub mod frame;
 pub mod frontend;
 pub mod read;
+pub mod startup;
