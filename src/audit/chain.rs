@@ -25,10 +25,7 @@ pub struct Head {
 
 impl Head {
     /// The head of an empty log.
-    pub const EMPTY: Head = Head {
-        seq: 0,
-        hash: [0; 32],
-    };
+    pub const EMPTY: Head = Head { seq: 0, hash: [0; 32] };
 }
 
 impl fmt::Display for Head {
@@ -47,10 +44,7 @@ impl FromStr for Head {
 
     fn from_str(text: &str) -> Result<Self, HeadError> {
         let (seq, hash) = text.split_once(':').ok_or(HeadError)?;
-        Ok(Head {
-            seq: seq.parse().map_err(|_| HeadError)?,
-            hash: unhex(hash.as_bytes()).ok_or(HeadError)?,
-        })
+        Ok(Head { seq: seq.parse().map_err(|_| HeadError)?, hash: unhex(hash.as_bytes()).ok_or(HeadError)? })
     }
 }
 
@@ -104,12 +98,7 @@ struct Line<'a> {
 }
 
 /// Appends the line of the record after `head` to `out` and returns the new head.
-pub(super) fn write(
-    out: &mut Vec<u8>,
-    head: &Head,
-    time: &str,
-    record: &Record,
-) -> serde_json::Result<Head> {
+pub(super) fn write(out: &mut Vec<u8>, head: &Head, time: &str, record: &Record) -> serde_json::Result<Head> {
     let line = Line {
         seq: head.seq + 1,
         time,
@@ -137,10 +126,7 @@ pub(super) fn write(
     out.extend_from_slice(b",\"hash\":\"");
     out.extend_from_slice(hex(&hash).as_bytes());
     out.extend_from_slice(b"\"}\n");
-    Ok(Head {
-        seq: head.seq + 1,
-        hash,
-    })
+    Ok(Head { seq: head.seq + 1, hash })
 }
 
 /// A line taken apart.
@@ -158,31 +144,17 @@ pub(super) fn parse(line: &[u8]) -> Option<Parsed> {
     let hash = unhex(tail.strip_prefix(b",\"hash\":\"")?.strip_suffix(b"\"}")?)?;
     let entry: Entry = serde_json::from_slice(line).ok()?;
     let prev = unhex(entry.prev.as_bytes())?;
-    Some(Parsed {
-        seq: entry.seq,
-        prev,
-        hash,
-        is_whole: digest(&prev, body) == hash,
-    })
+    Some(Parsed { seq: entry.seq, prev, hash, is_whole: digest(&prev, body) == hash })
 }
 
 fn digest(prev: &[u8; 32], body: &[u8]) -> [u8; 32] {
-    Sha256::new()
-        .chain_update(prev)
-        .chain_update(body)
-        .finalize()
-        .into()
+    Sha256::new().chain_update(prev).chain_update(body).finalize().into()
 }
 
 /// Lower-case hex digits.
 pub(super) fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digits = bytes.iter().flat_map(|byte| {
-        [
-            DIGITS[usize::from(byte >> 4)],
-            DIGITS[usize::from(byte & 15)],
-        ]
-    });
+    let digits = bytes.iter().flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
     digits.map(char::from).collect()
 }
 

@@ -33,10 +33,10 @@ pub enum AuditError {
     #[error("the audit directory is in use by another process")]
     InUse,
     /// The end of the log is not as it was written.
-    #[error("the end of the audit log is damaged: {0}")]
+    #[error("the end of the audit log is damaged")]
     Damaged(#[from] VerifyError),
     /// The disk.
-    #[error("the audit log cannot be written: {0}")]
+    #[error("the audit log cannot be written")]
     Io(#[from] io::Error),
     /// A record that cannot be put into JSON.
     #[error("a record cannot be encoded")]
@@ -77,46 +77,22 @@ impl Audit {
     /// # Errors
     /// [`AuditError::InUse`], [`AuditError::Damaged`], [`AuditError::Io`].
     pub fn open(directory: &Path, durability: Durability) -> Result<Audit, AuditError> {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(directory)?;
+        DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
         let lock = lock(directory)?;
-        let mut file = private(OpenOptions::new().read(true))
-            .append(true)
-            .create(true)
-            .open(path(directory))?;
+        let mut file = private(OpenOptions::new().read(true)).append(true).create(true).open(path(directory))?;
         let torn_bytes = set_torn_line_aside(directory, &mut file)?;
         let head = tail(&mut file)?;
         file.sync_all()?;
         File::open(directory)?.sync_all()?;
         let length = file.metadata()?.len();
         let file = Arc::new(file);
-        let state = State {
-            file,
-            length,
-            head,
-            synced_seq: head.seq,
-            is_failed: false,
-            is_closing: false,
-        };
-        let shared = Arc::new(Shared {
-            state: Mutex::new(state),
-            changed: Condvar::new(),
-        });
-        let syncer = std::thread::Builder::new()
-            .name("audit-sync".to_owned())
-            .spawn({
-                let shared = shared.clone();
-                move || shared.sync_until_closed(durability)
-            })?;
-        Ok(Audit {
-            shared,
-            durability,
-            torn_bytes,
-            syncer: Some(syncer),
-            _lock: lock,
-        })
+        let state = State { file, length, head, synced_seq: head.seq, is_failed: false, is_closing: false };
+        let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
+        let syncer = std::thread::Builder::new().name("audit-sync".to_owned()).spawn({
+            let shared = shared.clone();
+            move || shared.sync_until_closed(durability)
+        })?;
+        Ok(Audit { shared, durability, torn_bytes, syncer: Some(syncer), _lock: lock })
     }
 
     /// Appends records with one write, in order. Blocks for the disk with [`Durability::Strict`].
@@ -167,8 +143,7 @@ impl State {
         let mut head = self.head;
         let mut lines = Vec::with_capacity(records.len() * 1024);
         for record in records {
-            head =
-                chain::write(&mut lines, &head, &time, record).map_err(|_| AuditError::Encode)?;
+            head = chain::write(&mut lines, &head, &time, record).map_err(|_| AuditError::Encode)?;
         }
         if let Err(error) = (&*self.file).write_all(&lines) {
             self.is_failed = self.file.set_len(self.length).is_err();
@@ -187,20 +162,14 @@ impl Shared {
     }
 
     fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
-        self.changed
-            .wait(state)
-            .unwrap_or_else(PoisonError::into_inner)
+        self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
     }
 
     fn wait_for(&self, mut state: MutexGuard<'_, State>, seq: u64) -> Result<(), AuditError> {
         while state.synced_seq < seq && !state.is_failed {
             state = self.wait(state);
         }
-        if state.synced_seq < seq {
-            Err(AuditError::Failed)
-        } else {
-            Ok(())
-        }
+        if state.synced_seq < seq { Err(AuditError::Failed) } else { Ok(()) }
     }
 
     /// What the thread of its own does: one sync for all records appended since the last.
@@ -223,9 +192,7 @@ impl Shared {
                 return;
             }
             if durability == Durability::Group {
-                let paused = self
-                    .changed
-                    .wait_timeout_while(state, GROUP_PAUSE, |state| !state.is_closing);
+                let paused = self.changed.wait_timeout_while(state, GROUP_PAUSE, |state| !state.is_closing);
                 state = paused.unwrap_or_else(PoisonError::into_inner).0;
             }
         }
@@ -251,10 +218,7 @@ fn private(options: &mut OpenOptions) -> &mut OpenOptions {
 }
 
 fn lock(directory: &Path) -> Result<File, AuditError> {
-    let lock = private(OpenOptions::new().write(true))
-        .create(true)
-        .truncate(false)
-        .open(directory.join("lock"))?;
+    let lock = private(OpenOptions::new().write(true)).create(true).truncate(false).open(directory.join("lock"))?;
     match lock.try_lock() {
         Ok(()) => Ok(lock),
         Err(TryLockError::WouldBlock) => Err(AuditError::InUse),
@@ -266,29 +230,18 @@ fn lock(directory: &Path) -> Result<File, AuditError> {
 /// lived; it is kept because nothing is ever thrown away here.
 fn set_torn_line_aside(directory: &Path, file: &mut File) -> Result<u64, AuditError> {
     let (start, tail) = read_tail(file)?;
-    let whole = tail
-        .iter()
-        .rposition(|&byte| byte == b'\n')
-        .map_or(0, |newline| newline + 1);
+    let whole = tail.iter().rposition(|&byte| byte == b'\n').map_or(0, |newline| newline + 1);
     let torn = &tail[whole..];
     if torn.is_empty() {
         return Ok(0);
     }
     let end = start + whole as u64;
-    let aside = directory.join(format!(
-        "torn-{end}-{}",
-        jiff::Timestamp::now().as_nanosecond()
-    ));
-    let mut copy = private(OpenOptions::new().write(true))
-        .create_new(true)
-        .open(aside)?;
+    let aside = directory.join(format!("torn-{end}-{}", jiff::Timestamp::now().as_nanosecond()));
+    let mut copy = private(OpenOptions::new().write(true)).create_new(true).open(aside)?;
     copy.write_all(torn)?;
     copy.sync_all()?;
     file.set_len(end)?;
-    tracing::warn!(
-        bytes = torn.len(),
-        "the last line of the audit log was half written and was set aside"
-    );
+    tracing::warn!(bytes = torn.len(), "the last line of the audit log was half written and was set aside");
     Ok(torn.len() as u64)
 }
 
@@ -305,16 +258,9 @@ fn tail(file: &mut File) -> Result<Head, AuditError> {
         let parsed = chain::parse(first.strip_suffix(b"\n").unwrap_or(first));
         let parsed = parsed.ok_or(VerifyError::NotARecord { line: 0 })?;
         if !parsed.is_whole {
-            return Err(VerifyError::Changed {
-                line: parsed.seq,
-                seq: parsed.seq,
-            }
-            .into());
+            return Err(VerifyError::Changed { line: parsed.seq, seq: parsed.seq }.into());
         }
-        chain = Chain::new(Head {
-            seq: parsed.seq,
-            hash: parsed.hash,
-        });
+        chain = Chain::new(Head { seq: parsed.seq, hash: parsed.hash });
     }
     for line in lines {
         chain.next(line)?;

@@ -25,20 +25,14 @@ pub struct Filter {
 impl Filter {
     /// True when a record is wanted. One whose time cannot be read is.
     pub fn wants(&self, entry: &Entry) -> bool {
-        let is = |wanted: &Option<String>, found: &[&str]| {
-            wanted
-                .as_deref()
-                .is_none_or(|wanted| found.contains(&wanted))
-        };
+        let is =
+            |wanted: &Option<String>, found: &[&str]| wanted.as_deref().is_none_or(|wanted| found.contains(&wanted));
         let time = entry.time.parse::<jiff::Timestamp>().ok();
         let not_before = |since| time.is_none_or(|time| time >= since);
         let before = |until| time.is_none_or(|time| time < until);
         is(&self.tenant, &[&entry.tenant])
             && is(&self.role, &[&entry.user, &entry.role])
-            && self
-                .column
-                .as_ref()
-                .is_none_or(|column| entry.columns.contains(column))
+            && self.column.as_ref().is_none_or(|column| entry.columns.contains(column))
             && self.since.is_none_or(not_before)
             && self.until.is_none_or(before)
     }
@@ -58,15 +52,9 @@ pub fn show<E: From<VerifyError>>(
     let mut lines = BufReader::new(file);
     let mut text = Vec::new();
     let mut line = 0;
-    while lines
-        .read_until(b'\n', &mut text)
-        .map_err(VerifyError::from)?
-        > 0
-        && text.ends_with(b"\n")
-    {
+    while lines.read_until(b'\n', &mut text).map_err(VerifyError::from)? > 0 && text.ends_with(b"\n") {
         line += 1;
-        let entry: Entry =
-            serde_json::from_slice(&text).map_err(|_| VerifyError::NotARecord { line })?;
+        let entry: Entry = serde_json::from_slice(&text).map_err(|_| VerifyError::NotARecord { line })?;
         if filter.wants(&entry) {
             each(&entry)?;
         }

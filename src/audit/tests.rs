@@ -11,20 +11,12 @@ fn record(n: u64) -> Record {
         act: Act::Open,
         database: "app".into(),
         user: "service".into(),
-        role: if n.is_multiple_of(2) {
-            "analyst".into()
-        } else {
-            "service".into()
-        },
+        role: if n.is_multiple_of(2) { "analyst".into() } else { "service".into() },
         client: "127.0.0.1:5000".into(),
         application: "psql \"x\"\n".into(),
         session: 1,
         statement: n,
-        tenant: if n.is_multiple_of(2) {
-            "acme".into()
-        } else {
-            "globex".into()
-        },
+        tenant: if n.is_multiple_of(2) { "acme".into() } else { "globex".into() },
         key: Some(KeyId([7; 16])),
         dek_ids: vec![DekId([n as u8; 16])],
         columns: vec!["public.customers.email".into()],
@@ -65,52 +57,22 @@ fn tampered(tamper: impl FnOnce(&mut Vec<String>)) -> String {
 fn every_kind_of_tampering_is_found() {
     let changed = "line 2: record 2 was changed";
     assert_eq!(tampered(|_| ()), "whole");
-    assert_eq!(
-        tampered(|lines| lines[1] = lines[1].replace("acme", "acm3")),
-        changed
-    );
-    assert_eq!(
-        tampered(|lines| lines[1] = lines[1].replace("\"rows\":2", "\"rows\":3")),
-        changed
-    );
-    assert_eq!(
-        tampered(|lines| lines[1] = lines[1].replace("\"seq\":2", "\"seq\": 2")),
-        changed
-    );
-    assert_eq!(
-        tampered(|lines| drop(lines.remove(2))),
-        "line 3: record 4 stands where record 3 belongs"
-    );
-    assert_eq!(
-        tampered(|lines| drop(lines.remove(0))),
-        "line 1: record 2 stands where record 1 belongs"
-    );
-    assert_eq!(
-        tampered(|lines| lines.swap(1, 2)),
-        "line 2: record 3 stands where record 2 belongs"
-    );
-    assert_eq!(
-        tampered(|lines| lines.insert(3, lines[2].clone())),
-        "line 4: record 3 stands where record 4 belongs"
-    );
-    assert_eq!(
-        tampered(|lines| lines.insert(3, "\n".to_owned())),
-        "line 4: not a record"
-    );
-    assert_eq!(
-        tampered(|lines| lines.insert(3, "{}\n".to_owned())),
-        "line 4: not a record"
-    );
+    assert_eq!(tampered(|lines| lines[1] = lines[1].replace("acme", "acm3")), changed);
+    assert_eq!(tampered(|lines| lines[1] = lines[1].replace("\"rows\":2", "\"rows\":3")), changed);
+    assert_eq!(tampered(|lines| lines[1] = lines[1].replace("\"seq\":2", "\"seq\": 2")), changed);
+    assert_eq!(tampered(|lines| drop(lines.remove(2))), "line 3: record 4 stands where record 3 belongs");
+    assert_eq!(tampered(|lines| drop(lines.remove(0))), "line 1: record 2 stands where record 1 belongs");
+    assert_eq!(tampered(|lines| lines.swap(1, 2)), "line 2: record 3 stands where record 2 belongs");
+    assert_eq!(tampered(|lines| lines.insert(3, lines[2].clone())), "line 4: record 3 stands where record 4 belongs");
+    assert_eq!(tampered(|lines| lines.insert(3, "\n".to_owned())), "line 4: not a record");
+    assert_eq!(tampered(|lines| lines.insert(3, "{}\n".to_owned())), "line 4: not a record");
     assert_eq!(
         tampered(|lines| {
             lines[4].pop();
         }),
         "line 5: the last record is only half written"
     );
-    assert_eq!(
-        tampered(|lines| lines[4].truncate(90)),
-        "line 5: the last record is only half written"
-    );
+    assert_eq!(tampered(|lines| lines[4].truncate(90)), "line 5: the last record is only half written");
     let upper = |lines: &mut Vec<String>| {
         let at = lines[4].len() - 67;
         let hash = lines[4][at..].to_uppercase();
@@ -125,10 +87,7 @@ fn a_record_of_another_log_is_found() {
     let foreign = lines(other.path()).remove(2);
     let own_third = lines(log_of(5).path()).remove(2);
     assert_ne!(foreign, own_third);
-    assert_eq!(
-        tampered(|lines| lines[2] = foreign),
-        "line 3: record 3 does not follow from the one before it"
-    );
+    assert_eq!(tampered(|lines| lines[2] = foreign), "line 3: record 3 does not follow from the one before it");
 }
 
 #[test]
@@ -141,10 +100,7 @@ fn a_cut_tail_shows_against_a_head_that_was_kept() {
     lines.pop();
     fs::write(log::path(directory.path()), lines.concat()).unwrap();
     assert!(verify(directory.path()).is_ok());
-    assert!(matches!(
-        verify_from(directory.path(), &head),
-        Err(VerifyError::NotThrough { known: 5, found: 4 })
-    ));
+    assert!(matches!(verify_from(directory.path(), &head), Err(VerifyError::NotThrough { known: 5, found: 4 })));
 }
 
 #[test]
@@ -179,10 +135,7 @@ fn a_torn_last_line_is_set_aside_and_counted() {
     let mut text = lines(directory.path()).concat();
     text.truncate(text.len() - 40);
     fs::write(log::path(directory.path()), text).unwrap();
-    assert!(matches!(
-        verify(directory.path()),
-        Err(VerifyError::Torn { line: 3 })
-    ));
+    assert!(matches!(verify(directory.path()), Err(VerifyError::Torn { line: 3 })));
     let audit = Audit::open(directory.path(), Durability::Group).unwrap();
     assert!(audit.torn_bytes() > 0);
     assert_eq!(audit.head().seq, 2);
@@ -195,9 +148,7 @@ fn a_torn_last_line_is_set_aside_and_counted() {
 #[test]
 fn a_damaged_tail_keeps_the_log_from_opening() {
     let directory = log_of(3);
-    let text = lines(directory.path())
-        .concat()
-        .replace("\"rows\":3", "\"rows\":4");
+    let text = lines(directory.path()).concat().replace("\"rows\":3", "\"rows\":4");
     fs::write(log::path(directory.path()), text).unwrap();
     assert!(matches!(
         Audit::open(directory.path(), Durability::Group),
@@ -209,15 +160,9 @@ fn a_damaged_tail_keeps_the_log_from_opening() {
 fn one_process_writes_and_nobody_else_reads() {
     let directory = TempDir::new().unwrap();
     let audit = Audit::open(directory.path(), Durability::Group).unwrap();
-    assert!(matches!(
-        Audit::open(directory.path(), Durability::Group),
-        Err(AuditError::InUse)
-    ));
+    assert!(matches!(Audit::open(directory.path(), Durability::Group), Err(AuditError::InUse)));
     drop(audit);
-    let mode = fs::metadata(log::path(directory.path()))
-        .unwrap()
-        .permissions()
-        .mode();
+    let mode = fs::metadata(log::path(directory.path())).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     assert!(Audit::open(directory.path(), Durability::Group).is_ok());
 }
@@ -237,55 +182,13 @@ fn show_filters_by_tenant_role_column_and_time() {
     let some = |text: &str| Some(text.to_owned());
     let now = jiff::Timestamp::now();
     assert_eq!(count(Filter::default()), 6);
-    assert_eq!(
-        count(Filter {
-            tenant: some("acme"),
-            ..Filter::default()
-        }),
-        3
-    );
-    assert_eq!(
-        count(Filter {
-            role: some("service"),
-            ..Filter::default()
-        }),
-        6
-    );
-    assert_eq!(
-        count(Filter {
-            role: some("analyst"),
-            ..Filter::default()
-        }),
-        3
-    );
-    assert_eq!(
-        count(Filter {
-            column: some("public.customers.email"),
-            ..Filter::default()
-        }),
-        6
-    );
-    assert_eq!(
-        count(Filter {
-            column: some("public.customers.ssn"),
-            ..Filter::default()
-        }),
-        0
-    );
-    assert_eq!(
-        count(Filter {
-            since: Some(now),
-            ..Filter::default()
-        }),
-        0
-    );
-    assert_eq!(
-        count(Filter {
-            until: Some(now),
-            ..Filter::default()
-        }),
-        6
-    );
+    assert_eq!(count(Filter { tenant: some("acme"), ..Filter::default() }), 3);
+    assert_eq!(count(Filter { role: some("service"), ..Filter::default() }), 6);
+    assert_eq!(count(Filter { role: some("analyst"), ..Filter::default() }), 3);
+    assert_eq!(count(Filter { column: some("public.customers.email"), ..Filter::default() }), 6);
+    assert_eq!(count(Filter { column: some("public.customers.ssn"), ..Filter::default() }), 0);
+    assert_eq!(count(Filter { since: Some(now), ..Filter::default() }), 0);
+    assert_eq!(count(Filter { until: Some(now), ..Filter::default() }), 6);
 }
 
 #[test]
@@ -313,9 +216,6 @@ fn the_fields_stand_in_a_fixed_order() {
         "prev",
         "hash",
     ];
-    let places: Vec<_> = names
-        .iter()
-        .map(|name| line.find(&format!("\"{name}\":")).unwrap())
-        .collect();
+    let places: Vec<_> = names.iter().map(|name| line.find(&format!("\"{name}\":")).unwrap()).collect();
     assert!(places.is_sorted(), "{line}");
 }

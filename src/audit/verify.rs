@@ -19,7 +19,7 @@ pub struct Verified {
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
     /// It cannot be read.
-    #[error("the audit log cannot be read: {0}")]
+    #[error("the audit log cannot be read")]
     Read(#[from] io::Error),
     /// A line that is no record.
     #[error("line {line}: not a record")]
@@ -60,9 +60,7 @@ pub enum VerifyError {
         line: u64,
     },
     /// The log does not reach or not go through a head seen earlier.
-    #[error(
-        "the log has {found} records and does not go through the known record {known}: it was cut or rewritten"
-    )]
+    #[error("the log has {found} records and does not go through the known record {known}: it was cut or rewritten")]
     NotThrough {
         /// The number of the head that was given.
         known: u64,
@@ -89,15 +87,9 @@ pub fn verify_from(directory: &Path, known: &Head) -> Result<Verified, VerifyErr
     let file = File::open(log::path(directory))?;
     chain.read(BufReader::new(file), |head| is_through |= head == known)?;
     if !is_through {
-        return Err(VerifyError::NotThrough {
-            known: known.seq,
-            found: chain.head.seq,
-        });
+        return Err(VerifyError::NotThrough { known: known.seq, found: chain.head.seq });
     }
-    Ok(Verified {
-        head: chain.head,
-        set_aside: log::torn_files(directory)?,
-    })
+    Ok(Verified { head: chain.head, set_aside: log::torn_files(directory)? })
 }
 
 /// A chain read as far as `head`.
@@ -108,17 +100,10 @@ pub(super) struct Chain {
 
 impl Chain {
     pub(super) fn new(head: Head) -> Self {
-        Chain {
-            head,
-            line: head.seq,
-        }
+        Chain { head, line: head.seq }
     }
 
-    fn read(
-        &mut self,
-        mut lines: impl BufRead,
-        mut on_head: impl FnMut(&Head),
-    ) -> Result<(), VerifyError> {
+    fn read(&mut self, mut lines: impl BufRead, mut on_head: impl FnMut(&Head)) -> Result<(), VerifyError> {
         let mut line = Vec::new();
         while lines.read_until(b'\n', &mut line)? > 0 {
             self.next(&line)?;
@@ -131,17 +116,11 @@ impl Chain {
     /// Takes the next line with its newline.
     pub(super) fn next(&mut self, line: &[u8]) -> Result<(), VerifyError> {
         self.line += 1;
-        let whole = line
-            .strip_suffix(b"\n")
-            .ok_or(VerifyError::Torn { line: self.line })?;
+        let whole = line.strip_suffix(b"\n").ok_or(VerifyError::Torn { line: self.line })?;
         let parsed = chain::parse(whole).ok_or(VerifyError::NotARecord { line: self.line })?;
         let (line, seq, expected) = (self.line, parsed.seq, self.head.seq + 1);
         if seq != expected {
-            return Err(VerifyError::Sequence {
-                line,
-                expected,
-                found: seq,
-            });
+            return Err(VerifyError::Sequence { line, expected, found: seq });
         }
         if !parsed.is_whole {
             return Err(VerifyError::Changed { line, seq });
@@ -149,10 +128,7 @@ impl Chain {
         if parsed.prev != self.head.hash {
             return Err(VerifyError::Unchained { line, seq });
         }
-        self.head = Head {
-            seq,
-            hash: parsed.hash,
-        };
+        self.head = Head { seq, hash: parsed.hash };
         Ok(())
     }
 }

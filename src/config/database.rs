@@ -6,8 +6,8 @@ use super::error::{ConfigError, Place, Source};
 use super::ident;
 use super::raw::{self, At};
 use crate::policy::{
-    Column, Database, Equality, GLOBAL_TENANT, Mask, OnKeyUnavailable, Padding, Read, RoleRule,
-    Table, TenantRule, Unsealed,
+    Column, Database, Equality, GLOBAL_TENANT, Mask, OnKeyUnavailable, Padding, Read, RoleRule, Table, TenantRule,
+    Unsealed,
 };
 use crate::types::LogicalType;
 
@@ -17,10 +17,7 @@ const SYSTEM_SCHEMAS: [&str; 4] = ["pg_catalog", "information_schema", "pg_toast
 const SYSTEM_COLUMNS: [&str; 6] = ["tableoid", "ctid", "xmin", "xmax", "cmin", "cmax"];
 
 /// Checks all of them.
-pub(super) fn databases(
-    raw: Vec<raw::Database>,
-    source: &Source<'_>,
-) -> Result<Vec<Database>, ConfigError> {
+pub(super) fn databases(raw: Vec<raw::Database>, source: &Source<'_>) -> Result<Vec<Database>, ConfigError> {
     let mut names = HashSet::new();
     for database in &raw {
         not_empty(&database.name, "a database's name", source)?;
@@ -29,9 +26,7 @@ pub(super) fn databases(
             return Err(source.error(&database.name.place, message));
         }
     }
-    raw.into_iter()
-        .map(|database| one(database, source))
-        .collect()
+    raw.into_iter().map(|database| one(database, source)).collect()
 }
 
 fn one(raw: raw::Database, source: &Source<'_>) -> Result<Database, ConfigError> {
@@ -51,10 +46,7 @@ fn one(raw: raw::Database, source: &Source<'_>) -> Result<Database, ConfigError>
         },
         read: read(raw.read.map_or(raw::Read::Open, |at| at.value)),
         roles,
-        on_key_unavailable: match raw
-            .on_key_unavailable
-            .map_or(raw::OnKeyUnavailable::Error, |at| at.value)
-        {
+        on_key_unavailable: match raw.on_key_unavailable.map_or(raw::OnKeyUnavailable::Error, |at| at.value) {
             raw::OnKeyUnavailable::Error => OnKeyUnavailable::Error,
             raw::OnKeyUnavailable::Null => OnKeyUnavailable::Null,
         },
@@ -64,16 +56,9 @@ fn one(raw: raw::Database, source: &Source<'_>) -> Result<Database, ConfigError>
 
 fn control(raw: &raw::Database, source: &Source<'_>) -> Result<String, ConfigError> {
     match (&raw.control, &raw.control_file) {
-        (Some(_), Some(file)) => {
-            Err(source.error(&file.place, "give control or control_file, not both"))
-        }
-        (None, None) => Err(source.error(
-            &raw.name.place,
-            "control is missing: how the proxy reaches its registry",
-        )),
-        (Some(control), None)
-            if matches!(control.place, Place::File(_)) && holds_password(&control.value) =>
-        {
+        (Some(_), Some(file)) => Err(source.error(&file.place, "give control or control_file, not both")),
+        (None, None) => Err(source.error(&raw.name.place, "control is missing: how the proxy reaches its registry")),
+        (Some(control), None) if matches!(control.place, Place::File(_)) && holds_password(&control.value) => {
             let message = "no password here: use control_file or the environment";
             Err(source.error(&control.place, message))
         }
@@ -83,23 +68,15 @@ fn control(raw: &raw::Database, source: &Source<'_>) -> Result<String, ConfigErr
 }
 
 fn read_control(file: &At<String>, source: &Source<'_>) -> Result<String, ConfigError> {
-    let text = std::fs::read_to_string(source.relative(&file.value)).map_err(|error| {
-        source.error(
-            &file.place,
-            format!("{:?} cannot be read: {error}", file.value),
-        )
-    })?;
+    let text = std::fs::read_to_string(source.relative(&file.value))
+        .map_err(|error| source.error(&file.place, format!("{:?} cannot be read: {error}", file.value)))?;
     Ok(text.trim().to_owned())
 }
 
 fn holds_password(control: &str) -> bool {
     let lower = control.to_ascii_lowercase();
-    let authority = lower
-        .split_once("://")
-        .and_then(|(_, rest)| rest.split(['/', '?']).next());
-    let in_url = authority
-        .and_then(|authority| authority.rsplit_once('@'))
-        .is_some_and(|(user, _)| user.contains(':'));
+    let authority = lower.split_once("://").and_then(|(_, rest)| rest.split(['/', '?']).next());
+    let in_url = authority.and_then(|authority| authority.rsplit_once('@')).is_some_and(|(user, _)| user.contains(':'));
     in_url || lower.replace(' ', "").contains("password=")
 }
 
@@ -109,10 +86,7 @@ fn roles(raw: Vec<raw::Role>, source: &Source<'_>) -> Result<Vec<RoleRule>, Conf
     for role in raw {
         not_empty(&role.name, "a role's name", source)?;
         if !names.insert(role.name.value.clone()) {
-            return Err(source.error(
-                &role.name.place,
-                format!("role {:?} has two entries", role.name.value),
-            ));
+            return Err(source.error(&role.name.place, format!("role {:?} has two entries", role.name.value)));
         }
         rules.push(RoleRule {
             name: role.name.value,
@@ -149,36 +123,21 @@ struct Group {
 
 impl Known {
     fn table(&mut self, raw: raw::Table, source: &Source<'_>) -> Result<Table, ConfigError> {
-        let (schema, name) = ident::table(&raw.name.value).map_err(|error| {
-            source.error(
-                &raw.name.place,
-                format!("table {:?}: {error}", raw.name.value),
-            )
-        })?;
+        let (schema, name) = ident::table(&raw.name.value)
+            .map_err(|error| source.error(&raw.name.place, format!("table {:?}: {error}", raw.name.value)))?;
         if SYSTEM_SCHEMAS.contains(&schema.as_str()) {
-            return Err(source.error(
-                &raw.name.place,
-                format!("tables of schema {schema:?} cannot be sealed"),
-            ));
+            return Err(source.error(&raw.name.place, format!("tables of schema {schema:?} cannot be sealed")));
         }
         let qualified = format!("{}.{}", ident::quote(&schema), ident::quote(&name));
         if !self.tables.insert((schema.clone(), name.clone())) {
-            return Err(source.error(
-                &raw.name.place,
-                format!("table {qualified} has two entries"),
-            ));
+            return Err(source.error(&raw.name.place, format!("table {qualified} has two entries")));
         }
         if raw.columns.is_empty() {
             return Err(source.error(&raw.name.place, format!("table {qualified} has no columns")));
         }
         let tenant = tenant(&raw.tenant, source)?;
         let columns = self.columns(raw.columns, &qualified, &tenant, source)?;
-        Ok(Table {
-            schema,
-            name,
-            tenant,
-            columns,
-        })
+        Ok(Table { schema, name, tenant, columns })
     }
 
     fn columns(
@@ -197,8 +156,7 @@ impl Known {
                 return Err(source.error(&key.place, format!("column {:?} has two entries", name)));
             }
             if *tenant == TenantRule::Column(name.clone()) {
-                let message =
-                    "the column that names the tenant cannot be sealed: the proxy must read it";
+                let message = "the column that names the tenant cannot be sealed: the proxy must read it";
                 return Err(source.error(&key.place, message));
             }
             let column = column(name, entry, table, source)?;
@@ -209,20 +167,9 @@ impl Known {
     }
 
     /// Holds a column against those of the other tables.
-    fn take(
-        &mut self,
-        column: &Column,
-        place: &Place,
-        source: &Source<'_>,
-    ) -> Result<(), ConfigError> {
-        if let Some(other) = self
-            .bindings
-            .insert(column.binding.clone(), column.qualified.clone())
-        {
-            let message = format!(
-                "{} and {other} have the same binding {:?}",
-                column.qualified, column.binding
-            );
+    fn take(&mut self, column: &Column, place: &Place, source: &Source<'_>) -> Result<(), ConfigError> {
+        if let Some(other) = self.bindings.insert(column.binding.clone(), column.qualified.clone()) {
+            let message = format!("{} and {other} have the same binding {:?}", column.qualified, column.binding);
             return Err(source.error(place, message));
         }
         let (Some(group), Some(equality)) = (&column.join_group, column.equality) else {
@@ -234,17 +181,12 @@ impl Known {
             equality,
         });
         if !comparable(first.logical, column.logical) {
-            let message = format!(
-                "{} has another type than {} of join group {group:?}",
-                column.qualified, first.first
-            );
+            let message = format!("{} has another type than {} of join group {group:?}", column.qualified, first.first);
             return Err(source.error(place, message));
         }
         if first.equality != equality {
-            let message = format!(
-                "{} has another equality than {} of join group {group:?}",
-                column.qualified, first.first
-            );
+            let message =
+                format!("{} has another equality than {} of join group {group:?}", column.qualified, first.first);
             return Err(source.error(place, message));
         }
         Ok(())
@@ -274,10 +216,7 @@ fn tenant(raw: &At<raw::Tenant>, source: &Source<'_>) -> Result<TenantRule, Conf
         (None, Some(At { value: true, .. }), None) => Ok(TenantRule::Session),
         (None, Some(at), None) => Err(source.error(&at.place, "session is true or absent")),
         (None, None, Some(name)) => fixed_tenant(name, source),
-        _ => Err(source.error(
-            &raw.place,
-            "tenant is one of { column = ... }, { session = true }, { name = ... }",
-        )),
+        _ => Err(source.error(&raw.place, "tenant is one of { column = ... }, { session = true }, { name = ... }")),
     }
 }
 
@@ -290,20 +229,15 @@ fn fixed_tenant(name: &At<String>, source: &Source<'_>) -> Result<TenantRule, Co
 }
 
 fn column_name(at: &At<String>, source: &Source<'_>) -> Result<String, ConfigError> {
-    let name = ident::column(&at.value)
-        .map_err(|error| source.error(&at.place, format!("column {:?}: {error}", at.value)))?;
+    let name =
+        ident::column(&at.value).map_err(|error| source.error(&at.place, format!("column {:?}: {error}", at.value)))?;
     if SYSTEM_COLUMNS.contains(&name.as_str()) {
         return Err(source.error(&at.place, format!("column {name:?} belongs to the server")));
     }
     Ok(name)
 }
 
-fn column(
-    name: String,
-    raw: raw::Column,
-    table: &str,
-    source: &Source<'_>,
-) -> Result<Column, ConfigError> {
+fn column(name: String, raw: raw::Column, table: &str, source: &Source<'_>) -> Result<Column, ConfigError> {
     let qualified = format!("{table}.{}", ident::quote(&name));
     let logical = logical_type(&raw, source)?;
     let binding = match raw.binding {
@@ -327,32 +261,22 @@ fn column(
         equality,
         join_group: raw.join_group.map(|at| at.value),
         binding,
-        padding: raw
-            .padding
-            .map_or(Ok(default_padding(logical)), |at| padding(&at, source))?,
-        mask: raw
-            .mask
-            .map_or(Ok(Mask::Null), |at| mask(&at, logical, source))?,
+        padding: raw.padding.map_or(Ok(default_padding(logical)), |at| padding(&at, source))?,
+        mask: raw.mask.map_or(Ok(Mask::Null), |at| mask(&at, logical, source))?,
     })
 }
 
 fn logical_type(raw: &raw::Column, source: &Source<'_>) -> Result<LogicalType, ConfigError> {
     let is_json = raw.logical.value.trim().eq_ignore_ascii_case("json");
     if let Some(at) = raw.equality.as_ref().filter(|_| is_json) {
-        return Err(source.error(
-            &at.place,
-            "json has no equality, in Postgres neither; jsonb has",
-        ));
+        return Err(source.error(&at.place, "json has no equality, in Postgres neither; jsonb has"));
     }
-    super::interim::logical_type(&raw.logical.value)
-        .map_err(|error| source.error(&raw.logical.place, error))
+    LogicalType::parse(&raw.logical.value).map_err(|error| source.error(&raw.logical.place, error.to_string()))
 }
 
 fn default_padding(logical: LogicalType) -> Padding {
     match logical {
-        LogicalType::Text | LogicalType::Varchar(_) | LogicalType::Bytea | LogicalType::Jsonb => {
-            Padding::Padme
-        }
+        LogicalType::Text | LogicalType::Varchar(_) | LogicalType::Bytea | LogicalType::Jsonb => Padding::Padme,
         _ => Padding::None,
     }
 }
@@ -365,60 +289,38 @@ fn padding(at: &At<toml::Value>, source: &Source<'_>) -> Result<Padding, ConfigE
             .ok()
             .filter(|n| (1..=PADDING_MAX).contains(n))
             .map(Padding::Fixed)
-            .ok_or_else(|| {
-                source.error(
-                    &at.place,
-                    format!("a fixed padding is 1 to {PADDING_MAX} bytes"),
-                )
-            }),
-        _ => Err(source.error(
-            &at.place,
-            "padding is \"none\", \"padme\" or a number of bytes",
-        )),
+            .ok_or_else(|| source.error(&at.place, format!("a fixed padding is 1 to {PADDING_MAX} bytes"))),
+        _ => Err(source.error(&at.place, "padding is \"none\", \"padme\" or a number of bytes")),
     }
 }
 
-fn mask(
-    at: &At<raw::Mask>,
-    logical: LogicalType,
-    source: &Source<'_>,
-) -> Result<Mask, ConfigError> {
+fn mask(at: &At<raw::Mask>, logical: LogicalType, source: &Source<'_>) -> Result<Mask, ConfigError> {
     let mask = match (&at.value.keep_last, &at.value.keep_first, &at.value.fixed) {
         (Some(n), None, None) => Mask::KeepLast(n.value),
         (None, Some(n), None) => Mask::KeepFirst(n.value),
         (None, None, Some(text)) => Mask::Fixed(text.value.clone()),
         _ => {
-            return Err(source.error(
-                &at.place,
-                "mask is one of { keep_last = n }, { keep_first = n }, { fixed = ... }",
-            ));
+            return Err(
+                source.error(&at.place, "mask is one of { keep_last = n }, { keep_first = n }, { fixed = ... }")
+            );
         }
     };
     match (&mask, logical) {
         (Mask::Fixed(text), LogicalType::Varchar(Some(n))) if text.chars().count() > n as usize => {
-            Err(source.error(
-                &at.place,
-                format!("the fixed text is longer than varchar({n})"),
-            ))
+            Err(source.error(&at.place, format!("the fixed text is longer than varchar({n})")))
         }
         (_, LogicalType::Text | LogicalType::Varchar(_)) => Ok(mask),
-        _ => Err(source.error(
-            &at.place,
-            "a mask gives text: other types are masked as NULL (leave mask out)",
-        )),
+        _ => Err(source.error(&at.place, "a mask gives text: other types are masked as NULL (leave mask out)")),
     }
 }
 
 fn not_empty(at: &At<String>, what: &str, source: &Source<'_>) -> Result<(), ConfigError> {
     match at.value.len() {
         0 => Err(source.error(&at.place, format!("{what} is empty"))),
-        n if n > NAME_BYTES_MAX => Err(source.error(
-            &at.place,
-            format!("{what} is longer than {NAME_BYTES_MAX} bytes"),
-        )),
-        _ if at.value.contains('\0') => {
-            Err(source.error(&at.place, format!("{what} holds a zero byte")))
+        n if n > NAME_BYTES_MAX => {
+            Err(source.error(&at.place, format!("{what} is longer than {NAME_BYTES_MAX} bytes")))
         }
+        _ if at.value.contains('\0') => Err(source.error(&at.place, format!("{what} holds a zero byte"))),
         _ => Ok(()),
     }
 }

@@ -13,31 +13,18 @@ use super::raw::{Admin, At, Database, File, Tls};
 /// The variable that stands for `key` of the database `name`: capitals, `_` for what is not a letter or digit.
 pub fn variable_for_database(name: &str, key: &str) -> String {
     let upper = |text: &str| -> String {
-        text.chars()
-            .map(|c| {
-                if c.is_ascii_alphanumeric() {
-                    c.to_ascii_uppercase()
-                } else {
-                    '_'
-                }
-            })
-            .collect()
+        text.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect()
     };
     format!("ROWSEAL_DATABASE_{}_{}", upper(name), upper(key))
 }
 
 /// Lays the variables that are set over the file.
-pub(super) fn overlay(
-    raw: &mut File,
-    variable: &dyn Fn(&str) -> Option<String>,
-) -> Result<(), ConfigError> {
+pub(super) fn overlay(raw: &mut File, variable: &dyn Fn(&str) -> Option<String>) -> Result<(), ConfigError> {
     let vars = Variables { variable };
     listen_and_upstream(raw, &vars)?;
     keys(raw, &vars)?;
     audit_and_limits(raw, &vars)?;
-    raw.databases
-        .iter_mut()
-        .try_for_each(|database| one_database(database, &vars))
+    raw.databases.iter_mut().try_for_each(|database| one_database(database, &vars))
 }
 
 fn listen_and_upstream(raw: &mut File, vars: &Variables<'_>) -> Result<(), ConfigError> {
@@ -45,15 +32,10 @@ fn listen_and_upstream(raw: &mut File, vars: &Variables<'_>) -> Result<(), Confi
     listen_tls(&mut raw.listen.tls, vars)?;
     vars.word("ROWSEAL_UPSTREAM_ADDRESS", &mut raw.upstream.address)?;
     vars.word("ROWSEAL_UPSTREAM_TLS", &mut raw.upstream.tls)?;
-    vars.word(
-        "ROWSEAL_UPSTREAM_ROOT_CERTIFICATE",
-        &mut raw.upstream.root_certificate,
-    )?;
+    vars.word("ROWSEAL_UPSTREAM_ROOT_CERTIFICATE", &mut raw.upstream.root_certificate)?;
     let mut address = raw.admin.take().and_then(|admin| admin.address);
     vars.word("ROWSEAL_ADMIN_ADDRESS", &mut address)?;
-    raw.admin = address.map(|address| Admin {
-        address: Some(address),
-    });
+    raw.admin = address.map(|address| Admin { address: Some(address) });
     Ok(())
 }
 
@@ -65,26 +47,17 @@ fn listen_tls(tls: &mut Option<Tls>, vars: &Variables<'_>) -> Result<(), ConfigE
         (Some(certificate), Some(key)) => Some(Tls { certificate, key }),
         (None, None) => None,
         (Some(_), None) => {
-            return Err(alone(
-                "ROWSEAL_LISTEN_TLS_CERTIFICATE",
-                "ROWSEAL_LISTEN_TLS_KEY",
-            ));
+            return Err(alone("ROWSEAL_LISTEN_TLS_CERTIFICATE", "ROWSEAL_LISTEN_TLS_KEY"));
         }
         (None, Some(_)) => {
-            return Err(alone(
-                "ROWSEAL_LISTEN_TLS_KEY",
-                "ROWSEAL_LISTEN_TLS_CERTIFICATE",
-            ));
+            return Err(alone("ROWSEAL_LISTEN_TLS_KEY", "ROWSEAL_LISTEN_TLS_CERTIFICATE"));
         }
     };
     Ok(())
 }
 
 fn alone(name: &str, needed: &str) -> ConfigError {
-    ConfigError::Variable {
-        name: name.to_owned(),
-        message: format!("{needed} must be set too"),
-    }
+    ConfigError::Variable { name: name.to_owned(), message: format!("{needed} must be set too") }
 }
 
 fn keys(raw: &mut File, vars: &Variables<'_>) -> Result<(), ConfigError> {
@@ -106,14 +79,8 @@ fn audit_and_limits(raw: &mut File, vars: &Variables<'_>) -> Result<(), ConfigEr
     vars.word("ROWSEAL_AUDIT_DIRECTORY", &mut raw.audit.directory)?;
     vars.word("ROWSEAL_AUDIT_DURABILITY", &mut raw.audit.durability)?;
     let limits = &mut raw.limits;
-    vars.parsed(
-        "ROWSEAL_LIMITS_CONNECTIONS_MAX",
-        &mut limits.connections_max,
-    )?;
-    vars.parsed(
-        "ROWSEAL_LIMITS_MESSAGE_BYTES_MAX",
-        &mut limits.message_bytes_max,
-    )?;
+    vars.parsed("ROWSEAL_LIMITS_CONNECTIONS_MAX", &mut limits.connections_max)?;
+    vars.parsed("ROWSEAL_LIMITS_MESSAGE_BYTES_MAX", &mut limits.message_bytes_max)?;
     vars.parsed("ROWSEAL_LIMITS_PLAN_BYTES_MAX", &mut limits.plan_bytes_max)?;
     vars.word("ROWSEAL_LIMITS_LOGIN_TIMEOUT", &mut limits.login_timeout)?;
     vars.word("ROWSEAL_LIMITS_DRAIN_TIMEOUT", &mut limits.drain_timeout)
@@ -123,35 +90,18 @@ fn one_database(database: &mut Database, vars: &Variables<'_>) -> Result<(), Con
     let named = |key| variable_for_database(&database.name.value, key);
     vars.word(&named("unsealed"), &mut database.unsealed)?;
     vars.word(&named("read"), &mut database.read)?;
-    vars.word(
-        &named("on_key_unavailable"),
-        &mut database.on_key_unavailable,
-    )?;
-    if vars.word(&named("control"), &mut database.control).is_ok() && is_variable(&database.control)
-    {
+    vars.word(&named("on_key_unavailable"), &mut database.on_key_unavailable)?;
+    if vars.word(&named("control"), &mut database.control).is_ok() && is_variable(&database.control) {
         database.control_file = None;
     }
-    if vars
-        .word(&named("control_file"), &mut database.control_file)
-        .is_ok()
-        && is_variable(&database.control_file)
-    {
-        database.control = database
-            .control
-            .take()
-            .filter(|control| matches!(control.place, Place::Variable(_)));
+    if vars.word(&named("control_file"), &mut database.control_file).is_ok() && is_variable(&database.control_file) {
+        database.control = database.control.take().filter(|control| matches!(control.place, Place::Variable(_)));
     }
     Ok(())
 }
 
 fn is_variable(value: &Option<At<String>>) -> bool {
-    matches!(
-        value,
-        Some(At {
-            place: Place::Variable(_),
-            ..
-        })
-    )
+    matches!(value, Some(At { place: Place::Variable(_), .. }))
 }
 
 struct Variables<'a> {
@@ -160,11 +110,7 @@ struct Variables<'a> {
 
 impl Variables<'_> {
     /// A text or one of a list of words.
-    fn word<T: for<'de> Deserialize<'de>>(
-        &self,
-        name: &str,
-        slot: &mut Option<At<T>>,
-    ) -> Result<(), ConfigError> {
+    fn word<T: for<'de> Deserialize<'de>>(&self, name: &str, slot: &mut Option<At<T>>) -> Result<(), ConfigError> {
         self.read(name, slot, |text| {
             let deserializer: StrDeserializer<'_, ValueError> = text.into_deserializer();
             T::deserialize(deserializer).map_err(|error| error.to_string())
@@ -172,17 +118,11 @@ impl Variables<'_> {
     }
 
     /// A number or truth value.
-    fn parsed<T: std::str::FromStr>(
-        &self,
-        name: &str,
-        slot: &mut Option<At<T>>,
-    ) -> Result<(), ConfigError>
+    fn parsed<T: std::str::FromStr>(&self, name: &str, slot: &mut Option<At<T>>) -> Result<(), ConfigError>
     where
         T::Err: std::fmt::Display,
     {
-        self.read(name, slot, |text| {
-            text.parse::<T>().map_err(|error| error.to_string())
-        })
+        self.read(name, slot, |text| text.parse::<T>().map_err(|error| error.to_string()))
     }
 
     fn read<T>(
@@ -194,14 +134,8 @@ impl Variables<'_> {
         let Some(text) = (self.variable)(name) else {
             return Ok(());
         };
-        let value = parse(&text).map_err(|message| ConfigError::Variable {
-            name: name.to_owned(),
-            message,
-        })?;
-        *slot = Some(At {
-            value,
-            place: Place::Variable(name.to_owned()),
-        });
+        let value = parse(&text).map_err(|message| ConfigError::Variable { name: name.to_owned(), message })?;
+        *slot = Some(At { value, place: Place::Variable(name.to_owned()) });
         Ok(())
     }
 }

@@ -59,20 +59,14 @@ impl<'a> Source<'a> {
     pub(super) fn error(&self, place: &Place, message: impl Into<String>) -> ConfigError {
         match place {
             Place::File(range) => self.at(range.start, message.into()),
-            Place::Variable(name) => ConfigError::Variable {
-                name: name.clone(),
-                message: message.into(),
-            },
+            Place::Variable(name) => ConfigError::Variable { name: name.clone(), message: message.into() },
         }
     }
 
     /// The parser's own error.
     pub(super) fn toml(&self, error: &toml::de::Error) -> ConfigError {
         let start = error.span().map_or(0, |span| span.start);
-        self.at(
-            start,
-            error.message().lines().collect::<Vec<_>>().join(", "),
-        )
+        self.at(start, error.message().lines().collect::<Vec<_>>().join(", "))
     }
 
     /// A path of the file: relative to the directory that the file is in.

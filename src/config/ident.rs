@@ -56,14 +56,8 @@ pub fn column(text: &str) -> Result<String, IdentError> {
 /// An identifier as it is written in SQL: with quotes where it needs them.
 pub fn quote(name: &str) -> String {
     let plain = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
-        && name
-            .chars()
-            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
-    if plain {
-        name.to_owned()
-    } else {
-        format!("\"{}\"", name.replace('"', "\"\""))
-    }
+        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+    if plain { name.to_owned() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
 }
 
 fn parts(text: &str) -> Result<Vec<String>, IdentError> {
@@ -129,11 +123,7 @@ mod tests {
     #[test]
     fn identifiers_fold_and_quote_as_in_postgres() {
         let ok = |text: &str, schema: &str, name: &str| {
-            assert_eq!(
-                table(text),
-                Ok((schema.to_owned(), name.to_owned())),
-                "{text}"
-            );
+            assert_eq!(table(text), Ok((schema.to_owned(), name.to_owned())), "{text}");
         };
         ok("public.customers", "public", "customers");
         ok("Public.CUSTOMERS", "public", "customers");

@@ -16,7 +16,6 @@ mod database;
 mod env;
 mod error;
 pub mod ident;
-mod interim;
 mod raw;
 mod sections;
 #[cfg(test)]
@@ -107,9 +106,7 @@ impl UpstreamAddress {
     pub fn socket(&self) -> Option<PathBuf> {
         match self {
             UpstreamAddress::Tcp { .. } => None,
-            UpstreamAddress::Unix { directory, port } => {
-                Some(directory.join(format!(".s.PGSQL.{port}")))
-            }
+            UpstreamAddress::Unix { directory, port } => Some(directory.join(format!(".s.PGSQL.{port}"))),
         }
     }
 }
@@ -205,10 +202,8 @@ pub struct Limits {
 /// # Errors
 /// [`ConfigError`], whose text begins with the place of the fault.
 pub fn load(path: &Path) -> Result<Settings, ConfigError> {
-    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
-        file: path.display().to_string(),
-        source,
-    })?;
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| ConfigError::Read { file: path.display().to_string(), source })?;
     parse(&text, path, &|name| std::env::var(name).ok())
 }
 
@@ -217,11 +212,7 @@ pub fn load(path: &Path) -> Result<Settings, ConfigError> {
 ///
 /// # Errors
 /// As [`load`].
-pub fn parse(
-    text: &str,
-    path: &Path,
-    variable: &dyn Fn(&str) -> Option<String>,
-) -> Result<Settings, ConfigError> {
+pub fn parse(text: &str, path: &Path, variable: &dyn Fn(&str) -> Option<String>) -> Result<Settings, ConfigError> {
     let source = error::Source::new(path, text);
     let mut raw: raw::File = toml::from_str(text).map_err(|error| source.toml(&error))?;
     env::overlay(&mut raw, variable)?;

@@ -19,10 +19,7 @@ pub(super) struct At<T> {
 impl<T> From<Spanned<T>> for At<T> {
     fn from(spanned: Spanned<T>) -> Self {
         let place = Place::File(spanned.span());
-        At {
-            value: spanned.into_inner(),
-            place,
-        }
+        At { value: spanned.into_inner(), place }
     }
 }
 

@@ -2,7 +2,9 @@
 //!
 //! A session says what it [`Need`]s and is [`Granted`] it: at once when everything is pooled or cached
 //! (`Keys::try_grant`), else after waiting (`Keys::grant`).
+pub mod context;
 pub mod kms;
+pub mod registry;
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -19,9 +19,5 @@ pub fn apply(mask: &Mask, value: &str) -> Option<String> {
 
 fn starred(value: &str, keeps: impl Fn(usize, usize) -> bool) -> String {
     let length = value.chars().count();
-    value
-        .chars()
-        .enumerate()
-        .map(|(i, c)| if keeps(i, length) { c } else { '*' })
-        .collect()
+    value.chars().enumerate().map(|(i, c)| if keeps(i, length) { c } else { '*' }).collect()
 }

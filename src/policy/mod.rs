@@ -51,9 +51,7 @@ impl fmt::Debug for Database {
 impl Database {
     /// The entry of a table, by its unquoted schema and name.
     pub fn table(&self, schema: &str, name: &str) -> Option<&Arc<Table>> {
-        self.tables
-            .iter()
-            .find(|table| table.schema == schema && table.name == name)
+        self.tables.iter().find(|table| table.schema == schema && table.name == name)
     }
 
     /// What a role may do: its own entry if there is one, else the most permissive of the entries of the roles it is
@@ -65,16 +63,8 @@ impl Database {
             return Access::of(rule);
         }
         let is_member = |rule: &&RoleRule| member_of.iter().any(|name| name.as_ref() == rule.name);
-        let inherited = self
-            .roles
-            .iter()
-            .filter(is_member)
-            .map(Access::of)
-            .reduce(Access::or);
-        inherited.unwrap_or(Access {
-            read: self.read,
-            search: self.read == Read::Open,
-        })
+        let inherited = self.roles.iter().filter(is_member).map(Access::of).reduce(Access::or);
+        inherited.unwrap_or(Access { read: self.read, search: self.read == Read::Open })
     }
 
     /// True when a column has `equality = "global"`, so that the reserved tenant is needed.
@@ -95,17 +85,11 @@ pub struct Access {
 
 impl Access {
     fn of(rule: &RoleRule) -> Self {
-        Access {
-            read: rule.read,
-            search: rule.search || rule.read == Read::Open,
-        }
+        Access { read: rule.read, search: rule.search || rule.read == Read::Open }
     }
 
     fn or(self, other: Self) -> Self {
-        Access {
-            read: self.read.max(other.read),
-            search: self.search || other.search,
-        }
+        Access { read: self.read.max(other.read), search: self.search || other.search }
     }
 }
 

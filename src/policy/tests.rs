@@ -1,11 +1,7 @@
 use super::*;
 
 fn rule(name: &str, read: Read, search: bool) -> RoleRule {
-    RoleRule {
-        name: name.to_owned(),
-        read,
-        search,
-    }
+    RoleRule { name: name.to_owned(), read, search }
 }
 
 fn database(read: Read, roles: Vec<RoleRule>) -> Database {
@@ -24,18 +20,10 @@ fn database(read: Read, roles: Vec<RoleRule>) -> Database {
 fn roles_get_their_own_entry_first_then_the_most_permissive_one() {
     let database = database(
         Read::Sealed,
-        vec![
-            rule("analyst", Read::Mask, false),
-            rule("support", Read::Deny, true),
-            rule("owner", Read::Open, false),
-        ],
+        vec![rule("analyst", Read::Mask, false), rule("support", Read::Deny, true), rule("owner", Read::Open, false)],
     );
     let check = |role: &str, member_of: &[&str], read: Read, search: bool| {
-        assert_eq!(
-            database.access(role, member_of),
-            Access { read, search },
-            "{role} in {member_of:?}"
-        );
+        assert_eq!(database.access(role, member_of), Access { read, search }, "{role} in {member_of:?}");
     };
     check("analyst", &[], Read::Mask, false);
     check("analyst", &["owner"], Read::Mask, false);
@@ -52,13 +40,7 @@ fn roles_get_their_own_entry_first_then_the_most_permissive_one() {
 #[test]
 fn a_database_that_is_open_to_all_may_be_searched_by_all() {
     let open = database(Read::Open, Vec::new());
-    assert_eq!(
-        open.access::<&str>("joe", &[]),
-        Access {
-            read: Read::Open,
-            search: true
-        }
-    );
+    assert_eq!(open.access::<&str>("joe", &[]), Access { read: Read::Open, search: true });
 }
 
 #[test]
@@ -69,11 +51,7 @@ fn levels_are_ordered_from_deny_to_open() {
 #[test]
 fn masks_keep_what_the_rule_says() {
     let check = |mask: Mask, value: &str, masked: Option<&str>| {
-        assert_eq!(
-            mask::apply(&mask, value).as_deref(),
-            masked,
-            "{mask:?} of {value:?}"
-        );
+        assert_eq!(mask::apply(&mask, value).as_deref(), masked, "{mask:?} of {value:?}");
     };
     check(Mask::Null, "123-45-6789", None);
     check(Mask::KeepLast(4), "123-45-6789", Some("*******6789"));

@@ -9,7 +9,7 @@ CREATE FUNCTION rowseal.is_cell(cell pg_catalog.bytea) RETURNS pg_catalog.bool
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN CASE
     WHEN cell IS NULL THEN true
-    WHEN octet_length(cell) < 108 THEN false
+    WHEN octet_length(cell) < 109 THEN false
     WHEN substring(cell FROM 1 FOR 4) <> decode('c1525301', 'hex') THEN false
     WHEN get_byte(cell, 6) NOT IN (0, 16) THEN false
     WHEN octet_length(cell) < 108 + get_byte(cell, 6) + get_byte(cell, 7) THEN false
