@@ -7,19 +7,19 @@ use crate::support::postgres::{Cluster, Version, connect_at};
 use crate::support::proxy::{Proxy, Site};
 use crate::support::raw::Text;
 
-const POLICY: &str = "[[database.table]]\nname = \"public.users\"\ntenant = { column = \"account_id\" }\n\n\
+const POLICY: &str = "[[database]]\nname = \"app\"\ncontrol = \"{control}/app\"\n\n[[database.table]]\nname = \"public.users\"\ntenant = { column = \"account_id\" }\n\n\
     [database.table.columns]\nemail = { type = \"text\", equality = \"tenant\" }\nssn = { type = \"text\" }\n\
     age = { type = \"int4\" }\n";
 
 /// Every canary begins so.
 const MARK: &str = "canary7f3";
 
-fn start() -> (Cluster, Proxy) {
+fn start() -> (Cluster, Site, Proxy) {
     let cluster = Cluster::start(Version::Any);
     cluster.createdb("app");
-    let site = Site::new(&cluster, "direct", POLICY);
-    site.rowseal(&["setup"]);
-    site.rowseal(&["tenant", "register", "1"]);
+    let site = Site::new(&cluster, POLICY);
+    site.run_ok(&["setup"]);
+    site.run_ok(&["tenant", "register", "1"]);
     cluster.psql(
         "app",
         "CREATE TABLE users (id int8 PRIMARY KEY, account_id int8 NOT NULL, email rowseal.text, ssn rowseal.text, \
@@ -27,7 +27,7 @@ fn start() -> (Cluster, Proxy) {
     );
     cluster.psql("app", "CREATE UNIQUE INDEX ON users (account_id, rowseal.eq(email))");
     let proxy = site.serve();
-    (cluster, proxy)
+    (cluster, site, proxy)
 }
 
 /// Roads that carry a canary and may succeed or be refused, but must not leak.
@@ -104,7 +104,7 @@ fn assert_clean_dir(place: &str, dir: &Path) {
 #[test]
 fn no_plaintext_leaves_but_to_the_client() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let (cluster, proxy) = start();
+    let (cluster, site, proxy) = start();
     runtime.block_on(async {
         let client = connect_at(proxy.address(), "app").await;
         for road in roads() {
@@ -133,7 +133,7 @@ fn no_plaintext_leaves_but_to_the_client() {
     assert!(stored.contains("\\xc15253"), "no cell was stored: {stored}");
     assert_clean("the server's log", cluster.log().as_bytes());
     assert_clean("the proxy's log", proxy.log().as_bytes());
-    assert_clean_dir("the proxy's files", &proxy.dir());
+    assert_clean_dir("the proxy's files", site.path());
     cluster.psql("app", "CHECKPOINT");
     assert_clean_dir("the server's files", &cluster.data_dir().join("base"));
 }

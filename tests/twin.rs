@@ -23,7 +23,7 @@ const TYPES: &[(&str, &str, &[&str], Option<&str>)] = &[
 ];
 
 fn policy() -> String {
-    let mut policy = "[[database.table]]\nname = \"public.t\"\ntenant = { column = \"account_id\" }\n\n[database.table.columns]\n".to_owned();
+    let mut policy = "[[database]]\nname = \"app\"\ncontrol = \"{control}/app\"\n\n[[database.table]]\nname = \"public.t\"\ntenant = { column = \"account_id\" }\n\n[database.table.columns]\n".to_owned();
     for (column, ty, _, _) in TYPES {
         policy += &format!("{column} = {{ type = \"{ty}\", equality = \"tenant\" }}\n");
     }
@@ -32,6 +32,7 @@ fn policy() -> String {
 
 struct Twins {
     _cluster: Cluster,
+    _site: Site,
     proxy: Proxy,
     plain: Client,
     sealed: Client,
@@ -40,10 +41,10 @@ struct Twins {
 async fn twins(version: Version, wrapping: &str) -> Twins {
     let cluster = Cluster::start(version);
     cluster.createdb("app");
-    let site = Site::new(&cluster, wrapping, &policy());
-    site.rowseal(&["setup"]);
-    site.rowseal(&["tenant", "register", "1"]);
-    site.rowseal(&["tenant", "register", "2"]);
+    let site = Site::new(&cluster, &policy());
+    site.run_ok(&["setup"]);
+    site.run_ok(&["tenant", "register", "1", "--wrapping", wrapping]);
+    site.run_ok(&["tenant", "register", "2", "--wrapping", wrapping]);
     let columns = |domain: bool| {
         let column = |(name, ty, _, _): &(&str, &str, _, _)| {
             let bare = ty.split('(').next().unwrap();
@@ -59,7 +60,7 @@ async fn twins(version: Version, wrapping: &str) -> Twins {
     plain.batch_execute("SET search_path = plain").await.unwrap();
     let proxy = site.serve();
     let sealed = connect_at(proxy.address(), "app").await;
-    Twins { _cluster: cluster, proxy, plain, sealed }
+    Twins { _cluster: cluster, _site: site, proxy, plain, sealed }
 }
 
 /// What a statement gave, in terms that can be compared.

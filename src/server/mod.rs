@@ -6,8 +6,10 @@
 pub mod accept;
 pub mod auth;
 pub mod cancel;
+pub mod database;
 mod connection;
 pub mod listener;
+pub mod runner;
 pub mod stream;
 pub mod tls;
 pub mod upstream;
