@@ -330,6 +330,35 @@ async fn one_session_too_many_is_refused_and_a_drain_ends_the_others() {
     assert!(proxy.is_draining());
 }
 
+/// A session that never ends by itself.
+struct Stuck;
+
+impl SessionRunner for Stuck {
+    fn run(&self, _established: Established) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(std::future::pending())
+    }
+}
+
+#[tokio::test]
+async fn wire_36_a_drain_has_an_end() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let upstream = upstream_at(listener.local_addr().unwrap(), UpstreamTls::Disable);
+    let mut settings = ServerSettings::new(ListenAddress::Tcp("127.0.0.1:0".parse().unwrap()), upstream);
+    settings.drain_timeout = Duration::from_millis(50);
+    let server = Server::bind(settings, Arc::new(Stuck)).await.unwrap();
+    let proxy = server.handle();
+    let running = tokio::spawn(server.run());
+    let mut client = connect(&proxy).await;
+    client.write_all(STARTUP).await.unwrap();
+    let mut server = accept(&listener).await;
+    server.write_all(&ready()).await.unwrap();
+    exactly::<9>(&mut client).await;
+    proxy.drain();
+    timeout(PATIENCE, running).await.unwrap().unwrap();
+    assert_eq!(proxy.sessions(), 0);
+    assert!(TcpStream::connect(proxy.local_address().unwrap()).await.is_err());
+}
+
 #[tokio::test]
 async fn a_login_that_is_not_finished_in_time_is_ended() {
     let soon = |settings: &mut ServerSettings| settings.login_timeout = Duration::from_millis(50);
