@@ -13,7 +13,7 @@ use crate::policy;
 use crate::refusal::{Class, Refusal};
 use crate::session::driver::Reload;
 use crate::session::machine::{Schema, Shared};
-use crate::sql::cache::PlanCache;
+use crate::sql::cache::Cache;
 use crate::sql::filter::Filter;
 
 /// How often the schema is looked at for changes made elsewhere.
@@ -29,6 +29,14 @@ pub enum DatabaseError {
         name: String,
         /// What went wrong.
         source: crate::keys::registry::RegistryError,
+    },
+    /// The names of its tables make no filter.
+    #[error("filter of database \"{name}\": {source}")]
+    Filter {
+        /// The database.
+        name: String,
+        /// What went wrong.
+        source: aho_corasick::BuildError,
     },
     /// The schema cannot be read.
     #[error("schema of database \"{name}\": {source}")]
@@ -65,10 +73,10 @@ impl Database {
             .dedicated()
             .await
             .map_err(|source| DatabaseError::Registry { name: name.clone(), source })?;
-        let catalog = load(&client, &policy, None).await.map_err(|source| DatabaseError::Catalog { name, source })?;
-        let filter = Filter::new(&catalog);
+        let catalog = load(&client, &policy, None).await.map_err(|source| DatabaseError::Catalog { name: name.clone(), source })?;
+        let filter = Filter::new(&catalog).map_err(|source| DatabaseError::Filter { name, source })?;
         let schema = ArcSwap::from_pointee(Schema { catalog: Arc::new(catalog), filter });
-        let shared = Arc::new(Shared { policy, schema, keys, audit, plans: PlanCache::new(plan_bytes_max) });
+        let shared = Arc::new(Shared { policy, schema, keys, audit, plans: Cache::new(plan_bytes_max) });
         let database = Arc::new(Database { shared, registry, control: Mutex::new(Some(client)) });
         tokio::spawn(watch(Arc::downgrade(&database)));
         Ok(database)
@@ -92,7 +100,7 @@ impl Database {
         let loaded = load(client, &self.shared.policy, Some(&before.catalog)).await;
         let catalog = loaded.map_err(|error| unreachable(&error))?;
         if catalog.version != before.catalog.version {
-            let filter = Filter::new(&catalog);
+            let filter = Filter::new(&catalog).map_err(|error| unreachable(&error))?;
             self.shared.schema.store(Arc::new(Schema { catalog: Arc::new(catalog), filter }));
         }
         Ok(())

@@ -1,5 +1,6 @@
 //! The client's direction: which of its messages pass, wait, are rewritten or refused.
 use std::borrow::Cow;
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -7,7 +8,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use crate::keys::Granted;
 use crate::policy::Read;
 use crate::refusal::{Class, Refusal};
-use crate::sql::plan::{ParamRole, Role, StatementPlan, Verdict};
+use crate::sql::plan::{ParamRole, Piece, Role, StatementPlan, Verdict};
 use crate::sql::{self, Protocol};
 use crate::types::Format;
 use crate::wire::frame::{self, HEADER, Header};
@@ -260,7 +261,11 @@ impl Machine {
             values.push(seal::compute(plan, &inputs, &mut granted, &mut uses)?);
         }
         let text = String::from_utf8_lossy(text);
-        let rewritten = sql::render::simple(&text, &plans, &mut |plan, slot| inline(&plans[plan].values[slot].role, values[plan][slot].as_deref()));
+        let mut slot = |plan: usize, slot: usize, out: &mut String| {
+            out.push_str(&inline(&plans[plan].values[slot].role, values[plan][slot].as_deref()));
+            Ok::<(), Infallible>(())
+        };
+        let Ok(rewritten) = sql::render::render(&text, &plans, &mut slot);
         let rows = plans.iter().map(|plan| plan.sealed_rows as u64).sum();
         self.audit(uses, rows, granted.kms_requests)?;
         let shapes = plans.iter().map(|plan| shape(plan, Vec::new(), Format::Text, facts)).collect();
@@ -269,7 +274,7 @@ impl Machine {
             self.facts = None;
         }
         self.queue.push(Expect::Query(Some(shapes), 0));
-        frontend::put_query(&mut self.to_server, rewritten.as_bytes());
+        frontend::put_query(&mut self.to_server, rewritten.text.as_bytes());
         Ok(())
     }
 
@@ -291,7 +296,7 @@ impl Machine {
             return Err(Refusal::new(Class::NotSupported, "cannot insert multiple commands into a prepared statement"));
         };
         let text = String::from_utf8_lossy(parse.text);
-        let rewritten = sql::render::extended(&text, statement);
+        let rewritten = sql::render::render_extended(&text, statement).text;
         frontend::put_parse(&mut self.to_server, parse.name, rewritten.as_bytes(), &server_oids(statement, &parse.oids));
         let prepared = Prepared { plan: plan.clone(), oids: parse.oids, facts: facts.clone() };
         let before = self.statements.insert(name.clone(), Arc::new(prepared));
@@ -420,10 +425,14 @@ impl Machine {
         let values = seal::compute(&searches_only(plan), inputs, &mut granted, &mut uses)?;
         self.audit(uses, 0, granted.kms_requests)?;
         if held.tag == b'Q' {
-            let query = sql::render::lock_simple(lock, &mut |slot| inline(&plan.values[slot].role, values[slot].as_deref()));
+            let piece = |piece: &Piece| match piece {
+                Piece::Text(text) => text.clone(),
+                Piece::Value(slot) => inline(&plan.values[*slot].role, values[*slot].as_deref()),
+            };
+            let query: String = lock.pieces.iter().map(piece).collect();
             self.ask(query.as_bytes(), &[], &[], Own::Lock);
         } else {
-            let query = sql::render::lock_extended(plan, lock);
+            let query = sql::render::render_lock_extended(plan).unwrap_or_default();
             let params: Vec<Param<'_>> = server_params(plan, inputs, values).into_iter().enumerate()
                 .map(|(n, param)| if lock.uses.contains(&(n as u16 + 1)) { param } else { Param { format: 0, value: None } })
                 .collect();

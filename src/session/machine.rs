@@ -44,7 +44,7 @@ pub struct Shared {
     /// The audit log.
     pub audit: Arc<Audit>,
     /// The cache of plans.
-    pub plans: crate::sql::cache::PlanCache,
+    pub plans: crate::sql::cache::Cache,
 }
 
 /// Who is on the other end of a session; goes into every audit record.
