@@ -2,7 +2,6 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on must panic")]
 #![allow(dead_code, reason = "support code is written for tests that come and go")]
 
-<<<<<<< HEAD
 mod canary;
 mod clients;
 mod guard;

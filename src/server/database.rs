@@ -6,7 +6,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::Mutex;
 
 use crate::audit::Audit;
-use crate::catalog::load::load;
+use crate::catalog::load;
 use crate::keys::registry::Registry;
 use crate::keys::Keys;
 use crate::policy;
@@ -44,7 +44,7 @@ pub enum DatabaseError {
         /// The database.
         name: String,
         /// What went wrong.
-        source: crate::catalog::load::CatalogError,
+        source: crate::catalog::CatalogError,
     },
 }
 
