@@ -9,7 +9,7 @@ use crate::keys::{FreshDek, Granted, Need, Tenant};
 use crate::policy::{Column, Equality, GLOBAL_TENANT};
 use crate::refusal::{Class, Refusal};
 use crate::sql::plan::{Role, Source, StatementPlan, TenantSource};
-use crate::types::{self, Format, ValueError};
+use crate::types::{self, Format, LogicalType, ValueError};
 
 use super::facts::Facts;
 
@@ -129,18 +129,19 @@ impl Sealer<'_> {
         }
         match &slot.role {
             Role::Seal { column, row, tenant } => {
-                let Some(canonical) = canonical(&slot.source, column, inputs)? else { return Ok(None) };
+                let Some(canonical) = canonical(&slot.source, column.logical, inputs)? else { return Ok(None) };
                 let tenant = writer(tenant, column, inputs)?;
                 self.cell(column, *row, &tenant, &canonical).map(Some)
             }
             Role::Search { column, tenant } => {
-                let Some(canonical) = canonical(&slot.source, column, inputs)? else { return Ok(None) };
+                let compared = compared_type(column.logical);
+                let Some(canonical) = canonical(&slot.source, compared, inputs)? else { return Ok(None) };
                 let tenant = searched(tenant, column, inputs)?;
                 self.record(Act::Search, &tenant, None, column);
                 self.token(column, &tenant, &canonical).map(|token| Some(token.0.to_vec()))
             }
             Role::LockedCells { column } => {
-                let canonical = canonical(&slot.source, column, inputs)?;
+                let canonical = canonical(&slot.source, column.logical, inputs)?;
                 let cells = locked.iter().enumerate().map(|(row, locked)| match &canonical {
                     None => Ok(None),
                     Some(canonical) => {
@@ -219,6 +220,16 @@ pub fn index_tenant(column: &Column, tenant: &Tenant) -> Tenant {
     }
 }
 
+/// The type as which a value is read that is compared with a column: the column's, without length or precision, for
+/// Postgres does not cut or round what is compared.
+fn compared_type(logical: LogicalType) -> LogicalType {
+    match logical {
+        LogicalType::Varchar(_) => LogicalType::Varchar(None),
+        LogicalType::Numeric(_) => LogicalType::Numeric(None),
+        other => other,
+    }
+}
+
 /// The padding of `column`, in the terms of the cell format.
 fn padding(column: &Column) -> crypto::Padding {
     match column.padding {
@@ -244,7 +255,7 @@ fn is_null(source: &Source, inputs: &Inputs<'_>) -> bool {
     matches!(source, Source::Param(n) if inputs.params.get(usize::from(*n)).is_none_or(Option::is_none))
 }
 
-fn canonical(source: &Source, column: &Column, inputs: &Inputs<'_>) -> Result<Option<Vec<u8>>, Refusal> {
+fn canonical(source: &Source, logical: LogicalType, inputs: &Inputs<'_>) -> Result<Option<Vec<u8>>, Refusal> {
     let (format, bytes) = match source {
         Source::Rows => return Ok(None),
         Source::Literal(text) => (Format::Text, text.as_bytes()),
@@ -254,7 +265,7 @@ fn canonical(source: &Source, column: &Column, inputs: &Inputs<'_>) -> Result<Op
         },
     };
     let mut out = Vec::with_capacity(bytes.len() + 8);
-    types::canonical(column.logical, format, bytes, &inputs.facts.style, &mut out).map_err(|error| bad_value(&error))?;
+    types::canonical(logical, format, bytes, &inputs.facts.style, &mut out).map_err(|error| bad_value(&error))?;
     Ok(Some(out))
 }
 
