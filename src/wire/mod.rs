@@ -1,1 +1,2 @@
-//! Module wire.
+//! Frames and messages of the Postgres protocol; pure functions on bytes.
+pub mod startup;
