@@ -47,9 +47,9 @@ fn the_policy_is_held_against_the_live_columns() {
     check("refuse", &[tenant.clone(), fits.clone()], &[]);
     let missing = "table public.t does not exist yet: created through the proxy, it will be sealed";
     check("refuse", &[], &[(Warning, missing)]);
-    check("refuse", &[tenant.clone()], &[(Warning, "column public.t.email does not exist yet")]);
+    check("refuse", std::slice::from_ref(&tenant), &[(Warning, "column public.t.email does not exist yet")]);
     let no_tenant = "table public.t has no column account_id, which should name the tenant";
-    check("refuse", &[fits.clone()], &[(Error, no_tenant)]);
+    check("refuse", std::slice::from_ref(&fits), &[(Error, no_tenant)]);
     let plain = live("t", "email", None);
     let refused = "column public.t.email is plaintext (text): statements on it are refused";
     check("refuse", &[tenant.clone(), plain.clone()], &[(Error, refused)]);
@@ -149,4 +149,19 @@ async fn a_database_is_set_up_checked_and_given_tenants() {
     let missing = tenant::Tenant::Show { name: "globex".to_owned() };
     assert!(matches!(tenant::run(missing, &context).await, Err(Failure::Failed(_))));
     status::run(&context).await.unwrap();
+}
+
+#[test]
+fn the_settings_reach_the_server() {
+    let outside = |text: &str| {
+        let settings = config::parse(text, Path::new("rowseal.toml"), &|_| None).unwrap();
+        serve::server_settings(&settings)
+    };
+    let text = "[upstream]\naddress = '/run/postgresql:5433'\ntls = 'disable'\n[limits]\nconnections_max = 7";
+    let settings = outside(text).unwrap();
+    assert_eq!(settings.upstream.address.to_string(), "/run/postgresql/.s.PGSQL.5433");
+    assert_eq!((settings.sessions_max, settings.drain_timeout.as_secs()), (7, 30));
+    assert!(outside("").is_ok());
+    assert!(outside("[upstream]\ntls = 'require'").is_ok());
+    assert!(outside("[listen]\ntls = { certificate = '/nowhere', key = '/nowhere' }").is_err());
 }
