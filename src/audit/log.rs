@@ -61,7 +61,7 @@ struct Shared {
     changed: Condvar,
 }
 
-struct State {
+pub(super) struct State {
     file: Arc<File>,
     length: u64,
     head: Head,
@@ -85,8 +85,7 @@ impl Audit {
         file.sync_all()?;
         File::open(directory)?.sync_all()?;
         let length = file.metadata()?.len();
-        let file = Arc::new(file);
-        let state = State { file, length, head, synced_seq: head.seq, is_failed: false, is_closing: false };
+        let state = State::new(file, length, head);
         let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
         let syncer = std::thread::Builder::new().name("audit-sync".to_owned()).spawn({
             let shared = shared.clone();
@@ -135,7 +134,21 @@ impl Drop for Audit {
 }
 
 impl State {
-    fn append(&mut self, records: &[Record]) -> Result<(), AuditError> {
+    fn new(file: File, length: u64, head: Head) -> Self {
+        State { file: Arc::new(file), length, head, synced_seq: head.seq, is_failed: false, is_closing: false }
+    }
+
+    #[cfg(test)]
+    pub(super) fn on(file: File) -> Self {
+        State::new(file, 0, Head::EMPTY)
+    }
+
+    #[cfg(test)]
+    pub(super) fn head(&self) -> Head {
+        self.head
+    }
+
+    pub(super) fn append(&mut self, records: &[Record]) -> Result<(), AuditError> {
         if self.is_failed {
             return Err(AuditError::Failed);
         }

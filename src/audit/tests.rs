@@ -219,3 +219,27 @@ fn the_fields_stand_in_a_fixed_order() {
     let places: Vec<_> = names.iter().map(|name| line.find(&format!("\"{name}\":")).unwrap()).collect();
     assert!(places.is_sorted(), "{line}");
 }
+
+#[test]
+fn records_of_many_threads_are_one_chain_and_on_disk() {
+    let directory = TempDir::new().unwrap();
+    let audit = Audit::open(directory.path(), Durability::Strict).unwrap();
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let audit = &audit;
+            scope.spawn(move || (0..25).for_each(|n| audit.append(&[record(thread * 100 + n)]).unwrap()));
+        }
+    });
+    assert_eq!(verify(directory.path()).unwrap().head, audit.head());
+    assert_eq!(audit.head().seq, 100);
+}
+
+#[test]
+fn a_disk_that_is_full_fails_the_append_and_leaves_the_chain_whole() {
+    // /dev/full takes no byte; a log on it must say so instead of going on.
+    let full = fs::OpenOptions::new().append(true).open("/dev/full").unwrap();
+    let mut state = log::State::on(full);
+    assert!(matches!(state.append(&[record(1)]), Err(AuditError::Io(_))));
+    assert_eq!(state.head(), Head::EMPTY);
+    assert!(matches!(state.append(&[record(1)]), Err(AuditError::Failed | AuditError::Io(_))));
+}

@@ -77,7 +77,8 @@ fn write(context: &Context, database: &Database, finding: &Finding) -> std::io::
     context.output.write(text, &json)
 }
 
-async fn check(client: &Client, database: &Database) -> anyhow::Result<Vec<Finding>> {
+/// All that does not fit in one database.
+pub(super) async fn check(client: &Client, database: &Database) -> anyhow::Result<Vec<Finding>> {
     let mut found = Vec::new();
     if setup::version(client).await? == 0 {
         found.push(error("schema rowseal is not installed: run `rowseal setup`".to_owned()));

@@ -1,6 +1,11 @@
 //! `rowseal serve`: runs the proxy.
-use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::{self, Settings};
+use crate::server::{ListenAddress, ListenTls, ServerSettings, Upstream, UpstreamAddress, UpstreamTls};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 use anyhow::Context as _;
 
@@ -20,67 +25,44 @@ use crate::server::{ListenAddress, ListenTls, ServerSettings, Upstream, Upstream
 /// # Errors
 /// What keeps it from starting.
 pub fn run(settings: Settings) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(start(settings))
+    let outside = server_settings(&settings)?;
+    anyhow::bail!("this build cannot serve {} yet", outside.upstream.address)
 }
 
-async fn start(settings: Settings) -> anyhow::Result<()> {
-    let server = server_settings(&settings)?;
-    let kms = connect::kms(&settings).await?;
-    let audit = Arc::new(Audit::open(&settings.audit.directory, settings.audit.durability)?);
-    let mut databases = HashMap::new();
-    for policy in &settings.databases {
-        databases.insert(policy.name.clone(), database(policy, &settings, kms.clone(), audit.clone()).await?);
+/// What the outside of the proxy needs to know; reads the certificates.
+///
+/// # Errors
+/// A certificate or key that cannot be used.
+pub fn server_settings(settings: &Settings) -> anyhow::Result<ServerSettings> {
+    let upstream = Upstream {
+        address: upstream_address(&settings.upstream.address),
+        tls: upstream_tls(&settings.upstream)?,
+        connect_timeout: CONNECT_TIMEOUT,
+    };
+    let mut outside = ServerSettings::new(ListenAddress::Tcp(settings.listen.address), upstream);
+    if let Some(tls) = &settings.listen.tls {
+        outside.tls = Some(Arc::new(ListenTls::from_files(&tls.certificate, &tls.key)?));
     }
-    let sessions = Sessions::new(databases, tokio::runtime::Handle::current());
-    tracing::info!(address = %settings.listen.address, "listening");
-    serve(server, Arc::new(sessions)).await?;
-    Ok(())
+    outside.sessions_max = settings.limits.connections_max;
+    outside.login_timeout = settings.limits.login_timeout;
+    outside.drain_timeout = settings.limits.drain_timeout;
+    Ok(outside)
 }
 
-async fn database(
-    policy: &policy::Database,
-    settings: &Settings,
-    kms: Arc<dyn Kms>,
-    audit: Arc<Audit>,
-) -> anyhow::Result<Arc<Database>> {
-    let registry = Arc::new(connect::registry(policy).await?);
-    let keys = Arc::new(Keys::new(registry.clone(), kms, keys_settings(&settings.keys)));
-    let database = Database::open(policy.clone(), registry, keys, audit, settings.limits.plan_bytes_max).await;
-    database.with_context(|| format!("database {:?} cannot be served", policy.name))
-}
-
-fn keys_settings(keys: &config::Keys) -> KeysSettings {
-    KeysSettings {
-        confirm_interval: keys.confirm_interval,
-        cache_bytes_max: usize::try_from(keys.cache_bytes_max).unwrap_or(usize::MAX),
-        pool_target: keys.pool_size,
-        unwraps_max: keys.kms_concurrency,
-        generates_max: keys.kms_concurrency,
-        ..KeysSettings::default()
-    }
-}
-
-fn server_settings(settings: &Settings) -> anyhow::Result<ServerSettings> {
-    let address = match &settings.upstream.address {
+fn upstream_address(address: &config::UpstreamAddress) -> UpstreamAddress {
+    match address {
         config::UpstreamAddress::Tcp { host, port } => UpstreamAddress::Tcp { host: host.clone(), port: *port },
         config::UpstreamAddress::Unix { directory, port } => {
             UpstreamAddress::Unix { directory: directory.clone(), port: *port }
         }
-    };
-    let tls = match settings.upstream.tls {
+    }
+}
+
+fn upstream_tls(upstream: &config::Upstream) -> anyhow::Result<UpstreamTls> {
+    Ok(match upstream.tls {
         config::UpstreamTls::Disable => UpstreamTls::Disable,
         config::UpstreamTls::Prefer => UpstreamTls::prefer()?,
         config::UpstreamTls::Require => UpstreamTls::require()?,
-        config::UpstreamTls::VerifyFull => UpstreamTls::verify_full(settings.upstream.root_certificate.as_deref())?,
-    };
-    let upstream = Upstream { address, tls, connect_timeout: settings.limits.login_timeout };
-    let mut server = ServerSettings::new(ListenAddress::Tcp(settings.listen.address), upstream);
-    if let Some(tls) = &settings.listen.tls {
-        server.tls = Some(Arc::new(ListenTls::from_files(&tls.certificate, &tls.key)?));
-    }
-    server.sessions_max = settings.limits.connections_max;
-    server.login_timeout = settings.limits.login_timeout;
-    server.drain_timeout = settings.limits.drain_timeout;
-    Ok(server)
+        config::UpstreamTls::VerifyFull => UpstreamTls::verify_full(upstream.root_certificate.as_deref())?,
+    })
 }

@@ -341,5 +341,8 @@ fn a_control_string_may_stand_in_a_file_of_its_own() {
     let text = "[[database]]\nname = 'app'\ncontrol_file = 'control'";
     let settings = parse(text, &directory.path().join("rowseal.toml"), &no_variables).unwrap();
     assert_eq!(settings.databases[0].control, "host=db password=p");
+    let variable = |name: &str| (name == "ROWSEAL_DATABASE_APP_CONTROL").then(|| "host=other".to_owned());
+    let settings = parse(text, Path::new("rowseal.toml"), &variable).unwrap();
+    assert_eq!(settings.databases[0].control, "host=other");
     assert!(message(text).starts_with("etc/rowseal.toml:3:16: \"control\" cannot be read: "));
 }
