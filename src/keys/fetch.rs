@@ -19,6 +19,9 @@ use super::registry::{BranchRecord, Wrapping};
 use super::{FreshDek, KeyError, OpenedDek, Tenant, context};
 use crate::crypto::{BranchKey, Dek, DekId, IndexRoot, KeyId, OwnedSlot, WrapAlgorithm};
 
+/// Keys that a refill asks for at a time.
+const REFILL_BATCH: usize = 16;
+
 /// What came of one slot.
 #[derive(Clone)]
 pub(super) struct Unwrapped {
@@ -172,9 +175,9 @@ impl Inner {
         let confirmed = if self.usable(&master, self.now()) { None } else { self.confirm(&master).await? };
         master.demand(n, self.settings.pool_target_max);
         let mut deks = master.take_up_to(n);
+        // The statement first, the pool behind it.
+        let (made, mut requests) = self.generate(&master, n - deks.len()).await?;
         self.refill(&master);
-        let missing = n - deks.len();
-        let (made, mut requests) = self.generate(&master, missing).await?;
         deks.extend(made);
         requests.extend(confirmed);
         Ok((deks, requests))
@@ -224,14 +227,24 @@ impl Inner {
         }
         let (inner, master) = (self.clone(), master.clone());
         self.runtime.spawn(async move {
-            // An error shows again, and to someone, when a statement needs the key.
-            if let Ok((deks, _)) = inner.generate(&master, master.pool_lacks()).await
-                && !inner.refuses(&master)
-            {
-                master.put(deks);
-            }
+            inner.fill(&master).await;
             master.refilling.store(false, SeqCst);
         });
+    }
+
+    /// A few keys at a time, so that a statement that finds the pool empty does not queue behind all of them.
+    async fn fill(self: &Arc<Self>, master: &Arc<Master>) {
+        let mut lacks = master.pool_lacks();
+        while lacks > 0 {
+            let some = lacks.min(REFILL_BATCH);
+            // An error shows again, and to someone, when a statement needs the key.
+            let Ok((deks, _)) = self.generate(master, some).await else { return };
+            if self.refuses(master) {
+                return;
+            }
+            master.put(deks);
+            lacks -= some;
+        }
     }
 }
 
