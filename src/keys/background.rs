@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use super::fetch::Inner;
+use super::inner::Inner;
 
 /// Canaries decrypted at a time.
 const CONFIRMATIONS_MAX: usize = 16;

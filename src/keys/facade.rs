@@ -1,14 +1,15 @@
 //! What sessions ask: [`Keys`].
 //!
-//! `try_grant` looks only into pools and caches; `grant` waits for the KMS. What they share, and all calls to the
-//! KMS, is in `fetch.rs`; what runs by itself is in `background.rs`.
+//! `try_grant` looks only into pools and caches; `grant` waits for the KMS. What they share
+//! is in `inner.rs`; what runs by itself is in `background.rs`.
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
-use super::fetch::{Inner, Unwrapped};
+use super::fetch::Unwrapped;
+use super::inner::Inner;
 use super::kms::Kms;
 use super::registry::{Registered, Registry, RegistryError, Wrapping};
 use super::{FreshDek, Granted, KeyError, KeysSettings, Need, Tenant, background};

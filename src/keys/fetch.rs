@@ -1,26 +1,26 @@
-//! Getting keys: from pools and caches, else from the KMS, each key once at a time.
+//! Getting keys from the KMS, each key once at a time.
 //!
 //! Invariants: nothing cached is used unless its master was confirmed within the interval; a definitive refusal of
 //! the KMS drops what hangs on the master before the caller hears of it; a wrong blob harms only itself.
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
 
 use bytes::Bytes;
 use dashmap::DashMap;
-use tokio::runtime::Handle;
-use tokio::sync::{OnceCell, Semaphore};
+use tokio::sync::OnceCell;
 use tokio::task::JoinSet;
 use zeroize::Zeroizing;
 
-use super::cache::DekCache;
-use super::kms::{EncryptionContext, KeyState, Kms, KmsError};
+use super::at_hand::{unwrap_locally, wrap_fresh};
+use super::inner::{Inner, master_id};
+use super::kms::EncryptionContext;
 use super::master::{Master, Opened};
-use super::registry::{BranchRecord, Registry, RegistryError, Snapshot, TenantRecord, Wrapping};
-use super::{FreshDek, KeyError, KeysSettings, Need, OpenedDek, Tenant, context};
-use crate::crypto::{
-    self, BranchKey, Dek, DekId, IndexRoot, KeyId, OwnedSlot, WrapAlgorithm, unwrap_dek, wrap_dek,
-};
+use super::registry::{BranchRecord, Wrapping};
+use super::{FreshDek, KeyError, OpenedDek, Tenant, context};
+use crate::crypto::{BranchKey, Dek, DekId, IndexRoot, KeyId, OwnedSlot, WrapAlgorithm};
+
+/// Keys that a refill asks for at a time.
+const REFILL_BATCH: usize = 16;
 
 /// What came of one slot.
 #[derive(Clone)]
@@ -37,212 +37,9 @@ impl Unwrapped {
 }
 
 /// The whole slot, so that a damaged one does not speak for a good one with the same dek_id.
-type FlightKey = (DekId, KeyId, Bytes);
-
-/// What all clones of [`Keys`](super::Keys) share.
-pub(super) struct Inner {
-    pub(super) registry: Arc<Registry>,
-    pub(super) kms: Arc<dyn Kms>,
-    pub(super) settings: KeysSettings,
-    pub(super) runtime: Handle,
-    pub(super) deks: DekCache,
-    masters: DashMap<KeyId, Arc<Master>>,
-    flights: DashMap<FlightKey, Arc<OnceCell<Unwrapped>>>,
-    unwraps: Semaphore,
-    generates: Semaphore,
-    started: Instant,
-    /// The epoch whose changes have been taken up; held while they are.
-    taken_up: Mutex<i64>,
-    registry_seen: AtomicU64,
-}
+pub(super) type FlightKey = (DekId, KeyId, Bytes);
 
 impl Inner {
-    pub(super) fn new(registry: Arc<Registry>, kms: Arc<dyn Kms>, settings: KeysSettings) -> Arc<Self> {
-        Arc::new(Inner {
-            deks: DekCache::new(settings.cache_bytes_max, millis(settings.cache_ttl)),
-            unwraps: Semaphore::new(settings.unwraps_max),
-            generates: Semaphore::new(settings.generates_max),
-            taken_up: Mutex::new(registry.snapshot().epoch),
-            registry_seen: AtomicU64::new(1),
-            masters: DashMap::new(),
-            flights: DashMap::new(),
-            started: Instant::now(),
-            runtime: Handle::current(),
-            registry,
-            kms,
-            settings,
-        })
-    }
-
-    /// Milliseconds since the start, from 1.
-    pub(super) fn now(&self) -> u64 {
-        millis(self.started.elapsed()) + 1
-    }
-
-    // ---- from pools and caches ----
-
-    pub(super) fn usable(&self, master: &Master, now: u64) -> bool {
-        master.usable(now, millis(self.settings.confirm_interval))
-    }
-
-    /// A data key that needs no call: cached, or wrapped by a branch key at hand.
-    pub(super) fn cached_dek(&self, slot: &OwnedSlot, now: u64) -> Option<Arc<OpenedDek>> {
-        if slot.algorithm == WrapAlgorithm::Branch {
-            let record = self.registry.snapshot().branches.get(&slot.key_id)?.clone();
-            let master = self.known_master(&record.master)?;
-            let branch = self.cached_key(&master, &master.branches, &record, now)?;
-            return unwrap_locally(&branch, &record, slot).ok();
-        }
-        let (opened, master) = self.deks.find(slot, now)?;
-        master.touch(now);
-        self.usable(&master, now).then_some(opened)
-    }
-
-    pub(super) fn cached_root(&self, tenant: &Tenant, now: u64) -> Option<Arc<IndexRoot>> {
-        let snapshot = self.registry.snapshot();
-        let record = snapshot.branches.get(&snapshot.tenants.get(tenant)?.index?)?;
-        let master = self.known_master(&record.master)?;
-        self.cached_key(&master, &master.roots, record, now)
-    }
-
-    /// A branch key or index root that is open, and was opened from this very record.
-    fn cached_key<K>(
-        &self,
-        master: &Master,
-        open: &DashMap<KeyId, Opened<K>>,
-        record: &BranchRecord,
-        now: u64,
-    ) -> Option<Arc<K>> {
-        master.touch(now);
-        if !self.usable(master, now) {
-            return None;
-        }
-        open.get(&record.id).filter(|opened| *opened.record == *record).map(|opened| opened.key.clone())
-    }
-
-    /// `n` fresh data keys that need no call.
-    pub(super) fn pooled(self: &Arc<Self>, tenant: &Tenant, n: usize, now: u64) -> Option<Vec<FreshDek>> {
-        if self.registry_is_silent() {
-            return None;
-        }
-        let snapshot = self.registry.snapshot();
-        let record = snapshot.tenants.get(tenant)?;
-        match record.wrapping {
-            Wrapping::Direct => {
-                let master = self.known_master(&record.master)?;
-                master.touch(now);
-                master.demand(n, self.settings.pool_target_max);
-                let taken = if self.usable(&master, now) { master.take(n) } else { None };
-                self.refill(&master);
-                taken
-            }
-            Wrapping::Hierarchical => {
-                let branch = snapshot.branches.get(&record.branch?)?;
-                let master = self.known_master(&branch.master)?;
-                Some(wrap_fresh(&*self.cached_key(&master, &master.branches, branch, now)?, branch, n))
-            }
-        }
-    }
-
-    pub(super) fn give_back(&self, tenant: &Tenant, deks: Vec<FreshDek>) {
-        let snapshot = self.registry.snapshot();
-        let Some(record) = snapshot.tenants.get(tenant) else { return };
-        if let Some(master) = self.known_master(&record.master) {
-            // Only what was taken from this pool: a rotation may have come between.
-            master.put(deks.into_iter().filter(|dek| dek.slot.key_id == master.record.id));
-        }
-    }
-
-    fn known_master(&self, id: &KeyId) -> Option<Arc<Master>> {
-        self.masters.get(id).map(|master| master.clone())
-    }
-
-    pub(super) fn all_masters(&self) -> Vec<Arc<Master>> {
-        self.masters.iter().map(|master| master.clone()).collect()
-    }
-
-    // ---- the registry ----
-
-    /// Milliseconds since the registry last answered.
-    pub(super) fn registry_silence(&self) -> u64 {
-        self.now().saturating_sub(self.registry_seen.load(SeqCst))
-    }
-
-    /// Whether a rotation may have gone on without this proxy.
-    fn registry_is_silent(&self) -> bool {
-        self.registry_silence() > millis(self.settings.registry_stale)
-    }
-
-    pub(super) async fn refresh(&self) -> Result<(), RegistryError> {
-        let began = self.now();
-        self.registry.refresh().await?;
-        self.registry_seen.fetch_max(began, SeqCst);
-        Ok(())
-    }
-
-    /// Asks the registry again when it is not known what is needed, or, for fresh keys, when it was silent for long.
-    /// False when it did not answer, so that what is unknown may exist all the same.
-    pub(super) async fn learn(&self, need: &Need) -> bool {
-        if self.knows(need) && (need.fresh.is_empty() || !self.registry_is_silent()) {
-            return true;
-        }
-        let refreshed = self.refresh().await;
-        if let Err(error) = &refreshed {
-            tracing::warn!(%error, "the registry does not answer");
-        }
-        self.take_up();
-        refreshed.is_ok()
-    }
-
-    fn knows(&self, need: &Need) -> bool {
-        let snapshot = self.registry.snapshot();
-        need.fresh.iter().map(|(tenant, _)| tenant).chain(&need.index).all(|tenant| snapshot.tenants.contains_key(tenant))
-            && need.open.iter().all(|slot| master_id(&snapshot, slot).is_some())
-    }
-
-    /// Drops the keys whose records have changed since the last epoch; gives the epoch now taken up.
-    pub(super) fn take_up(&self) -> i64 {
-        let mut taken_up = self.taken_up.lock().unwrap_or_else(PoisonError::into_inner);
-        let snapshot = self.registry.snapshot();
-        if *taken_up == snapshot.epoch {
-            return snapshot.epoch;
-        }
-        self.masters.retain(|id, master| {
-            let same = snapshot.masters.get(id).is_some_and(|record| **record == *master.record);
-            if !same {
-                master.drop_for_good();
-            }
-            same
-        });
-        for master in self.all_masters() {
-            let same = |record: &BranchRecord| snapshot.branches.get(&record.id).is_some_and(|now| **now == *record);
-            master.branches.retain(|_, opened| same(&opened.record));
-            master.roots.retain(|_, opened| same(&opened.record));
-        }
-        self.deks.sweep(self.now());
-        *taken_up = snapshot.epoch;
-        snapshot.epoch
-    }
-
-    fn tenant(snapshot: &Snapshot, tenant: &Tenant) -> Result<Arc<TenantRecord>, KeyError> {
-        snapshot.tenants.get(tenant).cloned().ok_or_else(|| KeyError::UnknownTenant(tenant.clone()))
-    }
-
-    fn master(&self, snapshot: &Snapshot, id: KeyId) -> Result<Arc<Master>, KeyError> {
-        let record = snapshot.masters.get(&id).ok_or(KeyError::UnknownKey)?;
-        let made = || Arc::new(Master::new(record.clone(), self.settings.pool_target));
-        let mut entry = self.masters.entry(id).or_insert_with(made);
-        if *entry.record != **record {
-            // Made from an older snapshot while the change was taken up.
-            entry.drop_for_good();
-            *entry = made();
-        }
-        entry.touch(self.now());
-        Ok(entry.clone())
-    }
-
-    // ---- from the KMS ----
-
     /// Opens one slot; callers that want the same one at the same time share one call.
     pub(super) async fn open(&self, slot: &OwnedSlot) -> Unwrapped {
         let key: FlightKey = (slot.dek_id, slot.key_id, slot.wrapped.clone());
@@ -378,9 +175,9 @@ impl Inner {
         let confirmed = if self.usable(&master, self.now()) { None } else { self.confirm(&master).await? };
         master.demand(n, self.settings.pool_target_max);
         let mut deks = master.take_up_to(n);
+        // The statement first, the pool behind it.
+        let (made, mut requests) = self.generate(&master, n - deks.len()).await?;
         self.refill(&master);
-        let missing = n - deks.len();
-        let (made, mut requests) = self.generate(&master, missing).await?;
         deks.extend(made);
         requests.extend(confirmed);
         Ok((deks, requests))
@@ -424,99 +221,29 @@ impl Inner {
     }
 
     /// Fills the pool in the background once it is half empty.
-    fn refill(self: &Arc<Self>, master: &Arc<Master>) {
+    pub(super) fn refill(self: &Arc<Self>, master: &Arc<Master>) {
         if master.pool_lacks() == 0 || self.refuses(master) || master.refilling.swap(true, SeqCst) {
             return;
         }
         let (inner, master) = (self.clone(), master.clone());
         self.runtime.spawn(async move {
-            // An error shows again, and to someone, when a statement needs the key.
-            if let Ok((deks, _)) = inner.generate(&master, master.pool_lacks()).await
-                && !inner.refuses(&master)
-            {
-                master.put(deks);
-            }
+            inner.fill(&master).await;
             master.refilling.store(false, SeqCst);
         });
     }
 
-    // ---- whether a master key can be used ----
-
-    fn refuses(&self, master: &Master) -> bool {
-        master.is_dropped() || master.refused(self.now(), millis(self.settings.refused_for))
-    }
-
-    fn not_refused(&self, master: &Master) -> Result<(), KeyError> {
-        if master.refused(self.now(), millis(self.settings.refused_for)) {
-            return Err(KeyError::Unavailable(master.record.tenant.clone()));
-        }
-        Ok(())
-    }
-
-    /// On first load, and after a refusal, asks the KMS whose key it is.
-    async fn ready(&self, master: &Arc<Master>) -> Result<(), KeyError> {
-        self.not_refused(master)?;
-        if master.tags_checked.load(SeqCst) {
-            return Ok(());
-        }
-        let _gate = master.gate.lock().await;
-        self.check_tags(master).await
-    }
-
-    async fn check_tags(&self, master: &Arc<Master>) -> Result<(), KeyError> {
-        self.not_refused(master)?;
-        if master.tags_checked.load(SeqCst) {
-            return Ok(());
-        }
-        let key = self.kms.describe(&master.record.arn).await.map_err(|error| self.failed(master, &error))?;
-        let named = key.tag(context::TAG_TENANT) == Some(&*master.record.tenant);
-        if !named {
-            tracing::error!(arn = %master.record.arn, "the tags of a master key do not name its tenant");
-        }
-        if !named || key.state != KeyState::Enabled {
-            self.revoke(master);
-            return Err(KeyError::Unavailable(master.record.tenant.clone()));
-        }
-        master.tags_checked.store(true, SeqCst);
-        Ok(())
-    }
-
-    /// Asks the KMS whether the key can still be used, unless someone else just did; gives the request id.
-    pub(super) async fn confirm(&self, master: &Arc<Master>) -> Result<Option<String>, KeyError> {
-        let asked = self.now();
-        let _gate = master.gate.lock().await;
-        self.check_tags(master).await?;
-        if master.confirmed_at() > asked {
-            return Ok(None);
-        }
-        let (began, context) = (self.now(), context::canary(&master.record.tenant));
-        match self.kms.decrypt(&master.record.arn, &master.record.canary, &context).await {
-            Ok((_, request)) => {
-                master.confirm(began);
-                Ok(Some(request))
+    /// A few keys at a time, so that a statement that finds the pool empty does not queue behind all of them.
+    async fn fill(self: &Arc<Self>, master: &Arc<Master>) {
+        let mut lacks = master.pool_lacks();
+        while lacks > 0 {
+            let some = lacks.min(REFILL_BATCH);
+            // An error shows again, and to someone, when a statement needs the key.
+            let Ok((deks, _)) = self.generate(master, some).await else { return };
+            if self.refuses(master) {
+                return;
             }
-            Err(error) => Err(self.failed(master, &error)),
-        }
-    }
-
-    /// What an error of the KMS means for the key; a refusal of the key drops everything that hangs on it first.
-    fn failed(&self, master: &Arc<Master>, error: &KmsError) -> KeyError {
-        tracing::warn!(%error, request = error.request_id, arn = %master.record.arn, "the key service refused or failed");
-        if error.revokes_key() {
-            self.revoke(master);
-            KeyError::Unavailable(master.record.tenant.clone())
-        } else if error.is_definitive() {
-            KeyError::Damaged
-        } else {
-            KeyError::Unreachable
-        }
-    }
-
-    fn revoke(&self, master: &Arc<Master>) {
-        let already = self.refuses(master);
-        master.refuse(self.now());
-        if !already {
-            self.deks.drop_of(master);
+            master.put(deks);
+            lacks -= some;
         }
     }
 }
@@ -532,49 +259,4 @@ impl Drop for Landing<'_> {
     fn drop(&mut self) {
         self.inner.flights.remove_if(&self.key, |_, flight| Arc::ptr_eq(flight, &self.flight));
     }
-}
-
-/// Which master key a slot hangs on.
-fn master_id(snapshot: &Snapshot, slot: &OwnedSlot) -> Option<KeyId> {
-    match slot.algorithm {
-        WrapAlgorithm::Kms => snapshot.masters.get(&slot.key_id).map(|master| master.id),
-        WrapAlgorithm::Branch => snapshot.branches.get(&slot.key_id).map(|branch| branch.master),
-    }
-}
-
-fn unwrap_locally(
-    branch: &BranchKey,
-    record: &BranchRecord,
-    slot: &OwnedSlot,
-) -> Result<Arc<OpenedDek>, KeyError> {
-    let dek = unwrap_dek(branch, &record.tenant, record.id, slot.dek_id, &slot.wrapped);
-    let dek = dek.map_err(|_| KeyError::Damaged)?;
-    Ok(Arc::new(OpenedDek { dek, tenant: record.tenant.clone() }))
-}
-
-/// Fresh data keys under a branch key; ids and keys are drawn in one go.
-fn wrap_fresh(branch: &BranchKey, record: &BranchRecord, n: usize) -> Vec<FreshDek> {
-    let mut drawn = Zeroizing::new(vec![0u8; n * 48]);
-    crypto::fill_random(&mut drawn);
-    let (parts, _) = drawn.as_chunks::<48>();
-    parts.iter().map(|part| wrap_one(branch, record, part)).collect()
-}
-
-fn wrap_one(branch: &BranchKey, record: &BranchRecord, drawn: &[u8; 48]) -> FreshDek {
-    let (mut id, mut key) = ([0; 16], Zeroizing::new([0; 32]));
-    id.copy_from_slice(&drawn[..16]);
-    key.copy_from_slice(&drawn[16..]);
-    let (dek_id, dek) = (DekId(id), Dek::from_bytes(*key));
-    let wrapped = wrap_dek(branch, &record.tenant, record.id, dek_id, &dek);
-    let slot = OwnedSlot {
-        dek_id,
-        algorithm: WrapAlgorithm::Branch,
-        key_id: record.id,
-        wrapped: Bytes::copy_from_slice(&wrapped),
-    };
-    FreshDek { dek, slot }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -1,7 +1,7 @@
 //! One version of a master key as this proxy uses it: when it was last confirmed, what hangs on it.
 //!
 //! Everything cached of a tenant hangs on a [`Master`] and is usable only while the master is. Times are milliseconds
-//! of the clock in [`super::fetch`]; 0 is "never".
+//! of the clock in `inner.rs`; 0 is "never".
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

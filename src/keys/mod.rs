@@ -2,16 +2,20 @@
 //!
 //! A session says what it [`Need`]s and is [`Granted`] it: at once when everything is pooled or cached
 //! (`Keys::try_grant`), else after waiting (`Keys::grant`).
+mod at_hand;
 mod background;
 mod cache;
 pub mod context;
 mod facade;
 mod fetch;
+mod inner;
 pub mod kms;
 mod master;
 pub mod registry;
 mod settings;
+mod trust;
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests;
 
 use std::collections::HashMap;
