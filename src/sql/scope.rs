@@ -70,10 +70,6 @@ pub(super) struct Scope<'p> {
 const SYSTEM: &[&str] = &["tableoid", "ctid", "xmin", "xmax", "cmin", "cmax"];
 
 impl ScopeRelation {
-    pub(super) fn exposes(&self) -> bool {
-        self.columns.iter().any(|c| !matches!(c.ty, Ty::Plain))
-    }
-
     /// The columns of a table or view.
     pub(super) fn table(relation: &Arc<Relation>, catalog: &Catalog, alias: Option<String>) -> Self {
         let columns = relation
