@@ -1,11 +1,7 @@
 //! `rowseal serve`: runs the proxy.
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
-
-use crate::config::{self, Settings};
-use crate::server::{ListenAddress, ListenTls, ServerSettings, Upstream, UpstreamAddress, UpstreamTls};
-
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 use anyhow::Context as _;
 
@@ -19,14 +15,53 @@ use crate::server::database::Database;
 use crate::server::runner::Sessions;
 use crate::server::{ListenAddress, ListenTls, ServerSettings, Upstream, UpstreamAddress, UpstreamTls, serve};
 
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Runs the proxy until it is told to stop. Sessions run on worker threads of their own; registries, keys and signals
 /// live on the runtime made here.
 ///
 /// # Errors
 /// What keeps it from starting.
 pub fn run(settings: Settings) -> anyhow::Result<()> {
-    let outside = server_settings(&settings)?;
-    anyhow::bail!("this build cannot serve {} yet", outside.upstream.address)
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(start(settings))
+}
+
+async fn start(settings: Settings) -> anyhow::Result<()> {
+    let server = server_settings(&settings)?;
+    let kms = connect::kms(&settings).await?;
+    let audit = Arc::new(Audit::open(&settings.audit.directory, settings.audit.durability)?);
+    let mut databases = HashMap::new();
+    for policy in &settings.databases {
+        databases.insert(policy.name.clone(), database(policy, &settings, kms.clone(), audit.clone()).await?);
+    }
+    let sessions = Sessions::new(databases, tokio::runtime::Handle::current());
+    tracing::info!(address = %settings.listen.address, "listening");
+    serve(server, Arc::new(sessions)).await?;
+    Ok(())
+}
+
+async fn database(
+    policy: &policy::Database,
+    settings: &Settings,
+    kms: Arc<dyn Kms>,
+    audit: Arc<Audit>,
+) -> anyhow::Result<Arc<Database>> {
+    let registry = Arc::new(connect::registry(policy).await?);
+    let keys = Arc::new(Keys::new(registry.clone(), kms, keys_settings(&settings.keys)));
+    let database = Database::open(policy.clone(), registry, keys, audit, settings.limits.plan_bytes_max).await;
+    database.with_context(|| format!("database {:?} cannot be served", policy.name))
+}
+
+fn keys_settings(keys: &config::Keys) -> KeysSettings {
+    KeysSettings {
+        confirm_interval: keys.confirm_interval,
+        cache_bytes_max: usize::try_from(keys.cache_bytes_max).unwrap_or(usize::MAX),
+        pool_target: keys.pool_size,
+        unwraps_max: keys.kms_concurrency,
+        generates_max: keys.kms_concurrency,
+        ..KeysSettings::default()
+    }
 }
 
 /// What the outside of the proxy needs to know; reads the certificates.
