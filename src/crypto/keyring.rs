@@ -37,9 +37,8 @@ pub fn keyring_seal(key: &[u8; 32], aad: &[u8], plaintext: &[u8]) -> Result<Vec<
     getrandom::fill(&mut out).map_err(|_| KeyringCryptoError::Random)?;
     let (salt, nonce) = out.split_at(SALT);
     let nonce = Nonce::try_from(nonce).map_err(|_| KeyringCryptoError::Damaged)?;
-    let sealed = cipher(key, salt)?
-        .encrypt(&nonce, Payload { msg: plaintext, aad })
-        .map_err(|_| KeyringCryptoError::Damaged)?;
+    let sealed =
+        cipher(key, salt)?.encrypt(&nonce, Payload { msg: plaintext, aad }).map_err(|_| KeyringCryptoError::Damaged)?;
     out.extend_from_slice(&sealed);
     Ok(out)
 }
@@ -55,9 +54,8 @@ pub fn keyring_open(key: &[u8; 32], aad: &[u8], sealed: &[u8]) -> Result<Zeroizi
     let (salt, rest) = sealed.split_at_checked(SALT).ok_or(KeyringCryptoError::Damaged)?;
     let (nonce, rest) = rest.split_at_checked(NONCE).ok_or(KeyringCryptoError::Damaged)?;
     let nonce = Nonce::try_from(nonce).map_err(|_| KeyringCryptoError::Damaged)?;
-    let opened = cipher(key, salt)?
-        .decrypt(&nonce, Payload { msg: rest, aad })
-        .map_err(|_| KeyringCryptoError::Damaged)?;
+    let opened =
+        cipher(key, salt)?.decrypt(&nonce, Payload { msg: rest, aad }).map_err(|_| KeyringCryptoError::Damaged)?;
     Ok(Zeroizing::new(opened))
 }
 
@@ -71,6 +69,7 @@ fn cipher(key: &[u8; 32], salt: &[u8]) -> Result<Aes256Gcm, KeyringCryptoError> 
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 

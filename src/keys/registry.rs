@@ -3,6 +3,7 @@
 //! Owns the control connection, which it opens again when it is lost, and a [`Snapshot`] of all records that is
 //! replaced whole when the epoch has moved. It holds wrapped keys and ids only; what a key *is* belongs to
 //! [`Keys`](super::Keys). The tables are in `setup/schema.sql`; registration is in [`register`].
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -70,9 +71,36 @@ impl RegistryError {
     }
 }
 
+/// A way to the server; other than [`Plain`] for TLS.
+pub trait Connector: Send + Sync {
+    /// Opens a connection and keeps it going until its client is dropped.
+    fn connect<'a>(
+        &'a self,
+        config: &'a Config,
+    ) -> Pin<Box<dyn Future<Output = Result<Client, tokio_postgres::Error>> + Send + 'a>>;
+}
+
+/// Connections without TLS: sockets of this machine, or a network that is trusted.
+pub struct Plain;
+
+impl Connector for Plain {
+    fn connect<'a>(
+        &'a self,
+        config: &'a Config,
+    ) -> Pin<Box<dyn Future<Output = Result<Client, tokio_postgres::Error>> + Send + 'a>> {
+        Box::pin(async move {
+            let (client, connection) = config.connect(NoTls).await?;
+            // Ends when the client is dropped or the server goes; the client then says that it is closed.
+            tokio::spawn(connection);
+            Ok(client)
+        })
+    }
+}
+
 /// The registry of one database.
 pub struct Registry {
     config: Config,
+    connector: Box<dyn Connector>,
     client: Mutex<Option<Arc<Client>>>,
     snapshot: ArcSwap<Snapshot>,
     /// When the latest refresh began; held while one runs.
@@ -88,8 +116,17 @@ impl Registry {
     /// # Errors
     /// A bad string, a server that does not answer, or a database without schema `rowseal`.
     pub async fn connect(control: &str) -> Result<Registry, RegistryError> {
+        Registry::connect_by(control, Box::new(Plain)).await
+    }
+
+    /// As [`Registry::connect`], by another way.
+    ///
+    /// # Errors
+    /// As [`Registry::connect`].
+    pub async fn connect_by(control: &str, connector: Box<dyn Connector>) -> Result<Registry, RegistryError> {
         let registry = Registry {
             config: parse(control)?,
+            connector,
             client: Mutex::new(None),
             snapshot: ArcSwap::from_pointee(Snapshot::default()),
             refreshed: Mutex::new(None),
@@ -161,7 +198,7 @@ impl Registry {
     /// # Errors
     /// The server did not answer.
     pub async fn dedicated(&self) -> Result<Client, RegistryError> {
-        open(&self.config).await
+        open(&*self.connector, &self.config).await
     }
 
     async fn client(&self) -> Result<Arc<Client>, RegistryError> {
@@ -169,7 +206,7 @@ impl Registry {
         if let Some(client) = slot.as_ref().filter(|client| !client.is_closed()) {
             return Ok(client.clone());
         }
-        let client = Arc::new(open(&self.config).await?);
+        let client = Arc::new(open(&*self.connector, &self.config).await?);
         *slot = Some(client.clone());
         Ok(client)
     }
@@ -204,10 +241,15 @@ fn parse(control: &str) -> Result<Config, RegistryError> {
     Ok(config)
 }
 
-async fn open(config: &Config) -> Result<Client, RegistryError> {
-    let connecting = tokio::time::timeout(STATEMENT_TIMEOUT, config.connect(NoTls));
-    let (client, connection) = connecting.await.map_err(|_| RegistryError::Timeout)??;
-    // Ends when the client is dropped or the server goes; the client then says that it is closed.
-    tokio::spawn(connection);
-    Ok(client)
+async fn open(connector: &dyn Connector, config: &Config) -> Result<Client, RegistryError> {
+    let connecting = tokio::time::timeout(STATEMENT_TIMEOUT, connector.connect(config));
+    Ok(connecting.await.map_err(|_| RegistryError::Timeout)??)
+}
+
+/// One plain connection as `control` says, for what is done before there is a registry: setup, checks.
+///
+/// # Errors
+/// A bad connection string, or a server that does not answer.
+pub async fn control(control: &str) -> Result<Client, RegistryError> {
+    open(&Plain, &parse(control)?).await
 }

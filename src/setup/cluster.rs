@@ -1,4 +1,5 @@
 //! A throw-away Postgres for tests: a cluster on a socket in a temporary directory, stopped when dropped.
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -44,6 +45,29 @@ impl Cluster {
 
     pub async fn connect(&self, role: &str) -> Client {
         self.try_connect(role).await.unwrap()
+    }
+
+    pub async fn connect_to(&self, role: &str, database: &str) -> Client {
+        let mut config: tokio_postgres::Config = self.url(role).parse().unwrap();
+        let (client, connection) = config.dbname(database).connect(NoTls).await.unwrap();
+        tokio::spawn(connection);
+        client
+    }
+
+    /// A client program of the server's release, to run as its superuser.
+    pub fn tool(&self, name: &str) -> Command {
+        let mut tool = Command::new(binaries().unwrap().join(name));
+        tool.env("PGHOST", self.directory.path()).env("PGUSER", "postgres");
+        tool
+    }
+
+    /// Runs a script; its first error fails the test.
+    pub fn restore(&self, database: &str, script: &[u8]) {
+        let mut psql = self.tool("psql");
+        psql.args(["-qX", "-v", "ON_ERROR_STOP=1", "-o", "/dev/null", "-d", database]).stdin(Stdio::piped());
+        let mut running = psql.spawn().unwrap();
+        running.stdin.take().unwrap().write_all(script).unwrap();
+        assert!(running.wait().unwrap().success());
     }
 
     async fn try_connect(&self, role: &str) -> Result<Client, tokio_postgres::Error> {

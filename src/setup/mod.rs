@@ -116,6 +116,8 @@ pub async fn version(client: &Client) -> Result<u32, SetupError> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 pub(crate) mod cluster;
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests;

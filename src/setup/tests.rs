@@ -105,3 +105,46 @@ async fn refusals_are_errors(app: &Client) {
         assert_eq!(error.hint().unwrap_or(""), hint);
     }
 }
+
+/// The check runs on whatever anybody tries to store: it must judge, never fail.
+#[tokio::test]
+async fn is_cell_judges_any_bytes() {
+    let Some(cluster) = Cluster::start().await else { return };
+    let client = cluster.connect("postgres").await;
+    install(&client).await.unwrap();
+    let any = "SELECT count(*) FILTER (WHERE rowseal.is_cell(cell)), count(rowseal.eq(cell)), count(*)
+        FROM generate_series(0, 450) n, unnest('{00,10,11,ff}'::text[]) token, unnest('{00,01,ff}'::text[]) extensions,
+            unnest('{00,01,ff}'::text[]) filler,
+            LATERAL (SELECT substring(decode('c15253010100' || token || extensions || repeat(filler, 450), 'hex')
+                FROM 1 FOR n) AS cell) made";
+    let row = client.query_one(any, &[]).await.unwrap();
+    let (cells, tokens, all) = (row.get::<_, i64>(0), row.get::<_, i64>(1), row.get::<_, i64>(2));
+    assert!(0 < cells && cells < all / 2 && 0 < tokens && tokens < all, "{cells} {tokens} {all}");
+}
+
+#[tokio::test]
+async fn a_dump_restores_with_its_cells_and_registry() {
+    let Some(cluster) = Cluster::start().await else { return };
+    let client = cluster.connect("postgres").await;
+    install(&client).await.unwrap();
+    client
+        .batch_execute(
+            "CREATE TABLE t (id int primary key, email rowseal.text);
+             CREATE UNIQUE INDEX ON t (rowseal.eq(email));
+             CREATE VIEW v AS SELECT rowseal.with_tenant(email, 'x') FROM t;
+             INSERT INTO rowseal.tenant (name, wrapping) VALUES ('acme', 'direct')",
+        )
+        .await
+        .unwrap();
+    client.execute("INSERT INTO t VALUES (1, $1::bytea)", &[&cell(true)]).await.unwrap();
+    client.batch_execute("CREATE DATABASE copy").await.unwrap();
+    let dump = cluster.tool("pg_dump").args(["-d", "postgres"]).output().unwrap();
+    assert!(dump.status.success(), "{}", String::from_utf8_lossy(&dump.stderr));
+    cluster.restore("copy", &dump.stdout);
+    let copy = cluster.connect_to("postgres", "copy").await;
+    let row = copy.query_one("SELECT email::bytea FROM t WHERE rowseal.eq(email) IS NOT NULL", &[]).await.unwrap();
+    assert_eq!(row.get::<_, Vec<u8>>(0), cell(true));
+    assert!(install(&copy).await.unwrap().unchanged());
+    let row = copy.query_one("SELECT name FROM rowseal.tenant", &[]).await.unwrap();
+    assert_eq!(row.get::<_, &str>(0), "acme");
+}

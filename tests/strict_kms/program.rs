@@ -8,6 +8,8 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::Parser;
 
+// Given its path so that its own modules are looked for beside it, as in the tests that include it.
+#[path = "server.rs"]
 mod server;
 
 /// A strict stand-in for AWS KMS, for tests.

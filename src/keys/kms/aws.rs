@@ -4,6 +4,9 @@
 //! refused. Errors are classed by AWS's exact error names. The SDK retries transient failures (mode `standard`) under
 //! a deadline; only CreateKey is never repeated, because it has no client token.
 use std::collections::HashMap;
+use std::error::Error;
+use std::fmt::Debug;
+use std::future::Future;
 use std::time::Duration;
 
 use aws_config::BehaviorVersion;
@@ -17,6 +20,8 @@ use aws_sdk_kms::primitives::Blob;
 use aws_sdk_kms::types::{DataKeySpec, KeyState as AwsKeyState, Tag};
 use aws_smithy_http_client::tls;
 use bytes::Bytes;
+use tracing::Dispatch;
+use tracing::instrument::WithSubscriber;
 use zeroize::Zeroizing;
 
 use super::{
@@ -28,6 +33,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
 const DEADLINE: Duration = Duration::from_secs(8);
 const ATTEMPTS_MAX: u32 = 4;
+/// The SDK's own first pause is up to a second, which a waiting statement would feel.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const PAUSE_MAX: Duration = Duration::from_secs(2);
 
 /// Where the service is and who calls; what is not given comes from the environment and profile as usual for AWS.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -77,7 +85,10 @@ impl AwsKms {
             .operation_attempt_timeout(ATTEMPT_TIMEOUT)
             .operation_timeout(DEADLINE)
             .build();
-        let retries = RetryConfig::standard().with_max_attempts(ATTEMPTS_MAX);
+        let retries = RetryConfig::standard()
+            .with_max_attempts(ATTEMPTS_MAX)
+            .with_initial_backoff(FIRST_PAUSE)
+            .with_max_backoff(PAUSE_MAX);
         AwsKms { client: Client::from_conf(builder.timeout_config(timeouts).retry_config(retries).build()) }
     }
 
@@ -86,7 +97,7 @@ impl AwsKms {
         let mut marker = None;
         loop {
             let call = self.client.list_resource_tags().key_id(key).set_marker(marker);
-            let page = call.send().await.map_err(|e| failed("ListResourceTags", &e))?;
+            let page = quiet(call.send()).await.map_err(|e| failed("ListResourceTags", &e))?;
             tags.extend(page.tags().iter().map(|tag| (tag.tag_key.clone(), tag.tag_value.clone())));
             marker = page.next_marker;
             if marker.is_none() {
@@ -101,7 +112,7 @@ impl AwsKms {
         let mut marker = None;
         loop {
             let call = self.client.list_keys().set_marker(marker);
-            let page = call.send().await.map_err(|e| failed("ListKeys", &e))?;
+            let page = quiet(call.send()).await.map_err(|e| failed("ListKeys", &e))?;
             arns.extend(page.keys().iter().filter_map(|key| key.key_arn.clone()));
             marker = page.next_marker;
             if marker.is_none() {
@@ -120,7 +131,8 @@ impl Kms for AwsKms {
             let tags = tags.map_err(|_| error(OPERATION, KmsErrorClass::WrongContextOrBlob))?;
             let once = Builder::new().retry_config(RetryConfig::disabled());
             let call = self.client.create_key().description("RowSeal tenant master key").set_tags(Some(tags));
-            let created = call.customize().config_override(once).send().await.map_err(|e| failed(OPERATION, &e))?;
+            let created =
+                quiet(call.customize().config_override(once).send()).await.map_err(|e| failed(OPERATION, &e))?;
             let arn = created.key_metadata.and_then(|key| key.arn);
             arn.map(KeyArn::new).ok_or_else(|| error(OPERATION, KmsErrorClass::Transient))
         })
@@ -146,7 +158,8 @@ impl Kms for AwsKms {
         const OPERATION: &str = "GenerateDataKey";
         Box::pin(async move {
             let call = self.client.generate_data_key().key_id(key.as_str()).key_spec(DataKeySpec::Aes256);
-            let answer = call.set_encryption_context(map(context)).send().await.map_err(|e| failed(OPERATION, &e))?;
+            let answer =
+                quiet(call.set_encryption_context(map(context)).send()).await.map_err(|e| failed(OPERATION, &e))?;
             let request_id = id_of(&answer);
             let plaintext = Zeroizing::new(answer.plaintext.map(Blob::into_inner).unwrap_or_default());
             let mut key = Zeroizing::new([0; 32]);
@@ -169,7 +182,8 @@ impl Kms for AwsKms {
     ) -> KmsFuture<'a, Encrypted> {
         Box::pin(async move {
             let call = self.client.encrypt().key_id(key.as_str()).plaintext(Blob::new(plaintext));
-            let answer = call.set_encryption_context(map(context)).send().await.map_err(|e| failed("Encrypt", &e))?;
+            let answer =
+                quiet(call.set_encryption_context(map(context)).send()).await.map_err(|e| failed("Encrypt", &e))?;
             let request_id = id_of(&answer);
             Ok((bytes_of("Encrypt", answer.ciphertext_blob)?, request_id))
         })
@@ -183,7 +197,8 @@ impl Kms for AwsKms {
     ) -> KmsFuture<'a, Decrypted> {
         Box::pin(async move {
             let call = self.client.decrypt().key_id(key.as_str()).ciphertext_blob(Blob::new(blob));
-            let answer = call.set_encryption_context(map(context)).send().await.map_err(|e| failed("Decrypt", &e))?;
+            let answer =
+                quiet(call.set_encryption_context(map(context)).send()).await.map_err(|e| failed("Decrypt", &e))?;
             let request_id = id_of(&answer);
             let plaintext = answer.plaintext.map(Blob::into_inner);
             let plaintext = plaintext.ok_or_else(|| error("Decrypt", KmsErrorClass::Transient))?;
@@ -191,18 +206,13 @@ impl Kms for AwsKms {
         })
     }
 
-    fn re_encrypt<'a>(
-        &'a self,
-        source: Under<'a>,
-        destination: Under<'a>,
-        blob: &'a [u8],
-    ) -> KmsFuture<'a, Encrypted> {
+    fn re_encrypt<'a>(&'a self, source: Under<'a>, destination: Under<'a>, blob: &'a [u8]) -> KmsFuture<'a, Encrypted> {
         Box::pin(async move {
             let call = self.client.re_encrypt().ciphertext_blob(Blob::new(blob));
             let call = call.source_key_id(source.key.as_str()).set_source_encryption_context(map(source.context));
             let call = call.destination_key_id(destination.key.as_str());
             let call = call.set_destination_encryption_context(map(destination.context));
-            let answer = call.send().await.map_err(|e| failed("ReEncrypt", &e))?;
+            let answer = quiet(call.send()).await.map_err(|e| failed("ReEncrypt", &e))?;
             let request_id = id_of(&answer);
             Ok((bytes_of("ReEncrypt", answer.ciphertext_blob)?, request_id))
         })
@@ -210,14 +220,14 @@ impl Kms for AwsKms {
 
     fn disable<'a>(&'a self, key: &'a KeyArn) -> KmsFuture<'a, String> {
         Box::pin(async move {
-            let answer = self.client.disable_key().key_id(key.as_str()).send().await;
+            let answer = quiet(self.client.disable_key().key_id(key.as_str()).send()).await;
             answer.map(|a| id_of(&a)).map_err(|e| failed("DisableKey", &e))
         })
     }
 
     fn enable<'a>(&'a self, key: &'a KeyArn) -> KmsFuture<'a, String> {
         Box::pin(async move {
-            let answer = self.client.enable_key().key_id(key.as_str()).send().await;
+            let answer = quiet(self.client.enable_key().key_id(key.as_str()).send()).await;
             answer.map(|a| id_of(&a)).map_err(|e| failed("EnableKey", &e))
         })
     }
@@ -226,21 +236,21 @@ impl Kms for AwsKms {
         let days = days.clamp(*DELETION_DAYS.start(), *DELETION_DAYS.end());
         Box::pin(async move {
             let call = self.client.schedule_key_deletion().key_id(key.as_str());
-            let answer = call.pending_window_in_days(i32::from(days)).send().await;
+            let answer = quiet(call.pending_window_in_days(i32::from(days)).send()).await;
             answer.map(|a| id_of(&a)).map_err(|e| failed("ScheduleKeyDeletion", &e))
         })
     }
 
     fn cancel_deletion<'a>(&'a self, key: &'a KeyArn) -> KmsFuture<'a, String> {
         Box::pin(async move {
-            let answer = self.client.cancel_key_deletion().key_id(key.as_str()).send().await;
+            let answer = quiet(self.client.cancel_key_deletion().key_id(key.as_str()).send()).await;
             answer.map(|a| id_of(&a)).map_err(|e| failed("CancelKeyDeletion", &e))
         })
     }
 
     fn describe<'a>(&'a self, key: &'a KeyArn) -> KmsFuture<'a, KeyDescription> {
         Box::pin(async move {
-            let answer = self.client.describe_key().key_id(key.as_str()).send().await;
+            let answer = quiet(self.client.describe_key().key_id(key.as_str()).send()).await;
             let answer = answer.map_err(|e| failed("DescribeKey", &e))?;
             let state = match answer.key_metadata.and_then(|key| key.key_state) {
                 Some(AwsKeyState::Enabled) => KeyState::Enabled,
@@ -251,6 +261,15 @@ impl Kms for AwsKms {
             Ok(KeyDescription { state, tags: self.tags_of(key.as_str()).await? })
         })
     }
+}
+
+/// Runs a call of the SDK with its logging off.
+///
+/// # Secrets
+/// At trace level the SDK logs the bodies of answers: wrapped keys always, and plaintext keys too when the environment
+/// has `LOG_SENSITIVE_BODIES=true`. That must not be up to an environment variable.
+async fn quiet<T>(call: impl Future<Output = T>) -> T {
+    call.with_subscriber(Dispatch::none()).await
 }
 
 fn http_client() -> SharedHttpClient {
@@ -278,14 +297,38 @@ fn error(operation: &'static str, class: KmsErrorClass) -> KmsError {
 
 fn failed<E, R>(operation: &'static str, failure: &SdkError<E, R>) -> KmsError
 where
-    E: ProvideErrorMetadata,
+    E: Error + ProvideErrorMetadata + 'static,
+    R: Debug,
     SdkError<E, R>: RequestId,
 {
-    let class = match failure.as_service_error().and_then(ProvideErrorMetadata::code) {
-        Some(code) => class_of(code),
+    let class = match failure.as_service_error() {
+        Some(answer) => class_of(answer.code().unwrap_or_default()),
         None => KmsErrorClass::Transient,
     };
-    KmsError { class, request_id: failure.request_id().map(str::to_owned), operation }
+    let request_id = failure.request_id().map(str::to_owned);
+    match failure.as_service_error() {
+        Some(answer) => tracing::debug!(operation, code = answer.code(), request_id, "the key service refused"),
+        None => tracing::warn!(operation, request_id, cause = cause_of(failure), "the key service gave no answer"),
+    }
+    KmsError { class, request_id, operation }
+}
+
+/// What kept a call from being made or answered: no route, no credentials, no region. Nothing of an answer's body.
+fn cause_of<E, R>(failure: &SdkError<E, R>) -> String
+where
+    E: Error + 'static,
+    R: Debug,
+{
+    if matches!(failure, SdkError::ResponseError(_) | SdkError::ServiceError(_)) {
+        return "an answer that cannot be read".to_owned();
+    }
+    let mut causes = vec![failure.to_string()];
+    let mut cause = failure.source();
+    while let Some(error) = cause {
+        causes.push(error.to_string());
+        cause = error.source();
+    }
+    causes.join(": ")
 }
 
 /// AWS's error names. What is not known is taken as transient: it drops no key and gives no access.

@@ -176,12 +176,7 @@ pub trait Kms: Send + Sync {
     ) -> KmsFuture<'a, Decrypted>;
 
     /// Wraps again under another key or context what `blob` holds, without showing it to the caller.
-    fn re_encrypt<'a>(
-        &'a self,
-        source: Under<'a>,
-        destination: Under<'a>,
-        blob: &'a [u8],
-    ) -> KmsFuture<'a, Encrypted>;
+    fn re_encrypt<'a>(&'a self, source: Under<'a>, destination: Under<'a>, blob: &'a [u8]) -> KmsFuture<'a, Encrypted>;
 
     /// Makes a key refuse every use; gives the request id.
     fn disable<'a>(&'a self, key: &'a KeyArn) -> KmsFuture<'a, String>;

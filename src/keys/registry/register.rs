@@ -194,7 +194,7 @@ async fn record(client: &mut Client, tenant: &str, intent: &Intent, keys: &NewKe
     Ok(())
 }
 
-/// The partition of an ARN: `aws`, `local`.
+/// `aws` of `arn:aws:kms:...`, `local` of `local:key/...`.
 fn provider(arn: &str) -> &str {
-    arn.split(':').nth(1).unwrap_or("unknown")
+    arn.trim_start_matches("arn:").split([':', '-']).next().unwrap_or_default()
 }
