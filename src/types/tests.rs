@@ -284,6 +284,8 @@ fn json_documents() {
             ("jsonb", "1e200000", Err("22003")),
         ],
     );
+    let nested = format!("{}{}", "[".repeat(500), "]".repeat(500));
+    check(&utc(), &[("jsonb", nested.as_str(), Ok(nested.as_str()))]);
     let deep = "[".repeat(100_000);
     assert_eq!(read(LogicalType::Jsonb, &deep, &utc()), Err(ValueError::BadText { ty: "json" }));
     let bomb = format!("[{}1]", "1e131071,".repeat(1000));
@@ -473,6 +475,38 @@ fn tenants_as_text() {
     for (oid, format, bytes, expected) in rows {
         assert_eq!(text_of_plain(oid, format, bytes).as_deref(), expected, "{oid} {bytes:?}");
     }
+}
+
+#[test]
+fn messages_are_postgres_s_without_the_value() {
+    let rows = [
+        ("int4", "secret", "invalid input syntax for type integer"),
+        ("int8", "99999999999999999999", "value is out of range for type bigint"),
+        ("bool", "secret", "invalid input syntax for type boolean"),
+        ("numeric(3,1)", "1000", "numeric field overflow"),
+        ("varchar(3)", "secret", "value too long for type character varying(3)"),
+        ("date", "secret", "invalid input syntax for type date"),
+        ("timestamptz", "secret", "invalid input syntax for type timestamp with time zone"),
+        ("timestamptz", "2024-02-30", "date/time field value out of range"),
+        ("jsonb", "secret", "invalid input syntax for type json"),
+        ("text", "secret\0", "invalid byte sequence for encoding \"UTF8\""),
+    ];
+    for (name, text, message) in rows {
+        let error = read(LogicalType::parse(name).unwrap(), text, &utc()).unwrap_err();
+        assert_eq!(error.to_string(), message);
+        assert!(!format!("{error:?}").contains("secret"));
+    }
+}
+
+#[test]
+fn an_unknown_time_zone_is_an_error_only_where_it_counts() {
+    let nowhere = style("ISO, MDY", "Nowhere/Land");
+    let bad = Err(ValueError::BadDatetime { ty: "timestamp with time zone" });
+    assert_eq!(read(LogicalType::Timestamptz, "2024-01-01 00:00:00", &nowhere), bad);
+    let value = read(LogicalType::Timestamptz, "2024-01-01 00:00:00Z", &nowhere).unwrap();
+    let mut out = Vec::new();
+    assert!(render(LogicalType::Timestamptz, Format::Text, &value, &nowhere, &mut out).is_err());
+    assert!(render(LogicalType::Timestamptz, Format::Binary, &value, &nowhere, &mut out).is_ok());
 }
 
 /// Canonical, printed, read again: the same bytes.

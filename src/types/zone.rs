@@ -1,4 +1,7 @@
-//! Offsets of the session's time zone, from the time zone database.
+//! Offsets of the session's time zone, from the time zone database of this machine.
+//!
+//! The server has its own copy. Where the two are of different releases, local times of the zones whose rules changed
+//! in between are read and printed differently; times with an offset, and all stored instants, are not concerned.
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
