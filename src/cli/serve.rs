@@ -3,6 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{self, Settings};
+use crate::keys::KeysSettings;
 use crate::server::{ListenAddress, ListenTls, ServerSettings, Upstream, UpstreamAddress, UpstreamTls};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -34,6 +35,21 @@ pub fn server_settings(settings: &Settings) -> anyhow::Result<ServerSettings> {
     outside.login_timeout = settings.limits.login_timeout;
     outside.drain_timeout = settings.limits.drain_timeout;
     Ok(outside)
+}
+
+/// What the keys need to know; the bounds that the file does not name keep their defaults.
+pub fn keys_settings(settings: &Settings) -> KeysSettings {
+    let keys = &settings.keys;
+    let mut bounds = KeysSettings {
+        confirm_interval: keys.confirm_interval,
+        pool_target: keys.pool_size,
+        unwraps_max: keys.kms_concurrency,
+        generates_max: keys.kms_concurrency,
+        cache_bytes_max: usize::try_from(keys.cache_bytes_max).unwrap_or(usize::MAX),
+        ..KeysSettings::default()
+    };
+    bounds.pool_target_max = bounds.pool_target_max.max(keys.pool_size);
+    bounds
 }
 
 fn upstream_address(address: &config::UpstreamAddress) -> UpstreamAddress {
