@@ -115,6 +115,7 @@ fn quiet() -> KeysSettings {
     KeysSettings {
         confirm_interval: never,
         epoch_interval: never,
+        registry_stale: never,
         pool_target: 0,
         pool_target_max: 0,
         ..KeysSettings::default()
