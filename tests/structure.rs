@@ -215,7 +215,8 @@ fn sources() -> Vec<Source> {
 fn code_files() -> Vec<PathBuf> {
     let all = files("src", "rs");
     let tests: Vec<PathBuf> = all.iter().flat_map(|path| test_modules(path)).collect();
-    let only_tests = |path: &PathBuf| tests.iter().any(|test| path.starts_with(test) || *path == test.with_extension("rs"));
+    let only_tests =
+        |path: &PathBuf| tests.iter().any(|test| path.starts_with(test) || *path == test.with_extension("rs"));
     all.into_iter().filter(|path| !only_tests(path)).collect()
 }
 
@@ -232,7 +233,8 @@ fn test_modules(path: &Path) -> Vec<PathBuf> {
 /// `#[cfg(test)]`, further attributes, `mod x;` or `mod x {`: gives `x;` or `x {`.
 fn test_module<'a>(lines: &[&'a str]) -> Option<&'a str> {
     (*lines.first()? == "#[cfg(test)]").then_some(())?;
-    let item = lines.iter().find(|line| !line.starts_with("#[") && !line.starts_with(' ') && !line.starts_with(")]"))?;
+    let item =
+        lines.iter().find(|line| !line.starts_with("#[") && !line.starts_with(' ') && !line.starts_with(")]"))?;
     item.trim_start_matches("pub(crate) ").trim_start_matches("pub(super) ").strip_prefix("mod ")
 }
 
@@ -250,7 +252,7 @@ fn read(path: &Path) -> Source {
 fn without_comment(line: &str) -> String {
     let comment = line.match_indices("//").find(|(start, _)| {
         let before = &line[..*start];
-        before.matches('"').count() % 2 == 0 && !before.ends_with(':')
+        before.matches('"').count().is_multiple_of(2) && !before.ends_with(':')
     });
     comment.map_or(line, |(start, _)| &line[..start]).to_owned()
 }
