@@ -9,7 +9,7 @@ struct Source {
     path: String,
     /// Line number and code; comments are gone.
     code: Vec<(usize, String)>,
-    /// Lines before the unit tests, comments included.
+    /// Lines without unit tests, comments included.
     length: usize,
 }
 
@@ -230,7 +230,7 @@ fn test_modules(path: &Path) -> Vec<PathBuf> {
     declared.filter_map(|module| module.strip_suffix(';')).map(|name| home.join(name)).collect()
 }
 
-/// `#[cfg(test)]`, further attributes, `mod x;` or `mod x {`: gives `x;` or `x {`.
+/// `#[cfg(test)]`, further attributes, `mod x;`: gives `x;`.
 fn test_module<'a>(lines: &[&'a str]) -> Option<&'a str> {
     (*lines.first()? == "#[cfg(test)]").then_some(())?;
     let item =
@@ -240,12 +240,23 @@ fn test_module<'a>(lines: &[&'a str]) -> Option<&'a str> {
 
 fn read(path: &Path) -> Source {
     let text = fs::read_to_string(path).unwrap();
-    let lines: Vec<&str> = text.lines().collect();
-    let begins_tests = |start: &usize| test_module(&lines[*start..]).is_some_and(|module| module.ends_with('{'));
-    let length = (0..lines.len()).find(begins_tests).unwrap_or(lines.len());
-    let code = lines[..length].iter().enumerate().map(|(i, line)| (i + 1, without_comment(line))).collect();
+    let mut code = Vec::new();
+    let mut in_test = false;
+    for (index, line) in text.lines().enumerate() {
+        in_test |= line == "#[cfg(test)]";
+        if !in_test {
+            code.push((index + 1, without_comment(line)));
+        } else if ends_item(line) {
+            in_test = false;
+        }
+    }
     let path = path.strip_prefix(package()).unwrap().to_string_lossy().replace('\\', "/");
-    Source { path, code, length }
+    Source { path, length: code.len(), code }
+}
+
+/// The last line of an item that begins in the first column.
+fn ends_item(line: &str) -> bool {
+    line == "}" || (line.ends_with([';', '}']) && !line.starts_with([' ', '#', '/']))
 }
 
 /// A line without its `//` comment; a `//` after a quotation mark or in a URL is kept.
