@@ -14,6 +14,7 @@
 //! * [`refusal`]: every error a client may be sent.
 //! * [`types`]: logical types: text, binary and canonical forms.
 //! * [`crypto`]: the cell format and its cryptography; pure functions on bytes.
+//! * [`setup`]: schema `rowseal` in the protected database.
 //! * [`wire`]: frames and messages of the Postgres protocol.
 pub mod audit;
 pub mod catalog;
@@ -25,6 +26,7 @@ pub mod policy;
 pub mod refusal;
 pub mod server;
 pub mod session;
+pub mod setup;
 pub mod sql;
 pub mod types;
 pub mod wire;

@@ -1,2 +1,13 @@
-//! RowSeal.
-fn main() {}
+//! The binary `rowseal`: reads its arguments, logs to standard error and does what one subcommand says.
+use std::process::ExitCode;
+
+use rowseal::cli;
+
+fn main() -> ExitCode {
+    let arguments = match cli::arguments(std::env::args_os()) {
+        Ok(arguments) => arguments,
+        Err(shown) => return shown,
+    };
+    cli::log_to_stderr();
+    cli::run(arguments)
+}

@@ -2,8 +2,10 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on must panic")]
 #![allow(dead_code, reason = "support code is written for tests that come and go")]
 
+mod canary;
 mod clients;
 mod guard;
 mod postgres;
 mod structure;
 mod support;
+mod twin;

@@ -1,7 +1,28 @@
 //! The record of every key use.
+//!
+//! One file of JSON lines in a directory, one line a [`Record`], each chained to the one before by SHA-256: see
+//! `chain` for the bytes. `log` appends, `verify` reads the whole chain, `show` filters. A record is appended before
+//! plaintext leaves; if it cannot be, the key use must not happen. Nothing here ever holds a plaintext, a key or a
+//! literal.
+//!
+//! The chain has no key: it shows every change that does not also recompute all hashes after it. Against that, and
+//! against a cut tail, keep the head that [`verify`] gives and hand it to [`verify_from`] later.
 use std::sync::Arc;
 
 use crate::crypto::{DekId, KeyId};
+
+mod chain;
+mod log;
+mod show;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests;
+mod verify;
+
+pub use chain::{Entry, Head};
+pub use log::{Audit, AuditError, Durability};
+pub use show::{Filter, show};
+pub use verify::{Verified, VerifyError, verify, verify_from};
 
 /// What a key was used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,6 +37,19 @@ pub enum Act {
     Refuse,
     /// A key was created, rotated, disabled ... (`detail` says which).
     Key,
+}
+
+impl Act {
+    /// The word in the log.
+    pub fn word(self) -> &'static str {
+        match self {
+            Act::Seal => "seal",
+            Act::Open => "open",
+            Act::Search => "search",
+            Act::Refuse => "refuse",
+            Act::Key => "key",
+        }
+    }
 }
 
 /// One record: one statement × tenant × key. Never holds a plaintext, a key or a literal.

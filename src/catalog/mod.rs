@@ -1,8 +1,13 @@
 //! What the proxy knows of the server's schema: a snapshot, never a guess.
-use std::collections::HashMap;
-use std::sync::Arc;
+//!
+//! [`load`] makes a [`Catalog`]; `sql` resolves names in it. A snapshot is immutable: another one replaces it.
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, OnceLock};
 
 use crate::policy::{Column as PolicyColumn, Table as PolicyTable};
+
+mod load;
+pub use load::{CatalogError, load};
 
 /// A snapshot of one database's schema joined with its policy.
 #[derive(Debug, Default)]
@@ -15,6 +20,12 @@ pub struct Catalog {
     pub by_name: HashMap<(String, String), Arc<Relation>>,
     /// Relation by oid.
     pub by_oid: HashMap<u32, Arc<Relation>>,
+    /// True when policy columns that are plaintext in the database may be used as they are (`unsealed = "pass"`).
+    pub pass_unsealed: bool,
+    /// What the snapshot was made from, to tell two snapshots apart.
+    pub fingerprint: u64,
+    /// Names of relations that expose a sealed column; filled at first use.
+    pub exposed: OnceLock<HashSet<String>>,
 }
 
 /// One relation.
@@ -57,4 +68,49 @@ pub struct Attribute {
     pub is_cell: bool,
     /// True when the policy says sealed but the database holds plaintext.
     pub is_unsealed: bool,
+}
+
+impl Relation {
+    /// The column of this name.
+    pub fn attribute(&self, name: &str) -> Option<&Attribute> {
+        self.columns.iter().find(|a| a.name == name)
+    }
+
+    /// `schema.name`, for messages.
+    pub fn qualified(&self) -> String {
+        format!("{}.{}", self.schema, self.name)
+    }
+}
+
+impl Catalog {
+    /// A snapshot of these relations.
+    pub fn of(version: u64, relations: Vec<Relation>, pass_unsealed: bool) -> Self {
+        let relations: Vec<_> = relations.into_iter().map(Arc::new).collect();
+        let by_name = relations.iter().map(|r| ((r.schema.clone(), r.name.clone()), Arc::clone(r))).collect();
+        let by_oid = relations.iter().map(|r| (r.oid, Arc::clone(r))).collect();
+        Catalog { version, relations, by_name, by_oid, pass_unsealed, ..Catalog::default() }
+    }
+
+    /// True when a column of the relation holds cells, or is one that must not be touched before it is sealed.
+    pub fn exposes(&self, relation: &Relation) -> bool {
+        relation.columns.iter().any(|a| a.is_cell || a.sealed.is_some() || (a.is_unsealed && !self.pass_unsealed))
+    }
+
+    /// Names of all relations that expose a sealed column, without their schemas.
+    pub fn needles(&self) -> &HashSet<String> {
+        self.exposed.get_or_init(|| {
+            self.relations.iter().filter(|r| self.exposes(r)).map(|r| r.name.clone()).collect()
+        })
+    }
+
+    /// The relation that Postgres would find: in `schema`, or the first on the path. `pg_catalog` comes first unless
+    /// the path names it.
+    pub fn resolve(&self, search_path: &[String], schema: Option<&str>, name: &str) -> Option<&Arc<Relation>> {
+        let find = |schema: &str| self.by_name.get(&(schema.to_owned(), name.to_owned()));
+        if let Some(schema) = schema {
+            return find(schema);
+        }
+        let implicit = !search_path.iter().any(|s| s == "pg_catalog");
+        implicit.then(|| find("pg_catalog")).flatten().or_else(|| search_path.iter().find_map(|s| find(s)))
+    }
 }

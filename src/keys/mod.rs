@@ -2,10 +2,29 @@
 //!
 //! A session says what it [`Need`]s and is [`Granted`] it: at once when everything is pooled or cached
 //! (`Keys::try_grant`), else after waiting (`Keys::grant`).
+mod at_hand;
+mod background;
+mod cache;
+pub mod context;
+mod facade;
+mod fetch;
+mod inner;
+pub mod kms;
+mod master;
+pub mod registry;
+mod settings;
+mod trust;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::crypto::{Dek, DekId, IndexRoot, OwnedSlot};
+
+pub use facade::Keys;
+pub use settings::KeysSettings;
 
 /// A tenant's name: the text form of the tenant column's (or setting's) value.
 pub type Tenant = Arc<str>;

@@ -1,13 +1,23 @@
 //! Which columns are sealed, whose rows they are, who may read.
+//!
+//! Plain values made by `config` and never changed; no I/O. [`mask`] is what a masked value looks like.
+use std::fmt;
 use std::sync::Arc;
 
 use crate::types::LogicalType;
+
+pub mod mask;
+#[cfg(test)]
+mod tests;
 
 /// The reserved tenant whose index root serves `equality = "global"`.
 pub const GLOBAL_TENANT: &str = "_rowseal";
 
 /// The policy of one database.
-#[derive(Debug, Clone)]
+///
+/// # Secrets
+/// `control` may hold a password; Debug leaves it out.
+#[derive(Clone)]
 pub struct Database {
     /// The database's name.
     pub name: String,
@@ -25,6 +35,64 @@ pub struct Database {
     pub control: String,
 }
 
+impl fmt::Debug for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Database")
+            .field("name", &self.name)
+            .field("tables", &self.tables)
+            .field("unsealed", &self.unsealed)
+            .field("read", &self.read)
+            .field("roles", &self.roles)
+            .field("on_key_unavailable", &self.on_key_unavailable)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Database {
+    /// The entry of a table, by its unquoted schema and name.
+    pub fn table(&self, schema: &str, name: &str) -> Option<&Arc<Table>> {
+        self.tables.iter().find(|table| table.schema == schema && table.name == name)
+    }
+
+    /// What a role may do: its own entry if there is one, else the most permissive of the entries of the roles it is
+    /// a member of, else what the database gives to all.
+    ///
+    /// `member_of` are the names of all roles that `role` is a member of, directly or not.
+    pub fn access<S: AsRef<str>>(&self, role: &str, member_of: &[S]) -> Access {
+        if let Some(rule) = self.roles.iter().find(|rule| rule.name == role) {
+            return Access::of(rule);
+        }
+        let is_member = |rule: &&RoleRule| member_of.iter().any(|name| name.as_ref() == rule.name);
+        let inherited = self.roles.iter().filter(is_member).map(Access::of).reduce(Access::or);
+        inherited.unwrap_or(Access { read: self.read, search: self.read == Read::Open })
+    }
+
+    /// True when a column has `equality = "global"`, so that the reserved tenant is needed.
+    pub fn is_global(&self) -> bool {
+        let mut columns = self.tables.iter().flat_map(|table| &table.columns);
+        columns.any(|column| column.equality == Some(Equality::Global))
+    }
+}
+
+/// What a role may do with sealed columns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Access {
+    /// What it sees.
+    pub read: Read,
+    /// Whether it may search.
+    pub search: bool,
+}
+
+impl Access {
+    fn of(rule: &RoleRule) -> Self {
+        Access { read: rule.read, search: rule.search || rule.read == Read::Open }
+    }
+
+    fn or(self, other: Self) -> Self {
+        Access { read: self.read.max(other.read), search: self.search || other.search }
+    }
+}
+
 /// One sealed table.
 #[derive(Debug, Clone)]
 pub struct Table {
@@ -36,6 +104,13 @@ pub struct Table {
     pub tenant: TenantRule,
     /// Its sealed columns.
     pub columns: Vec<Arc<Column>>,
+}
+
+impl Table {
+    /// The entry of a column, by its unquoted name.
+    pub fn column(&self, name: &str) -> Option<&Arc<Column>> {
+        self.columns.iter().find(|column| column.name == name)
+    }
 }
 
 /// How the tenant of a row is found.

@@ -1,1 +1,13 @@
-//! Module session.
+//! One connection: the machine (no I/O, no tokio) and the driver, the only file that awaits sockets.
+//!
+//! [`machine`] holds the state; [`client`] and [`server_side`] its two directions; [`seal`] and [`open`] turn plans
+//! and rows into bytes; [`queue`] knows which reply belongs to what.
+pub mod client;
+pub mod driver;
+pub mod facts;
+pub mod machine;
+pub mod open;
+pub mod queue;
+pub mod redact;
+pub mod seal;
+pub mod server_side;

@@ -1,2 +1,156 @@
 //! What the proxy does to a statement: filter, parse, resolve, plan, edits.
+//!
+//! [`plan()`] is the way in: text and [`Context`] to a [`Verdict`]. It never sends anything on that it does not
+//! understand: what names a sealed table and is not read to the end is refused. Start reading there, then `query` and
+//! `write`; `expr` walks expressions with the table in `operators`.
+mod build;
+pub mod cache;
+mod expr;
+pub mod filter;
+mod ident;
+mod operand;
+mod operators;
 pub mod plan;
+mod query;
+pub mod render;
+mod scope;
+mod tenant;
+mod text;
+mod utility;
+mod write;
+
+#[cfg(test)]
+mod cases;
+
+use std::ops::Range;
+
+use sqlparser::ast::Statement;
+use sqlparser::tokenizer::Token;
+
+use crate::catalog::{Catalog, Relation};
+use crate::refusal::{Class, Refusal};
+use build::Planner;
+use plan::{ResultColumn, StatementPlan, Verdict};
+use text::{Text, Unread};
+
+/// The protocol a text came by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// Query.
+    Simple,
+    /// Parse.
+    Extended,
+}
+
+/// What a text is planned against.
+#[derive(Debug)]
+pub struct Context<'a> {
+    /// The schema with its policy.
+    pub catalog: &'a Catalog,
+    /// The schemas that names without one are looked up in, as `current_schemas(false)` gives them.
+    pub search_path: &'a [String],
+    /// The protocol it came by.
+    pub protocol: Protocol,
+}
+
+/// Says what is to be done with a text that the filter found to name a sealed relation.
+pub fn plan(text: &str, context: &Context<'_>) -> Verdict {
+    match plan_text(text, context) {
+        Ok(verdict) => verdict,
+        Err(refusal) => Verdict::Refuse(refusal),
+    }
+}
+
+fn plan_text(text: &str, context: &Context<'_>) -> Result<Verdict, Refusal> {
+    let read = Text::read(text).map_err(unread)?;
+    let mut plans = Vec::new();
+    let mut rewritten = false;
+    for tokens in read.statements() {
+        let plan = plan_statement(&read, tokens, context)?;
+        rewritten |= needs_work(&plan);
+        plans.push(plan);
+    }
+    Ok(if rewritten { Verdict::Rewrite(plans.into()) } else { Verdict::Pass })
+}
+
+/// True when a plan is more than passing the statement on.
+fn needs_work(plan: &StatementPlan) -> bool {
+    let sealed = |c: &ResultColumn| matches!(c, ResultColumn::Sealed { .. });
+    !plan.edits.is_empty() || plan.lock.is_some() || plan.result.iter().flatten().any(sealed)
+}
+
+fn plan_statement(text: &Text<'_>, tokens: Range<usize>, context: &Context<'_>) -> Result<StatementPlan, Refusal> {
+    let mut planner = Planner::new(context, text, tokens.clone());
+    let empty = StatementPlan { range: planner.bytes(), ..StatementPlan::default() };
+    if utility::passes_by_tokens(text, &tokens) {
+        return Ok(empty);
+    }
+    let statement = match text.parse(&tokens) {
+        Ok(statement) => statement,
+        Err(place) => return Err(unread(place)),
+    };
+    let Some(relation) = touched(text, &tokens, context) else { return Ok(empty) };
+    let result = statement_result(&mut planner, &statement, &relation)?;
+    match result {
+        Some(result) => planner.finish(result),
+        None => Ok(empty),
+    }
+}
+
+/// Plans a statement; `None` when it passes as it is.
+#[expect(clippy::option_option, reason = "passing and returning no rows are two answers")]
+fn statement_result(
+    planner: &mut Planner<'_>,
+    statement: &Statement,
+    relation: &Relation,
+) -> Result<Option<Option<Vec<ResultColumn>>>, Refusal> {
+    match statement {
+        Statement::Query(query) => planner.top_query(query).map(|r| Some(Some(r))),
+        Statement::Insert(insert) => planner.insert(insert).map(Some),
+        Statement::Update(update) => planner.update(update).map(Some),
+        Statement::Delete(delete) => planner.delete(delete).map(Some),
+        Statement::Explain { statement, .. } => {
+            let inner = statement_result(planner, statement, relation)?;
+            if inner.is_none() || planner.lock.is_some() {
+                return Err(utility::refuse_statement("EXPLAIN of this statement", relation));
+            }
+            Ok(Some(Some(vec![ResultColumn::Plain])))
+        }
+        other => utility::passes(planner, other, relation).map(|()| None),
+    }
+}
+
+/// The first relation named in the statement that exposes a sealed column.
+fn touched(text: &Text<'_>, tokens: &Range<usize>, context: &Context<'_>) -> Option<std::sync::Arc<Relation>> {
+    let needles = context.catalog.needles();
+    for index in tokens.clone() {
+        let Some(name) = word(text, index).filter(|n| needles.contains(n)) else { continue };
+        let dotted = index > tokens.start && text.token(index - 1) == Some(&Token::Period);
+        let schema = if dotted { index.checked_sub(2).and_then(|i| word(text, i)) } else { None };
+        let found = context.catalog.resolve(context.search_path, schema.as_deref(), &name);
+        if let Some(relation) = found.filter(|r| context.catalog.exposes(r)) {
+            return Some(std::sync::Arc::clone(relation));
+        }
+    }
+    None
+}
+
+/// The word at a token, folded.
+fn word(text: &Text<'_>, index: usize) -> Option<String> {
+    match text.token(index)? {
+        Token::Word(w) if w.quote_style.is_some() => Some(w.value.clone()),
+        Token::Word(w) => Some(w.value.to_ascii_lowercase()),
+        _ => None,
+    }
+}
+
+fn unread(place: Unread) -> Refusal {
+    let message = if place.too_complex {
+        "a statement over sealed columns is too complex to be read"
+    } else {
+        "a statement that may touch sealed columns cannot be read"
+    };
+    Refusal::new(Class::NotSupported, message)
+        .detail(format!("Reading stopped at line {}, column {}.", place.line, place.column))
+        .hint("Write the statement in a simpler form.")
+}

@@ -3,4 +3,5 @@ pub mod clients;
 pub mod guard;
 pub mod postgres;
 pub mod proxy;
+pub mod raw;
 pub mod tap;

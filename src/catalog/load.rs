@@ -1,0 +1,170 @@
+//! Reads the schema of a database and joins it with the policy.
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use tokio_postgres::{Client, Row};
+
+use super::{Attribute, Catalog, Relation};
+use crate::policy::{self, Unsealed};
+use crate::types::LogicalType;
+
+const COLUMNS: &str = "SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, a.attname::text, a.attnum, \
+     a.atttypid, a.atttypmod, a.atthasdef OR a.attidentity <> '' OR a.attgenerated <> '' \
+     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+     LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
+     WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') ORDER BY c.oid, a.attnum";
+const DOMAINS: &str = "SELECT t.oid, n.nspname::text, t.typname::text, t.typbasetype \
+     FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace WHERE t.typtype = 'd'";
+const KEYS: &str = "SELECT i.indrelid, pg_catalog.string_to_array(i.indkey::text, ' ')::int2[] \
+     FROM pg_catalog.pg_index i WHERE i.indisprimary AND i.indisvalid";
+
+/// Why no snapshot could be taken.
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogError {
+    /// The server did not answer, or not as expected.
+    #[error("reading the catalog failed")]
+    Server(#[from] tokio_postgres::Error),
+}
+
+/// A domain type: schema, name, base type.
+struct Domain {
+    schema: String,
+    name: String,
+    base: u32,
+}
+
+/// Takes a snapshot. It has the version of `previous` when nothing differs, else the next one.
+///
+/// # Errors
+/// [`CatalogError::Server`] when a query fails.
+///
+/// # Cancel safety
+/// Queries may stay unread on the connection; nothing else is kept.
+pub async fn load(
+    client: &Client,
+    policy: &policy::Database,
+    previous: Option<&Catalog>,
+) -> Result<Catalog, CatalogError> {
+    let mut hasher = DefaultHasher::new();
+    format!("{:?}{:?}", policy.tables, policy.unsealed).hash(&mut hasher);
+    let domains = read_domains(client).await?;
+    let mut keys: HashMap<u32, Vec<i16>> = HashMap::new();
+    for row in client.query(KEYS, &[]).await? {
+        keys.insert(row.try_get(0)?, row.try_get(1)?);
+    }
+    let mut relations: Vec<Relation> = Vec::new();
+    for row in client.query(COLUMNS, &[]).await? {
+        let oid: u32 = row.try_get(0)?;
+        if relations.last().is_none_or(|r| r.oid != oid) {
+            relations.push(relation(&row, oid, &mut keys, policy)?);
+        }
+        if let Some(relation) = relations.last_mut() {
+            if let Some(attribute) = attribute(&row, relation, &domains)? {
+                relation.columns.push(attribute);
+            }
+        }
+    }
+    for relation in &relations {
+        hash_relation(relation, &mut hasher);
+    }
+    let fingerprint = hasher.finish();
+    let version = match previous {
+        Some(p) if p.fingerprint == fingerprint => p.version,
+        Some(p) => p.version + 1,
+        None => 1,
+    };
+    let mut catalog = Catalog::of(version, relations, policy.unsealed == Unsealed::Pass);
+    catalog.fingerprint = fingerprint;
+    Ok(catalog)
+}
+
+async fn read_domains(client: &Client) -> Result<HashMap<u32, Domain>, CatalogError> {
+    let mut domains = HashMap::new();
+    for row in client.query(DOMAINS, &[]).await? {
+        let domain = Domain { schema: row.try_get(1)?, name: row.try_get(2)?, base: row.try_get(3)? };
+        domains.insert(row.try_get(0)?, domain);
+    }
+    Ok(domains)
+}
+
+fn relation(
+    row: &Row,
+    oid: u32,
+    keys: &mut HashMap<u32, Vec<i16>>,
+    policy: &policy::Database,
+) -> Result<Relation, CatalogError> {
+    let (schema, name): (String, String) = (row.try_get(1)?, row.try_get(2)?);
+    let kind: String = row.try_get(3)?;
+    let policy = policy.tables.iter().find(|t| t.schema == schema && t.name == name).cloned();
+    let primary_key = keys.remove(&oid).unwrap_or_default();
+    Ok(Relation { oid, schema, name, kind: kind.chars().next().unwrap_or('r'), columns: Vec::new(), primary_key, policy })
+}
+
+fn attribute(
+    row: &Row,
+    relation: &Relation,
+    domains: &HashMap<u32, Domain>,
+) -> Result<Option<Attribute>, CatalogError> {
+    let Some(name) = row.try_get::<_, Option<String>>(4)? else { return Ok(None) };
+    let type_oid: u32 = row.try_get(6)?;
+    let cell = cell_domain(type_oid, domains);
+    let policy = relation.policy.as_ref().and_then(|t| t.columns.iter().find(|c| c.name == name));
+    let sealed = policy.filter(|c| cell == Some(domain_of(c.logical))).map(Arc::clone);
+    Ok(Some(Attribute {
+        name,
+        attnum: row.try_get(5)?,
+        type_oid,
+        base_type_oid: base_type(type_oid, domains),
+        typmod: row.try_get(7)?,
+        has_default: row.try_get::<_, Option<bool>>(8)?.unwrap_or(false),
+        is_unsealed: policy.is_some() && cell.is_none(),
+        is_cell: cell.is_some(),
+        sealed,
+    }))
+}
+
+/// The name of the `rowseal` domain behind a type, if there is one.
+fn cell_domain(mut oid: u32, domains: &HashMap<u32, Domain>) -> Option<&str> {
+    for _ in 0..32 {
+        let domain = domains.get(&oid)?;
+        if domain.schema == "rowseal" {
+            return Some(&domain.name);
+        }
+        oid = domain.base;
+    }
+    None
+}
+
+fn base_type(mut oid: u32, domains: &HashMap<u32, Domain>) -> u32 {
+    for _ in 0..32 {
+        match domains.get(&oid) {
+            Some(domain) => oid = domain.base,
+            None => break,
+        }
+    }
+    oid
+}
+
+fn domain_of(logical: LogicalType) -> &'static str {
+    match logical {
+        LogicalType::Text => "text",
+        LogicalType::Varchar(_) => "varchar",
+        LogicalType::Int4 => "int4",
+        LogicalType::Int8 => "int8",
+        LogicalType::Bool => "bool",
+        LogicalType::Date => "date",
+        LogicalType::Timestamptz => "timestamptz",
+        LogicalType::Numeric(_) => "numeric",
+        LogicalType::Uuid => "uuid",
+        LogicalType::Jsonb => "jsonb",
+        LogicalType::Bytea => "bytea",
+    }
+}
+
+fn hash_relation(relation: &Relation, hasher: &mut DefaultHasher) {
+    (relation.oid, &relation.schema, &relation.name, relation.kind, &relation.primary_key).hash(hasher);
+    for a in &relation.columns {
+        (&a.name, a.attnum, a.type_oid, a.base_type_oid, a.typmod, a.has_default, a.is_cell).hash(hasher);
+    }
+}

@@ -1,0 +1,68 @@
+//! Ways to what the subcommands work on: the control connection, the registry, the key service.
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio_postgres::config::Host;
+use tokio_postgres::{Client, NoTls};
+
+use super::Failure;
+use crate::config::{Provider, Settings, Wrapping};
+use crate::keys::kms::Kms;
+use crate::keys::kms::aws::{AwsKms, AwsSettings};
+use crate::keys::kms::local::LocalKms;
+use crate::keys::registry::{self, Registry};
+use crate::policy;
+
+const TIMEOUT: Duration = Duration::from_secs(5);
+const SOCKET_DIRECTORY: &str = "/var/run/postgresql";
+
+/// Runs a subcommand that waits.
+pub(super) fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(work)
+}
+
+/// Connects as the policy's `control` says; without a host by the usual socket, without a password by `PGPASSWORD`.
+pub(super) async fn control(database: &policy::Database) -> anyhow::Result<Client> {
+    let mut config: tokio_postgres::Config =
+        database.control.parse().with_context(|| format!("the control of database {:?}", database.name))?;
+    if config.get_hosts().iter().all(|host| matches!(host, Host::Tcp(name) if name.is_empty())) {
+        config.host_path(SOCKET_DIRECTORY);
+    }
+    if let (None, Ok(password)) = (config.get_password(), std::env::var("PGPASSWORD")) {
+        config.password(password);
+    }
+    config.connect_timeout(TIMEOUT).application_name("rowseal");
+    let name = &database.name;
+    let (client, connection) =
+        config.connect(NoTls).await.with_context(|| format!("database {name:?} cannot be reached"))?;
+    tokio::spawn(connection);
+    Ok(client)
+}
+
+/// The registry of a database.
+pub(super) async fn registry(database: &policy::Database) -> anyhow::Result<Registry> {
+    let name = &database.name;
+    let hint = || format!("the registry of database {name:?} (has `rowseal setup` run?)");
+    Registry::connect(&database.control).await.with_context(hint)
+}
+
+/// The key service of the settings; a keyring that does not exist yet is made.
+pub(super) async fn kms(settings: &Settings) -> anyhow::Result<Arc<dyn Kms>> {
+    match &settings.keys.provider {
+        Provider::Local { keyring } => Ok(Arc::new(LocalKms::open_or_create(keyring)?)),
+        Provider::Aws { region, endpoint, profile } => {
+            let settings = AwsSettings { region: region.clone(), endpoint: endpoint.clone(), profile: profile.clone() };
+            Ok(Arc::new(AwsKms::connect(&settings).await))
+        }
+    }
+}
+
+/// The registry's word for a mode.
+pub(super) fn wrapping(wrapping: Wrapping) -> registry::Wrapping {
+    match wrapping {
+        Wrapping::Direct => registry::Wrapping::Direct,
+        Wrapping::Hierarchical => registry::Wrapping::Hierarchical,
+    }
+}

@@ -1,0 +1,103 @@
+//! `rowseal serve`: runs the proxy.
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+use super::connect;
+use crate::audit::Audit;
+use crate::config::{self, Settings};
+use crate::keys::kms::Kms;
+use crate::keys::{Keys, KeysSettings};
+use crate::policy;
+use crate::server::database::Database;
+use crate::server::runner::Sessions;
+use crate::server::{ListenAddress, ListenTls, ServerSettings, Upstream, UpstreamAddress, UpstreamTls, serve};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Runs the proxy until it is told to stop. Sessions run on worker threads of their own; registries, keys and signals
+/// live on the runtime made here.
+///
+/// # Errors
+/// What keeps it from starting.
+pub fn run(settings: Settings) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(start(settings))
+}
+
+async fn start(settings: Settings) -> anyhow::Result<()> {
+    let server = server_settings(&settings)?;
+    let kms = connect::kms(&settings).await?;
+    let audit = Arc::new(Audit::open(&settings.audit.directory, settings.audit.durability)?);
+    let mut databases = HashMap::new();
+    for policy in &settings.databases {
+        databases.insert(policy.name.clone(), database(policy, &settings, kms.clone(), audit.clone()).await?);
+    }
+    let sessions = Sessions::new(databases, tokio::runtime::Handle::current());
+    tracing::info!(address = %settings.listen.address, "listening");
+    serve(server, Arc::new(sessions)).await?;
+    Ok(())
+}
+
+async fn database(
+    policy: &policy::Database,
+    settings: &Settings,
+    kms: Arc<dyn Kms>,
+    audit: Arc<Audit>,
+) -> anyhow::Result<Arc<Database>> {
+    let registry = Arc::new(connect::registry(policy).await?);
+    let keys = Arc::new(Keys::new(registry.clone(), kms, keys_settings(&settings.keys)));
+    let database = Database::open(policy.clone(), registry, keys, audit, settings.limits.plan_bytes_max).await;
+    database.with_context(|| format!("database {:?} cannot be served", policy.name))
+}
+
+fn keys_settings(keys: &config::Keys) -> KeysSettings {
+    KeysSettings {
+        confirm_interval: keys.confirm_interval,
+        cache_bytes_max: usize::try_from(keys.cache_bytes_max).unwrap_or(usize::MAX),
+        pool_target: keys.pool_size,
+        unwraps_max: keys.kms_concurrency,
+        generates_max: keys.kms_concurrency,
+        ..KeysSettings::default()
+    }
+}
+
+/// What the outside of the proxy needs to know; reads the certificates.
+///
+/// # Errors
+/// A certificate or key that cannot be used.
+pub fn server_settings(settings: &Settings) -> anyhow::Result<ServerSettings> {
+    let upstream = Upstream {
+        address: upstream_address(&settings.upstream.address),
+        tls: upstream_tls(&settings.upstream)?,
+        connect_timeout: CONNECT_TIMEOUT,
+    };
+    let mut outside = ServerSettings::new(ListenAddress::Tcp(settings.listen.address), upstream);
+    if let Some(tls) = &settings.listen.tls {
+        outside.tls = Some(Arc::new(ListenTls::from_files(&tls.certificate, &tls.key)?));
+    }
+    outside.sessions_max = settings.limits.connections_max;
+    outside.login_timeout = settings.limits.login_timeout;
+    outside.drain_timeout = settings.limits.drain_timeout;
+    Ok(outside)
+}
+
+fn upstream_address(address: &config::UpstreamAddress) -> UpstreamAddress {
+    match address {
+        config::UpstreamAddress::Tcp { host, port } => UpstreamAddress::Tcp { host: host.clone(), port: *port },
+        config::UpstreamAddress::Unix { directory, port } => {
+            UpstreamAddress::Unix { directory: directory.clone(), port: *port }
+        }
+    }
+}
+
+fn upstream_tls(upstream: &config::Upstream) -> anyhow::Result<UpstreamTls> {
+    Ok(match upstream.tls {
+        config::UpstreamTls::Disable => UpstreamTls::Disable,
+        config::UpstreamTls::Prefer => UpstreamTls::prefer()?,
+        config::UpstreamTls::Require => UpstreamTls::require()?,
+        config::UpstreamTls::VerifyFull => UpstreamTls::verify_full(upstream.root_certificate.as_deref())?,
+    })
+}

@@ -1,0 +1,26 @@
+//! `rowseal setup`: installs schema `rowseal` and registers the reserved tenant.
+use anyhow::Context as _;
+use serde_json::json;
+
+use super::{Context, Failure, connect};
+use crate::setup;
+
+pub(super) async fn run(context: &Context) -> Result<(), Failure> {
+    let settings = context.settings()?;
+    let databases = context.databases(&settings)?;
+    let kms = connect::kms(&settings).await?;
+    for database in databases {
+        let name = &database.name;
+        let client = connect::control(database).await?;
+        let installed = setup::install(&client).await.with_context(|| format!("database {name:?}"))?;
+        let registry = connect::registry(database).await?;
+        registry.register_reserved(kms.as_ref()).await.with_context(|| format!("database {name:?}"))?;
+        let text = if installed.unchanged() {
+            format!("database {name:?}: schema rowseal is at version {}, nothing to do", installed.to)
+        } else {
+            format!("database {name:?}: schema rowseal brought from version {} to {}", installed.from, installed.to)
+        };
+        context.output.write(text, &json!({ "database": name, "from": installed.from, "to": installed.to }))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,195 @@
+//! What sessions ask: [`Keys`].
+//!
+//! `try_grant` looks only into pools and caches; `grant` waits for the KMS. What they share
+//! is in `inner.rs`; what runs by itself is in `background.rs`.
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
+
+use super::fetch::Unwrapped;
+use super::inner::Inner;
+use super::kms::Kms;
+use super::registry::{Registered, Registry, RegistryError, Wrapping};
+use super::{FreshDek, Granted, KeyError, KeysSettings, Need, Tenant, background};
+use crate::crypto::{DekId, IndexRoot, OwnedSlot};
+
+/// Fresh data keys, and the request ids of the calls made for them.
+type Fresh = Result<(Vec<FreshDek>, Vec<String>), KeyError>;
+/// An index root, and the request id when it was fetched.
+type Root = Result<(Arc<IndexRoot>, Option<String>), KeyError>;
+
+/// The keys of one database. Cheap to clone.
+#[derive(Clone)]
+pub struct Keys {
+    inner: Arc<Inner>,
+}
+
+impl Keys {
+    /// Starts serving keys; confirmation and the watch on the registry run in the background until the last clone is
+    /// dropped.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn new(registry: Arc<Registry>, kms: Arc<dyn Kms>, settings: KeysSettings) -> Keys {
+        let inner = Inner::new(registry, kms, settings);
+        background::start(&inner);
+        Keys { inner }
+    }
+
+    /// Grants from pools and caches, or not at all: no I/O, no waiting.
+    pub fn try_grant(&self, need: &Need) -> Option<Granted> {
+        let now = self.inner.now();
+        let mut granted = Granted::default();
+        granted.open.reserve(need.open.len());
+        for slot in &need.open {
+            granted.open.insert(slot.dek_id, Ok(self.inner.cached_dek(slot, now)?));
+        }
+        for tenant in &need.index {
+            granted.index.insert(tenant.clone(), self.inner.cached_root(tenant, now)?);
+        }
+        for (tenant, n) in &need.fresh {
+            let Some(deks) = self.inner.pooled(tenant, *n, now) else {
+                self.give_back(granted);
+                return None;
+            };
+            granted.fresh.insert(tenant.clone(), deks);
+        }
+        Some(granted)
+    }
+
+    /// Keys that were taken for a grant that did not come about.
+    fn give_back(&self, granted: Granted) {
+        for (tenant, deks) in granted.fresh {
+            self.inner.give_back(&tenant, deks);
+        }
+    }
+
+    /// Grants after waiting for the KMS where needed, at most for `deadline`.
+    ///
+    /// # Errors
+    /// A fresh key or an index root that cannot be had fails the whole; a slot that does not open stands for itself
+    /// in `Granted::open`.
+    ///
+    /// # Cancel safety
+    /// Safe: calls that were made are lost, nothing else.
+    pub async fn grant(&self, need: Need) -> Result<Granted, KeyError> {
+        let deadline = Instant::now() + self.inner.settings.deadline;
+        let certain = timeout_at(deadline, self.inner.learn(&need)).await.unwrap_or(false);
+        let granted = self.grant_known(need, deadline).await;
+        if certain { granted } else { doubt(granted) }
+    }
+
+    async fn grant_known(&self, need: Need, deadline: Instant) -> Result<Granted, KeyError> {
+        let mut granted = Granted::default();
+        let (open, fresh, index) = tokio::join!(
+            self.open_all(need.open, deadline),
+            self.fresh_all(need.fresh, deadline),
+            self.roots_all(need.index, deadline)
+        );
+        for (id, unwrapped) in open {
+            granted.open.insert(id, unwrapped.dek);
+            granted.kms_requests.extend(unwrapped.request);
+        }
+        for (tenant, deks) in fresh {
+            let (deks, requests) = deks?;
+            granted.fresh.insert(tenant, deks);
+            granted.kms_requests.extend(requests);
+        }
+        for (tenant, root) in index {
+            let (root, request) = root?;
+            granted.index.insert(tenant, root);
+            granted.kms_requests.extend(request);
+        }
+        granted.kms_requests.sort_unstable();
+        granted.kms_requests.dedup();
+        Ok(granted)
+    }
+
+    async fn open_all(&self, slots: Vec<OwnedSlot>, deadline: Instant) -> Vec<(DekId, Unwrapped)> {
+        let now = self.inner.now();
+        let (mut done, mut tasks) = (Vec::with_capacity(slots.len()), JoinSet::new());
+        for slot in slots {
+            if let Some(dek) = self.inner.cached_dek(&slot, now) {
+                done.push((slot.dek_id, Unwrapped { dek: Ok(dek), request: None }));
+                continue;
+            }
+            // Stands when its task does not come to an end.
+            done.push((slot.dek_id, Unwrapped::failed(KeyError::Unreachable)));
+            let inner = self.inner.clone();
+            tasks.spawn(async move {
+                let opened = timeout_at(deadline, inner.open(&slot)).await;
+                (slot.dek_id, opened.unwrap_or_else(|_| Unwrapped::failed(KeyError::Unreachable)))
+            });
+        }
+        while let Some(joined) = tasks.join_next().await {
+            done.extend(joined);
+        }
+        done
+    }
+
+    async fn fresh_all(&self, wanted: Vec<(Tenant, usize)>, deadline: Instant) -> Vec<(Tenant, Fresh)> {
+        let mut tasks = JoinSet::new();
+        for (tenant, n) in wanted {
+            let inner = self.inner.clone();
+            tasks.spawn(async move {
+                let fresh = timeout_at(deadline, inner.fresh(&tenant, n)).await;
+                (tenant, fresh.unwrap_or(Err(KeyError::Unreachable)))
+            });
+        }
+        tasks.join_all().await
+    }
+
+    async fn roots_all(&self, tenants: Vec<Tenant>, deadline: Instant) -> Vec<(Tenant, Root)> {
+        let mut tasks = JoinSet::new();
+        for tenant in tenants {
+            let inner = self.inner.clone();
+            tasks.spawn(async move {
+                let root = timeout_at(deadline, inner.root(&tenant)).await;
+                (tenant, root.unwrap_or(Err(KeyError::Unreachable)))
+            });
+        }
+        tasks.join_all().await
+    }
+
+    /// Registers a tenant, as [`Registry::register`] does, with this database's KMS.
+    ///
+    /// # Errors
+    /// As [`Registry::register`].
+    pub async fn register(&self, tenant: &str, wrapping: Wrapping) -> Result<Registered, RegistryError> {
+        let registered = self.inner.registry.register(tenant, wrapping, &*self.inner.kms).await?;
+        self.inner.take_up();
+        Ok(registered)
+    }
+
+    /// The registry.
+    pub fn registry(&self) -> &Arc<Registry> {
+        &self.inner.registry
+    }
+
+    /// How many opened data keys are cached.
+    pub fn cached(&self) -> usize {
+        self.inner.deks.len()
+    }
+
+    /// Since when nothing was heard of the registry.
+    pub fn registry_silence(&self) -> Duration {
+        Duration::from_millis(self.inner.registry_silence())
+    }
+}
+
+/// Without word from the registry, what it does not know may exist all the same.
+fn doubt(granted: Result<Granted, KeyError>) -> Result<Granted, KeyError> {
+    let doubted = |error: KeyError| match error {
+        KeyError::UnknownTenant(_) | KeyError::UnknownKey => KeyError::Unreachable,
+        KeyError::Unavailable(_) | KeyError::Damaged | KeyError::Unreachable => error,
+    };
+    let mut granted = granted.map_err(doubted)?;
+    for opened in granted.open.values_mut() {
+        if let Err(error) = opened {
+            *error = doubted(error.clone());
+        }
+    }
+    Ok(granted)
+}

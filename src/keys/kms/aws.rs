@@ -1,0 +1,352 @@
+//! AWS KMS.
+//!
+//! Every call names the key it means by ARN, also where AWS could read it from the blob, so a blob of another key is
+//! refused. Errors are classed by AWS's exact error names. The SDK retries transient failures (mode `standard`) under
+//! a deadline; only CreateKey is never repeated, because it has no client token.
+use std::collections::HashMap;
+use std::error::Error;
+use std::fmt::Debug;
+use std::future::Future;
+use std::time::Duration;
+
+use aws_config::BehaviorVersion;
+use aws_sdk_kms::Client;
+use aws_sdk_kms::config::retry::RetryConfig;
+use aws_sdk_kms::config::timeout::TimeoutConfig;
+use aws_sdk_kms::config::{Builder, Credentials, Region, SharedHttpClient};
+use aws_sdk_kms::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_kms::operation::RequestId;
+use aws_sdk_kms::primitives::Blob;
+use aws_sdk_kms::types::{DataKeySpec, KeyState as AwsKeyState, Tag};
+use aws_smithy_http_client::tls;
+use bytes::Bytes;
+use tracing::Dispatch;
+use tracing::instrument::WithSubscriber;
+use zeroize::Zeroizing;
+
+use super::{
+    DELETION_DAYS, DataKey, Decrypted, Encrypted, EncryptionContext, KeyArn, KeyDescription, KeyState, Kms, KmsError,
+    KmsErrorClass, KmsFuture, Under,
+};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
+const DEADLINE: Duration = Duration::from_secs(8);
+const ATTEMPTS_MAX: u32 = 4;
+/// The SDK's own first pause is up to a second, which a waiting statement would feel.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const PAUSE_MAX: Duration = Duration::from_secs(2);
+
+/// Where the service is and who calls; what is not given comes from the environment and profile as usual for AWS.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AwsSettings {
+    /// The region.
+    pub region: Option<String>,
+    /// Another address than the region's own, for tests and VPC endpoints.
+    pub endpoint: Option<String>,
+    /// The profile in the AWS configuration files.
+    pub profile: Option<String>,
+}
+
+/// AWS KMS as a [`Kms`].
+pub struct AwsKms {
+    client: Client,
+}
+
+impl AwsKms {
+    /// A client with the credentials AWS's usual chain finds. Makes no call to the service.
+    pub async fn connect(settings: &AwsSettings) -> Self {
+        let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(http_client());
+        if let Some(region) = &settings.region {
+            loader = loader.region(Region::new(region.clone()));
+        }
+        if let Some(profile) = &settings.profile {
+            loader = loader.profile_name(profile);
+        }
+        Self::build(Builder::from(&loader.load().await), settings)
+    }
+
+    /// A client with credentials given by the caller: for tests and stand-ins.
+    pub fn with_credentials(settings: &AwsSettings, access_key_id: &str, secret_access_key: &str) -> Self {
+        let credentials = Credentials::new(access_key_id, secret_access_key, None, None, "given");
+        let region = settings.region.clone().unwrap_or_else(|| "us-east-1".to_owned());
+        let builder = Builder::new()
+            .behavior_version(BehaviorVersion::latest())
+            .http_client(http_client())
+            .region(Region::new(region))
+            .credentials_provider(credentials);
+        Self::build(builder, settings)
+    }
+
+    fn build(mut builder: Builder, settings: &AwsSettings) -> Self {
+        builder.set_endpoint_url(settings.endpoint.clone());
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .operation_attempt_timeout(ATTEMPT_TIMEOUT)
+            .operation_timeout(DEADLINE)
+            .build();
+        let retries = RetryConfig::standard()
+            .with_max_attempts(ATTEMPTS_MAX)
+            .with_initial_backoff(FIRST_PAUSE)
+            .with_max_backoff(PAUSE_MAX);
+        AwsKms { client: Client::from_conf(builder.timeout_config(timeouts).retry_config(retries).build()) }
+    }
+
+    async fn tags_of(&self, key: &str) -> Result<Vec<(String, String)>, KmsError> {
+        let mut tags = Vec::new();
+        let mut marker = None;
+        loop {
+            let call = self.client.list_resource_tags().key_id(key).set_marker(marker);
+            let page = quiet(call.send()).await.map_err(|e| failed("ListResourceTags", &e))?;
+            tags.extend(page.tags().iter().map(|tag| (tag.tag_key.clone(), tag.tag_value.clone())));
+            marker = page.next_marker;
+            if marker.is_none() {
+                return Ok(tags);
+            }
+        }
+    }
+
+    /// The ARNs of all keys of the account and region.
+    async fn keys(&self) -> Result<Vec<String>, KmsError> {
+        let mut arns = Vec::new();
+        let mut marker = None;
+        loop {
+            let call = self.client.list_keys().set_marker(marker);
+            let page = quiet(call.send()).await.map_err(|e| failed("ListKeys", &e))?;
+            arns.extend(page.keys().iter().filter_map(|key| key.key_arn.clone()));
+            marker = page.next_marker;
+            if marker.is_none() {
+                return Ok(arns);
+            }
+        }
+    }
+}
+
+impl Kms for AwsKms {
+    fn create_key<'a>(&'a self, tags: &'a [(String, String)]) -> KmsFuture<'a, KeyArn> {
+        const OPERATION: &str = "CreateKey";
+        Box::pin(async move {
+            let tags: Result<Vec<_>, _> =
+                tags.iter().map(|(name, value)| Tag::builder().tag_key(name).tag_value(value).build()).collect();
+            let tags = tags.map_err(|_| error(OPERATION, KmsErrorClass::WrongContextOrBlob))?;
+            let once = Builder::new().retry_config(RetryConfig::disabled());
+            let call = self.client.create_key().description("RowSeal tenant master key").set_tags(Some(tags));
+            let created =
+                quiet(call.customize().config_override(once).send()).await.map_err(|e| failed(OPERATION, &e))?;
+            let arn = created.key_metadata.and_then(|key| key.arn);
+            arn.map(KeyArn::new).ok_or_else(|| error(OPERATION, KmsErrorClass::Transient))
+        })
+    }
+
+    fn find_by_tag<'a>(&'a self, name: &'a str, value: &'a str) -> KmsFuture<'a, Vec<KeyArn>> {
+        Box::pin(async move {
+            let mut found = Vec::new();
+            for arn in self.keys().await? {
+                match self.tags_of(&arn).await {
+                    Ok(tags) if tags.iter().any(|(n, v)| n == name && v == value) => found.push(KeyArn::new(arn)),
+                    Ok(_) => {}
+                    // A key of others in the same account, or one that was just deleted: not ours.
+                    Err(e) if matches!(e.class, KmsErrorClass::AccessDenied | KmsErrorClass::NotFound) => {}
+                    Err(e) => return Err(e),
+                }
+            }
+            Ok(found)
+        })
+    }
+
+    fn generate_data_key<'a>(&'a self, key: &'a KeyArn, context: &'a EncryptionContext) -> KmsFuture<'a, DataKey> {
+        const OPERATION: &str = "GenerateDataKey";
+        Box::pin(async move {
+            let call = self.client.generate_data_key().key_id(key.as_str()).key_spec(DataKeySpec::Aes256);
+            let answer =
+                quiet(call.set_encryption_context(map(context)).send()).await.map_err(|e| failed(OPERATION, &e))?;
+            let request_id = id_of(&answer);
+            let plaintext = Zeroizing::new(answer.plaintext.map(Blob::into_inner).unwrap_or_default());
+            let mut key = Zeroizing::new([0; 32]);
+            let blob = answer.ciphertext_blob.map(Blob::into_inner).filter(|blob| !blob.is_empty());
+            match blob {
+                Some(blob) if plaintext.len() == key.len() => {
+                    key.copy_from_slice(&plaintext);
+                    Ok(DataKey { plaintext: key, blob: blob.into(), request_id })
+                }
+                _ => Err(KmsError { request_id: Some(request_id), ..error(OPERATION, KmsErrorClass::Transient) }),
+            }
+        })
+    }
+
+    fn encrypt<'a>(
+        &'a self,
+        key: &'a KeyArn,
+        plaintext: &'a [u8],
+        context: &'a EncryptionContext,
+    ) -> KmsFuture<'a, Encrypted> {
+        Box::pin(async move {
+            let call = self.client.encrypt().key_id(key.as_str()).plaintext(Blob::new(plaintext));
+            let answer =
+                quiet(call.set_encryption_context(map(context)).send()).await.map_err(|e| failed("Encrypt", &e))?;
+            let request_id = id_of(&answer);
+            Ok((bytes_of("Encrypt", answer.ciphertext_blob)?, request_id))
+        })
+    }
+
+    fn decrypt<'a>(
+        &'a self,
+        key: &'a KeyArn,
+        blob: &'a [u8],
+        context: &'a EncryptionContext,
+    ) -> KmsFuture<'a, Decrypted> {
+        Box::pin(async move {
+            let call = self.client.decrypt().key_id(key.as_str()).ciphertext_blob(Blob::new(blob));
+            let answer =
+                quiet(call.set_encryption_context(map(context)).send()).await.map_err(|e| failed("Decrypt", &e))?;
+            let request_id = id_of(&answer);
+            let plaintext = answer.plaintext.map(Blob::into_inner);
+            let plaintext = plaintext.ok_or_else(|| error("Decrypt", KmsErrorClass::Transient))?;
+            Ok((Zeroizing::new(plaintext), request_id))
+        })
+    }
+
+    fn re_encrypt<'a>(&'a self, source: Under<'a>, destination: Under<'a>, blob: &'a [u8]) -> KmsFuture<'a, Encrypted> {
+        Box::pin(async move {
+            let call = self.client.re_encrypt().ciphertext_blob(Blob::new(blob));
+            let call = call.source_key_id(source.key.as_str()).set_source_encryption_context(map(source.context));
+            let call = call.destination_key_id(destination.key.as_str());
+            let call = call.set_destination_encryption_context(map(destination.context));
+            let answer = quiet(call.send()).await.map_err(|e| failed("ReEncrypt", &e))?;
+            let request_id = id_of(&answer);
+            Ok((bytes_of("ReEncrypt", answer.ciphertext_blob)?, request_id))
+        })
+    }
+
+    fn disable<'a>(&'a self, key: &'a KeyArn) -> KmsFuture<'a, String> {
+        Box::pin(async move {
+            let answer = quiet(self.client.disable_key().key_id(key.as_str()).send()).await;
+            answer.map(|a| id_of(&a)).map_err(|e| failed("DisableKey", &e))
+        })
+    }
+
+    fn enable<'a>(&'a self, key: &'a KeyArn) -> KmsFuture<'a, String> {
+        Box::pin(async move {
+            let answer = quiet(self.client.enable_key().key_id(key.as_str()).send()).await;
+            answer.map(|a| id_of(&a)).map_err(|e| failed("EnableKey", &e))
+        })
+    }
+
+    fn schedule_deletion<'a>(&'a self, key: &'a KeyArn, days: u8) -> KmsFuture<'a, String> {
+        let days = days.clamp(*DELETION_DAYS.start(), *DELETION_DAYS.end());
+        Box::pin(async move {
+            let call = self.client.schedule_key_deletion().key_id(key.as_str());
+            let answer = quiet(call.pending_window_in_days(i32::from(days)).send()).await;
+            answer.map(|a| id_of(&a)).map_err(|e| failed("ScheduleKeyDeletion", &e))
+        })
+    }
+
+    fn cancel_deletion<'a>(&'a self, key: &'a KeyArn) -> KmsFuture<'a, String> {
+        Box::pin(async move {
+            let answer = quiet(self.client.cancel_key_deletion().key_id(key.as_str()).send()).await;
+            answer.map(|a| id_of(&a)).map_err(|e| failed("CancelKeyDeletion", &e))
+        })
+    }
+
+    fn describe<'a>(&'a self, key: &'a KeyArn) -> KmsFuture<'a, KeyDescription> {
+        Box::pin(async move {
+            let answer = quiet(self.client.describe_key().key_id(key.as_str()).send()).await;
+            let answer = answer.map_err(|e| failed("DescribeKey", &e))?;
+            let state = match answer.key_metadata.and_then(|key| key.key_state) {
+                Some(AwsKeyState::Enabled) => KeyState::Enabled,
+                Some(AwsKeyState::Disabled) => KeyState::Disabled,
+                Some(AwsKeyState::PendingDeletion | AwsKeyState::PendingReplicaDeletion) => KeyState::PendingDeletion,
+                _ => KeyState::Unavailable,
+            };
+            Ok(KeyDescription { state, tags: self.tags_of(key.as_str()).await? })
+        })
+    }
+}
+
+/// Runs a call of the SDK with its logging off.
+///
+/// # Secrets
+/// At trace level the SDK logs the bodies of answers: wrapped keys always, and plaintext keys too when the environment
+/// has `LOG_SENSITIVE_BODIES=true`. That must not be up to an environment variable.
+async fn quiet<T>(call: impl Future<Output = T>) -> T {
+    call.with_subscriber(Dispatch::none()).await
+}
+
+fn http_client() -> SharedHttpClient {
+    let ring = tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring);
+    aws_smithy_http_client::Builder::new().tls_provider(ring).build_https()
+}
+
+fn map(context: &EncryptionContext) -> Option<HashMap<String, String>> {
+    let pairs: HashMap<_, _> = context.pairs().map(|(n, v)| (n.to_owned(), v.to_owned())).collect();
+    if pairs.is_empty() { None } else { Some(pairs) }
+}
+
+fn id_of(answer: &impl RequestId) -> String {
+    answer.request_id().unwrap_or_default().to_owned()
+}
+
+fn bytes_of(operation: &'static str, blob: Option<Blob>) -> Result<Bytes, KmsError> {
+    let blob = blob.map(Blob::into_inner).filter(|blob| !blob.is_empty());
+    blob.map(Bytes::from).ok_or_else(|| error(operation, KmsErrorClass::Transient))
+}
+
+fn error(operation: &'static str, class: KmsErrorClass) -> KmsError {
+    KmsError { class, request_id: None, operation }
+}
+
+fn failed<E, R>(operation: &'static str, failure: &SdkError<E, R>) -> KmsError
+where
+    E: Error + ProvideErrorMetadata + 'static,
+    R: Debug,
+    SdkError<E, R>: RequestId,
+{
+    let class = match failure.as_service_error() {
+        Some(answer) => class_of(answer.code().unwrap_or_default()),
+        None => KmsErrorClass::Transient,
+    };
+    let request_id = failure.request_id().map(str::to_owned);
+    match failure.as_service_error() {
+        Some(answer) => tracing::debug!(operation, code = answer.code(), request_id, "the key service refused"),
+        None => tracing::warn!(operation, request_id, cause = cause_of(failure), "the key service gave no answer"),
+    }
+    KmsError { class, request_id, operation }
+}
+
+/// What kept a call from being made or answered: no route, no credentials, no region. Nothing of an answer's body.
+fn cause_of<E, R>(failure: &SdkError<E, R>) -> String
+where
+    E: Error + 'static,
+    R: Debug,
+{
+    if matches!(failure, SdkError::ResponseError(_) | SdkError::ServiceError(_)) {
+        return "an answer that cannot be read".to_owned();
+    }
+    let mut causes = vec![failure.to_string()];
+    let mut cause = failure.source();
+    while let Some(error) = cause {
+        causes.push(error.to_string());
+        cause = error.source();
+    }
+    causes.join(": ")
+}
+
+/// AWS's error names. What is not known is taken as transient: it drops no key and gives no access.
+fn class_of(code: &str) -> KmsErrorClass {
+    match code {
+        "DisabledException" => KmsErrorClass::Disabled,
+        "KMSInvalidStateException" => KmsErrorClass::PendingDeletion,
+        "NotFoundException" => KmsErrorClass::NotFound,
+        "AccessDeniedException" => KmsErrorClass::AccessDenied,
+        "IncorrectKeyException"
+        | "InvalidCiphertextException"
+        | "InvalidKeyUsageException"
+        | "InvalidArnException"
+        | "TagException"
+        | "ValidationException" => KmsErrorClass::WrongContextOrBlob,
+        "ThrottlingException" | "Throttling" | "TooManyRequestsException" | "LimitExceededException" => {
+            KmsErrorClass::Throttled
+        }
+        _ => KmsErrorClass::Transient,
+    }
+}

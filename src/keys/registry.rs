@@ -1,0 +1,255 @@
+//! The registry: tenants and their keys as the protected database records them.
+//!
+//! Owns the control connection, which it opens again when it is lost, and a [`Snapshot`] of all records that is
+//! replaced whole when the epoch has moved. It holds wrapped keys and ids only; what a key *is* belongs to
+//! [`Keys`](super::Keys). The tables are in `setup/schema.sql`; registration is in [`register`].
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use tokio::sync::Mutex;
+use tokio_postgres::config::Host;
+use tokio_postgres::{Client, Config, NoTls};
+
+use super::kms::{KmsError, KmsErrorClass};
+
+mod records;
+pub mod register;
+
+pub use records::{BranchRecord, MasterRecord, MasterState, Purpose, Snapshot, TenantRecord, Wrapping};
+pub use register::Registered;
+
+/// How long one statement on the control connection may take.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why the registry could not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    /// The `control` setting is not a connection string.
+    #[error("the control connection string is not valid")]
+    Control(#[source] tokio_postgres::Error),
+    /// The server refused a statement, or the connection failed.
+    #[error("the registry cannot be reached")]
+    Server(#[from] tokio_postgres::Error),
+    /// The server did not answer in time.
+    #[error("the registry did not answer in time")]
+    Timeout,
+    /// A record that this release does not understand.
+    #[error("the registry has a {0} record that this release does not understand")]
+    Record(&'static str),
+    /// A name that a tenant cannot have.
+    #[error("a tenant's name has 1 to 256 letters, digits, spaces and characters of _.:/=+-@")]
+    Name,
+    /// A name that the proxy keeps for itself.
+    #[error("tenant names that begin with \"_rowseal\" are reserved")]
+    Reserved,
+    /// Registered already, in the other wrapping mode.
+    #[error("the tenant is registered with {}", .0.as_str())]
+    OtherWrapping(Wrapping),
+    /// The key service refused or failed.
+    #[error("the key service did not carry out the registration")]
+    Kms(#[from] KmsError),
+    /// A fresh master key that does not give back what it wrapped.
+    #[error("the new master key failed its round trip")]
+    RoundTrip,
+}
+
+impl RegistryError {
+    /// Whether asking again may help.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            RegistryError::Server(_) | RegistryError::Timeout => true,
+            RegistryError::Kms(error) => matches!(error.class, KmsErrorClass::Throttled | KmsErrorClass::Transient),
+            RegistryError::Control(_)
+            | RegistryError::Record(_)
+            | RegistryError::Name
+            | RegistryError::Reserved
+            | RegistryError::OtherWrapping(_)
+            | RegistryError::RoundTrip => false,
+        }
+    }
+}
+
+/// A way to the server; other than [`Plain`] for TLS.
+pub trait Connector: Send + Sync {
+    /// Opens a connection and keeps it going until its client is dropped.
+    fn connect<'a>(
+        &'a self,
+        config: &'a Config,
+    ) -> Pin<Box<dyn Future<Output = Result<Client, tokio_postgres::Error>> + Send + 'a>>;
+}
+
+/// Connections without TLS: sockets of this machine, or a network that is trusted.
+pub struct Plain;
+
+impl Connector for Plain {
+    fn connect<'a>(
+        &'a self,
+        config: &'a Config,
+    ) -> Pin<Box<dyn Future<Output = Result<Client, tokio_postgres::Error>> + Send + 'a>> {
+        Box::pin(async move {
+            let (client, connection) = config.connect(NoTls).await?;
+            // Ends when the client is dropped or the server goes; the client then says that it is closed.
+            tokio::spawn(connection);
+            Ok(client)
+        })
+    }
+}
+
+/// The registry of one database.
+pub struct Registry {
+    config: Config,
+    connector: Box<dyn Connector>,
+    client: Mutex<Option<Arc<Client>>>,
+    snapshot: ArcSwap<Snapshot>,
+    /// When the latest refresh began; held while one runs.
+    refreshed: Mutex<Option<Instant>>,
+    proxy: String,
+}
+
+impl Registry {
+    /// Connects with a libpq connection string or URL and loads all records.
+    ///
+    /// Without a host, the usual socket directory is used; without a password, `PGPASSWORD`.
+    ///
+    /// # Errors
+    /// A bad string, a server that does not answer, or a database without schema `rowseal`.
+    pub async fn connect(control: &str) -> Result<Registry, RegistryError> {
+        Registry::connect_by(control, Box::new(Plain)).await
+    }
+
+    /// As [`Registry::connect`], by another way.
+    ///
+    /// # Errors
+    /// As [`Registry::connect`].
+    pub async fn connect_by(control: &str, connector: Box<dyn Connector>) -> Result<Registry, RegistryError> {
+        let registry = Registry {
+            config: parse(control)?,
+            connector,
+            client: Mutex::new(None),
+            snapshot: ArcSwap::from_pointee(Snapshot::default()),
+            refreshed: Mutex::new(None),
+            proxy: uuid::Uuid::from_bytes(crate::crypto::random_bytes()).to_string(),
+        };
+        registry.refresh().await?;
+        Ok(registry)
+    }
+
+    /// The records as they were last loaded.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    /// Loads the records again when the epoch has moved. Callers that wait for the same refresh share it.
+    ///
+    /// # Errors
+    /// The server did not answer; the snapshot stays.
+    ///
+    /// # Cancel safety
+    /// Safe: the snapshot is replaced at the end or not at all.
+    pub async fn refresh(&self) -> Result<(), RegistryError> {
+        let asked = Instant::now();
+        let mut refreshed = self.refreshed.lock().await;
+        if refreshed.is_some_and(|began| began >= asked) {
+            return Ok(());
+        }
+        let began = Instant::now();
+        let client = self.client().await?;
+        let row = self.timed(client.query_one("SELECT value FROM rowseal.epoch", &[])).await?;
+        if row.get::<_, i64>(0) != self.snapshot.load().epoch {
+            let rows = self.timed(client.query(records::LOAD, &[])).await?;
+            self.snapshot.store(Arc::new(Snapshot::from_rows(&rows)?));
+        }
+        *refreshed = Some(began);
+        Ok(())
+    }
+
+    /// Records that this proxy lives and has taken up `epoch`.
+    ///
+    /// # Errors
+    /// The server did not answer.
+    pub async fn heartbeat(&self, epoch: i64) -> Result<(), RegistryError> {
+        let client = self.client().await?;
+        let beat = "INSERT INTO rowseal.proxy (id, epoch) VALUES ($1::pg_catalog.text::pg_catalog.uuid, $2)
+                    ON CONFLICT (id) DO UPDATE SET epoch = excluded.epoch, heartbeat = pg_catalog.now()";
+        self.timed(client.execute(beat, &[&self.proxy, &epoch])).await?;
+        Ok(())
+    }
+
+    /// Takes this proxy off the list of those that rotation waits for.
+    ///
+    /// # Errors
+    /// The server did not answer.
+    pub async fn farewell(&self) -> Result<(), RegistryError> {
+        let client = self.client().await?;
+        let leave = "DELETE FROM rowseal.proxy WHERE id = $1::pg_catalog.text::pg_catalog.uuid";
+        self.timed(client.execute(leave, &[&self.proxy])).await?;
+        Ok(())
+    }
+
+    /// This proxy's id in the table of proxies.
+    pub fn proxy_id(&self) -> &str {
+        &self.proxy
+    }
+
+    /// A connection of the caller's own, for what needs a transaction or a lock.
+    ///
+    /// # Errors
+    /// The server did not answer.
+    pub async fn dedicated(&self) -> Result<Client, RegistryError> {
+        open(&*self.connector, &self.config).await
+    }
+
+    async fn client(&self) -> Result<Arc<Client>, RegistryError> {
+        let mut slot = self.client.lock().await;
+        if let Some(client) = slot.as_ref().filter(|client| !client.is_closed()) {
+            return Ok(client.clone());
+        }
+        let client = Arc::new(open(&*self.connector, &self.config).await?);
+        *slot = Some(client.clone());
+        Ok(client)
+    }
+
+    /// A connection that does not answer in time is given up, not waited for.
+    async fn timed<T>(
+        &self,
+        statement: impl Future<Output = Result<T, tokio_postgres::Error>>,
+    ) -> Result<T, RegistryError> {
+        match tokio::time::timeout(STATEMENT_TIMEOUT, statement).await {
+            Ok(done) => Ok(done?),
+            Err(_) => {
+                *self.client.lock().await = None;
+                Err(RegistryError::Timeout)
+            }
+        }
+    }
+}
+
+fn parse(control: &str) -> Result<Config, RegistryError> {
+    let mut config: Config = control.parse().map_err(RegistryError::Control)?;
+    if config.get_hosts().iter().all(|host| matches!(host, Host::Tcp(name) if name.is_empty())) {
+        config.host_path("/var/run/postgresql");
+    }
+    if let (None, Ok(password)) = (config.get_password(), std::env::var("PGPASSWORD")) {
+        config.password(password);
+    }
+    if config.get_application_name().is_none() {
+        config.application_name("rowseal");
+    }
+    config.connect_timeout(STATEMENT_TIMEOUT);
+    Ok(config)
+}
+
+async fn open(connector: &dyn Connector, config: &Config) -> Result<Client, RegistryError> {
+    let connecting = tokio::time::timeout(STATEMENT_TIMEOUT, connector.connect(config));
+    Ok(connecting.await.map_err(|_| RegistryError::Timeout)??)
+}
+
+/// One plain connection as `control` says, for what is done before there is a registry: setup, checks.
+///
+/// # Errors
+/// A bad connection string, or a server that does not answer.
+pub async fn control(control: &str) -> Result<Client, RegistryError> {
+    open(&Plain, &parse(control)?).await
+}

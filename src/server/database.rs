@@ -1,0 +1,131 @@
+//! One protected database: its registry, keys, catalog and audit log, shared by all its sessions.
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::sync::Mutex;
+
+use crate::audit::Audit;
+use crate::catalog::load;
+use crate::keys::registry::Registry;
+use crate::keys::Keys;
+use crate::policy;
+use crate::refusal::{Class, Refusal};
+use crate::session::driver::Reload;
+use crate::session::machine::{Schema, Shared};
+use crate::sql::cache::Cache;
+use crate::sql::filter::Filter;
+
+/// How often the schema is looked at for changes made elsewhere.
+const SCHEMA_POLL: Duration = Duration::from_secs(1);
+
+/// Why a database cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum DatabaseError {
+    /// The registry does not answer.
+    #[error("registry of database \"{name}\": {source}")]
+    Registry {
+        /// The database.
+        name: String,
+        /// What went wrong.
+        source: crate::keys::registry::RegistryError,
+    },
+    /// The names of its tables make no filter.
+    #[error("filter of database \"{name}\": {source}")]
+    Filter {
+        /// The database.
+        name: String,
+        /// What went wrong.
+        source: aho_corasick::BuildError,
+    },
+    /// The schema cannot be read.
+    #[error("schema of database \"{name}\": {source}")]
+    Catalog {
+        /// The database.
+        name: String,
+        /// What went wrong.
+        source: crate::catalog::CatalogError,
+    },
+}
+
+/// A protected database that is being served.
+pub struct Database {
+    /// What its sessions share.
+    pub shared: Arc<Shared>,
+    registry: Arc<Registry>,
+    control: Mutex<Option<tokio_postgres::Client>>,
+}
+
+impl Database {
+    /// Reads the schema and keeps an eye on it from then on.
+    ///
+    /// # Errors
+    /// [`DatabaseError`] when the registry's connection or the schema cannot be had.
+    pub async fn open(
+        policy: policy::Database,
+        registry: Arc<Registry>,
+        keys: Arc<Keys>,
+        audit: Arc<Audit>,
+        plan_bytes_max: usize,
+    ) -> Result<Arc<Database>, DatabaseError> {
+        let name = policy.name.clone();
+        let client = registry
+            .dedicated()
+            .await
+            .map_err(|source| DatabaseError::Registry { name: name.clone(), source })?;
+        let catalog = load(&client, &policy, None).await.map_err(|source| DatabaseError::Catalog { name: name.clone(), source })?;
+        let filter = Filter::new(&catalog).map_err(|source| DatabaseError::Filter { name, source })?;
+        let schema = ArcSwap::from_pointee(Schema { catalog: Arc::new(catalog), filter });
+        let shared = Arc::new(Shared { policy, schema, keys, audit, plans: Cache::new(plan_bytes_max) });
+        let database = Arc::new(Database { shared, registry, control: Mutex::new(Some(client)) });
+        tokio::spawn(watch(Arc::downgrade(&database)));
+        Ok(database)
+    }
+
+    /// Reads the schema again; sessions plan against it from then on if it has changed.
+    ///
+    /// # Errors
+    /// 58030 when the registry's connection cannot be had.
+    pub async fn reload(&self) -> Result<(), Refusal> {
+        let mut control = self.control.lock().await;
+        let unreachable = |error: &dyn std::error::Error| {
+            tracing::warn!(database = %self.shared.policy.name, %error, "schema not read");
+            Refusal::new(Class::Unreachable, "the schema of the database cannot be read").hint("Try again.")
+        };
+        if control.as_ref().is_none_or(tokio_postgres::Client::is_closed) {
+            *control = Some(self.registry.dedicated().await.map_err(|error| unreachable(&error))?);
+        }
+        let Some(client) = control.as_ref() else { return Ok(()) };
+        let before = self.shared.schema.load_full();
+        let loaded = load(client, &self.shared.policy, Some(&before.catalog)).await;
+        let catalog = loaded.map_err(|error| unreachable(&error))?;
+        if catalog.version != before.catalog.version {
+            let filter = Filter::new(&catalog).map_err(|error| unreachable(&error))?;
+            self.shared.schema.store(Arc::new(Schema { catalog: Arc::new(catalog), filter }));
+        }
+        Ok(())
+    }
+
+    /// The function by which sessions ask for a reload. It runs on the runtime of the registry's connection.
+    pub fn reloader(self: &Arc<Self>, control: tokio::runtime::Handle) -> Reload {
+        let database = self.clone();
+        Arc::new(move || {
+            let database = database.clone();
+            let reload = control.spawn(async move { database.reload().await });
+            Box::pin(async move {
+                reload.await.unwrap_or_else(|_| Err(Refusal::new(Class::Internal, "schema reload failed")))
+            })
+        })
+    }
+}
+
+async fn watch(database: std::sync::Weak<Database>) {
+    let mut ticks = tokio::time::interval(SCHEMA_POLL);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let Some(database) = database.upgrade() else { return };
+        // A failure is logged by `reload`; the next tick tries again.
+        let _ = database.reload().await;
+    }
+}

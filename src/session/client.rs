@@ -1,0 +1,642 @@
+//! The client's direction: which of its messages pass, wait, are rewritten or refused.
+use std::borrow::Cow;
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use crate::keys::Granted;
+use crate::policy::Read;
+use crate::refusal::{Class, Refusal};
+use crate::sql::plan::{ParamRole, Piece, Role, StatementPlan, Verdict};
+use crate::sql::{self, Protocol};
+use crate::types::Format;
+use crate::wire::frame::{self, HEADER, Header};
+use crate::wire::frontend::{self, Param, format_of};
+
+use super::facts::{self, Facts, quote};
+use super::machine::{Fatal, Held, Hold, MESSAGE_BYTES_MAX, Machine, OUT_BYTES_MAX, Prepared, Work};
+use super::open::{Shape, denied};
+use super::queue::{Expect, Own};
+use super::seal::{self, Inputs};
+
+/// Name of the proxy's own statements and portals.
+const OWN: &[u8] = b"rowseal_internal";
+/// How much of a Bind is awaited before its names are looked at.
+const BIND_NAMES: usize = 4096;
+
+impl Machine {
+    /// Takes what the client sent: as many whole messages as can go on now are consumed from `input`.
+    ///
+    /// # Errors
+    /// [`Fatal`] when the client breaks the protocol; the session ends then.
+    pub fn on_client(&mut self, input: &mut BytesMut) -> Result<(), Fatal> {
+        while !input.is_empty() && self.hold.is_none() && self.to_server.len() < OUT_BYTES_MAX {
+            if self.tunnel {
+                self.to_server.extend_from_slice(input);
+                input.clear();
+                return Ok(());
+            }
+            if self.client_skip > 0 || self.client_pass > 0 {
+                self.stream_client(input);
+                continue;
+            }
+            let Some(header) = frame::header(input)? else { break };
+            if !self.client_frame(header, input)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Passes or drops the rest of a message that is not held whole.
+    fn stream_client(&mut self, input: &mut BytesMut) {
+        if self.client_skip > 0 {
+            let n = self.client_skip.min(input.len());
+            input.advance(n);
+            self.client_skip -= n;
+            return;
+        }
+        let n = self.client_pass.min(input.len());
+        self.to_server.extend_from_slice(&input[..n]);
+        input.advance(n);
+        self.client_pass -= n;
+    }
+
+    /// One message; false when more bytes are needed.
+    fn client_frame(&mut self, header: Header, input: &mut BytesMut) -> Result<bool, Fatal> {
+        if self.skipping && !matches!(header.tag, b'S' | b'X') {
+            self.client_skip = header.total;
+            return Ok(true);
+        }
+        match header.tag {
+            b'd' => {
+                self.client_pass = header.total;
+                return Ok(true);
+            }
+            b'B' if !self.bind_is_sealed(header, input)? => return self.plain_bind(header, input),
+            b'Q' | b'P' | b'B' if header.total > MESSAGE_BYTES_MAX => {
+                self.client_skip = header.total;
+                let refusal = Refusal::new(Class::TooLarge, "message too large to be looked at")
+                    .detail(format!("The limit is {MESSAGE_BYTES_MAX} bytes."));
+                self.refuse(header.tag, &refusal)?;
+                return Ok(true);
+            }
+            _ => {}
+        }
+        if input.len() < header.total {
+            if header.total > MESSAGE_BYTES_MAX {
+                self.client_pass = header.total;
+                return Ok(true);
+            }
+            input.reserve(header.total - input.len());
+            return Ok(false);
+        }
+        self.whole_message(header, input)?;
+        Ok(true)
+    }
+
+    fn whole_message(&mut self, header: Header, input: &mut BytesMut) -> Result<(), Fatal> {
+        match header.tag {
+            b'Q' | b'P' => self.text_message(header, input),
+            b'B' => {
+                let body = input.split_to(header.total).freeze().slice(HEADER..);
+                self.resume(Held { tag: b'B', body, ..Held::default() })
+            }
+            b'D' | b'C' => self.describe_or_close(header, input),
+            b'E' => self.execute(header, input),
+            b'S' => {
+                self.skipping = false;
+                if !self.copy_in {
+                    self.queue.push(Expect::Sync);
+                }
+                self.forward(header, input);
+                Ok(())
+            }
+            b'c' | b'f' => {
+                self.copy_in = false;
+                self.forward(header, input);
+                Ok(())
+            }
+            b'F' => {
+                self.queue.push(Expect::Function);
+                self.forward(header, input);
+                Ok(())
+            }
+            b'X' => {
+                self.terminated = true;
+                self.forward(header, input);
+                Ok(())
+            }
+            _ => {
+                self.forward(header, input);
+                Ok(())
+            }
+        }
+    }
+
+    fn forward(&mut self, header: Header, input: &mut BytesMut) {
+        self.to_server.extend_from_slice(&input[..header.total]);
+        input.advance(header.total);
+    }
+
+    /// A Query or Parse: the lexical filter decides whether it is looked at more closely.
+    fn text_message(&mut self, header: Header, input: &mut BytesMut) -> Result<(), Fatal> {
+        self.statement += 1;
+        let body = &input[HEADER..header.total];
+        let (name, text) = match header.tag {
+            b'Q' => (&b""[..], frontend::query(body)?),
+            _ => frontend::parse(body).map(|parse| (parse.name, parse.text))?,
+        };
+        let schema = self.shared.schema.load();
+        let hits = schema.filter.scan(text);
+        let reload = std::mem::take(&mut self.reload) && (self.queue.is_empty() || !hits.touches);
+        if hits.ddl {
+            self.reload = true;
+        }
+        if hits.touches || hits.sql_prepare || reload {
+            let held = Held { tag: header.tag, body: input.split_to(header.total).freeze().slice(HEADER..), ..Held::default() };
+            if reload {
+                self.hold = Some(Hold::Schema(held));
+                self.client_work = Some(Work::Reload);
+                return Ok(());
+            }
+            if hits.facts {
+                self.facts = None;
+            }
+            return self.resume(held);
+        }
+        if header.tag == b'Q' {
+            if hits.facts {
+                self.facts = None;
+            }
+            self.plain_query();
+        } else {
+            let name = Bytes::copy_from_slice(name);
+            self.plain_parse(name, hits.facts);
+        }
+        self.forward(header, input);
+        Ok(())
+    }
+
+    fn plain_query(&mut self) {
+        if !self.statements.is_empty() {
+            self.statements.remove(&b""[..]);
+        }
+        self.queue.push(Expect::Query(None, 0));
+    }
+
+    fn plain_parse(&mut self, name: Bytes, facts: bool) {
+        if facts {
+            self.fact_statements.insert(name.clone());
+        } else if !self.fact_statements.is_empty() {
+            self.fact_statements.remove(&name);
+        }
+        let before = if self.statements.is_empty() { None } else { self.statements.remove(&name) };
+        self.queue.push(Expect::Parse { name, before });
+    }
+
+    /// Carries a message on that was held, or that needs a closer look.
+    pub(super) fn resume(&mut self, held: Held) -> Result<(), Fatal> {
+        let Some(facts) = self.facts.clone() else { return self.ask_facts(held) };
+        let tag = held.tag;
+        let result = match tag {
+            b'Q' => self.query(held, &facts),
+            b'P' => self.parse(&held, &facts),
+            _ => self.bind(held, &facts),
+        };
+        match result {
+            Ok(()) => Ok(()),
+            Err(refusal) => self.refuse(tag, &refusal),
+        }
+    }
+
+    fn verdict(&self, text: &[u8], facts: &Facts, protocol: Protocol) -> Result<(Verdict, Arc<super::machine::Schema>), Refusal> {
+        let schema = self.shared.schema.load_full();
+        let text = std::str::from_utf8(text)
+            .map_err(|_| Refusal::new(Class::BadEncoding, "invalid byte sequence for encoding \"UTF8\""))?;
+        let context = sql::Context { catalog: &schema.catalog, search_path: &facts.search_path, protocol };
+        let verdict = self.shared.plans.plan(text, &context);
+        if let Verdict::Rewrite(plans) = &verdict {
+            allowed(plans, facts)?;
+        }
+        Ok((verdict, schema))
+    }
+
+    /// A Query that the filter hit.
+    fn query(&mut self, mut held: Held, facts: &Arc<Facts>) -> Result<(), Refusal> {
+        let body = held.body.clone();
+        let text = &body[..body.len() - 1];
+        let plans = match self.verdict(text, facts, Protocol::Simple)?.0 {
+            Verdict::Refuse(refusal) => return Err(refusal),
+            Verdict::Pass => {
+                self.plain_query();
+                frontend::put_query(&mut self.to_server, text);
+                return Ok(());
+            }
+            Verdict::Rewrite(plans) => plans,
+        };
+        if plans.len() > 1 && plans.iter().any(|plan| plan.lock.is_some()) {
+            return Err(Refusal::new(Class::NotSupported, "an UPDATE that runs in two steps cannot share a query with other statements")
+                .hint("Send the statements one by one, or pin the row's primary key and tenant."));
+        }
+        let locked = held.locked.take();
+        if plans.len() > 1 {
+            settled(text, &plans)?;
+        }
+        let inputs = Inputs { params: &[], formats: &[], facts, locked: locked.as_deref() };
+        let mut uses = Vec::new();
+        let mut values = Vec::new();
+        let Some(mut granted) = self.granted(&plans, &inputs, &mut held)? else {
+            held.locked = locked;
+            self.hold = Some(Hold::Keys(held));
+            return Ok(());
+        };
+        if let Some(lock) = plans.iter().find(|plan| plan.lock.is_some())
+            && locked.is_none()
+        {
+            return self.ask_lock(held, lock, &inputs, granted, &[]);
+        }
+        for plan in plans.iter() {
+            values.push(seal::compute(plan, &inputs, &mut granted, &mut uses)?);
+        }
+        let text = String::from_utf8_lossy(text);
+        let mut slot = |plan: usize, slot: usize, out: &mut String| {
+            out.push_str(&inline(&plans[plan].values[slot].role, values[plan][slot].as_deref()));
+            Ok::<(), Infallible>(())
+        };
+        let Ok(rewritten) = sql::render::render(&text, &plans, &mut slot);
+        let rows = plans.iter().map(|plan| plan.sealed_rows as u64).sum();
+        self.audit(uses, rows, granted.kms_requests)?;
+        let shapes = plans.iter().map(|plan| shape(plan, Vec::new(), Format::Text, facts)).collect();
+        self.statements.remove(&b""[..]);
+        if self.shared.schema.load().filter.scan(text.as_bytes()).facts {
+            self.facts = None;
+        }
+        self.queue.push(Expect::Query(Some(shapes), 0));
+        frontend::put_query(&mut self.to_server, rewritten.text.as_bytes());
+        Ok(())
+    }
+
+    /// A Parse that the filter hit.
+    fn parse(&mut self, held: &Held, facts: &Arc<Facts>) -> Result<(), Refusal> {
+        let parse = frontend::parse(&held.body).map_err(|_| malformed())?;
+        let (verdict, schema) = self.verdict(parse.text, facts, Protocol::Extended)?;
+        let name = Bytes::copy_from_slice(parse.name);
+        let plan = match verdict {
+            Verdict::Refuse(refusal) => return Err(refusal),
+            Verdict::Pass => {
+                self.plain_parse(name, schema.filter.scan(parse.text).facts);
+                frontend::put_parse(&mut self.to_server, parse.name, parse.text, &parse.oids);
+                return Ok(());
+            }
+            Verdict::Rewrite(plan) => plan,
+        };
+        let [statement] = &plan[..] else {
+            return Err(Refusal::new(Class::NotSupported, "cannot insert multiple commands into a prepared statement"));
+        };
+        let text = String::from_utf8_lossy(parse.text);
+        let rewritten = sql::render::render_extended(&text, statement).text;
+        frontend::put_parse(&mut self.to_server, parse.name, rewritten.as_bytes(), &server_oids(statement, &parse.oids));
+        let prepared = Prepared { plan: plan.clone(), oids: parse.oids, facts: facts.clone() };
+        let before = self.statements.insert(name.clone(), Arc::new(prepared));
+        self.queue.push(Expect::Parse { name, before });
+        Ok(())
+    }
+
+    fn bind_is_sealed(&self, header: Header, input: &BytesMut) -> Result<bool, Fatal> {
+        if self.statements.is_empty() {
+            return Ok(false);
+        }
+        let have = input.len().min(header.total);
+        match frontend::bind_names(&input[HEADER..have]) {
+            Ok((_, statement)) => Ok(self.statements.contains_key(statement)),
+            Err(_) if have < header.total => Ok(true),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn plain_bind(&mut self, header: Header, input: &BytesMut) -> Result<bool, Fatal> {
+        let have = input.len().min(header.total);
+        let (portal, statement) = match frontend::bind_names(&input[HEADER..have]) {
+            Ok(names) => names,
+            Err(_) if have < header.total.min(BIND_NAMES) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        };
+        if !self.portals.is_empty() {
+            self.portals.remove(portal);
+        }
+        if !self.fact_portals.is_empty() {
+            self.fact_portals.remove(portal);
+        }
+        if self.fact_statements.contains(statement) {
+            self.fact_portals.insert(Bytes::copy_from_slice(portal));
+        }
+        self.queue.push(Expect::Bind);
+        self.client_pass = header.total;
+        Ok(true)
+    }
+
+    /// A Bind of a statement that touches a sealed column.
+    fn bind(&mut self, mut held: Held, facts: &Arc<Facts>) -> Result<(), Refusal> {
+        let body = held.body.clone();
+        let bind = frontend::bind(&body).map_err(|_| malformed())?;
+        let prepared = self.statements.get(bind.statement).cloned().ok_or_else(malformed)?;
+        let plan = &prepared.plan[0];
+        allowed(&prepared.plan, facts)?;
+        if bind.values.len() != plan.params.len() {
+            return Err(Refusal::new(Class::ProtocolViolation, format!(
+                "bind message supplies {} parameters, but the prepared statement requires {}", bind.values.len(), plan.params.len())));
+        }
+        let locked = held.locked.take();
+        let inputs = Inputs { params: &bind.values, formats: &bind.formats, facts, locked: locked.as_deref() };
+        let Some(mut granted) = self.granted(&prepared.plan, &inputs, &mut held)? else {
+            held.locked = locked;
+            self.hold = Some(Hold::Keys(held));
+            return Ok(());
+        };
+        if plan.lock.is_some() && locked.is_none() {
+            return self.ask_lock(held, plan, &inputs, granted, &prepared.oids);
+        }
+        let mut uses = Vec::new();
+        let values = seal::compute(plan, &inputs, &mut granted, &mut uses)?;
+        self.audit(uses, plan.sealed_rows as u64, granted.kms_requests)?;
+        let params = server_params(plan, &inputs, values);
+        let formats = result_formats(plan, &bind.result_formats);
+        frontend::put_bind(&mut self.to_server, bind.portal, bind.statement, &params, &formats);
+        let portal = Bytes::copy_from_slice(bind.portal);
+        match shape(plan, bind.result_formats, Format::Binary, facts) {
+            Some(shape) => self.portals.insert(portal, shape),
+            None => self.portals.remove(&portal),
+        };
+        self.queue.push(Expect::Bind);
+        Ok(())
+    }
+
+    /// The keys for these plans, or `None` when they must be waited for (the need is left in `client_work`).
+    fn granted(&mut self, plans: &[StatementPlan], inputs: &Inputs<'_>, held: &mut Held) -> Result<Option<Granted>, Refusal> {
+        if let Some(granted) = held.granted.take() {
+            return Ok(Some(granted));
+        }
+        let mut need = crate::keys::Need::default();
+        for plan in plans {
+            merge(&mut need, seal::needs(plan, inputs)?);
+        }
+        if need.fresh.is_empty() && need.index.is_empty() {
+            return Ok(Some(Granted::default()));
+        }
+        if let Some(granted) = self.shared.keys.try_grant(&need) {
+            return Ok(Some(granted));
+        }
+        self.client_work = Some(Work::Grant(need));
+        Ok(None)
+    }
+
+    /// Sends one of the proxy's own statements inside the client's stream and asks for its reply at once.
+    fn ask(&mut self, text: &[u8], oids: &[u32], params: &[Param<'_>], last: Own) {
+        let out = &mut self.to_server;
+        frontend::put_close_statement(out, OWN);
+        frontend::put_parse(out, OWN, text, oids);
+        frontend::put_bind(out, OWN, OWN, params, &[]);
+        frontend::put_execute(out, OWN);
+        frontend::put_empty(out, b'H');
+        (0..3).for_each(|_| self.queue.push(Expect::Own(Own::Step)));
+        self.queue.push(Expect::Own(last));
+    }
+
+    #[expect(clippy::unnecessary_wraps, reason = "one of the ways a held message goes on")]
+    fn ask_facts(&mut self, held: Held) -> Result<(), Fatal> {
+        let question = facts::question(&self.shared.policy);
+        self.ask(question.as_bytes(), &[], &[], Own::Facts);
+        self.hold = Some(Hold::Facts(held));
+        Ok(())
+    }
+
+    fn ask_lock(
+        &mut self,
+        held: Held,
+        plan: &StatementPlan,
+        inputs: &Inputs<'_>,
+        mut granted: Granted,
+        oids: &[u32],
+    ) -> Result<(), Refusal> {
+        let Some(lock) = &plan.lock else { return Err(malformed()) };
+        let mut uses = Vec::new();
+        let values = seal::compute(&searches_only(plan), inputs, &mut granted, &mut uses)?;
+        self.audit(uses, 0, granted.kms_requests)?;
+        if held.tag == b'Q' {
+            let piece = |piece: &Piece| match piece {
+                Piece::Text(text) => text.clone(),
+                Piece::Value(slot) => inline(&plan.values[*slot].role, values[*slot].as_deref()),
+            };
+            let query: String = lock.pieces.iter().map(piece).collect();
+            self.ask(query.as_bytes(), &[], &[], Own::Lock);
+        } else {
+            let query = sql::render::render_lock_extended(plan).unwrap_or_default();
+            let params: Vec<Param<'_>> = server_params(plan, inputs, values).into_iter().enumerate()
+                .map(|(n, param)| if lock.uses.contains(&(n as u16 + 1)) { param } else { Param { format: 0, value: None } })
+                .collect();
+            let types: Vec<u32> = server_oids(plan, oids).into_iter().enumerate()
+                .map(|(n, oid)| if lock.uses.contains(&(n as u16 + 1)) { oid } else { 25 })
+                .collect();
+            self.ask(query.as_bytes(), &types, &params, Own::Lock);
+        }
+        self.hold = Some(Hold::Lock(held, Vec::new()));
+        Ok(())
+    }
+
+    /// Raises a refusal in the server in place of the client's message.
+    pub(super) fn refuse(&mut self, tag: u8, refusal: &Refusal) -> Result<(), Fatal> {
+        self.audit_refusal(refusal);
+        let call = refuse_call(refusal);
+        if tag == b'Q' {
+            self.plain_query();
+            frontend::put_query(&mut self.to_server, call.as_bytes());
+        } else {
+            self.ask(call.as_bytes(), &[], &[], Own::Refusal);
+        }
+        Ok(())
+    }
+
+    fn describe_or_close(&mut self, header: Header, input: &mut BytesMut) -> Result<(), Fatal> {
+        let (kind, name) = frontend::target(&input[HEADER..header.total])?;
+        let expect = match (header.tag, kind) {
+            (b'D', b'S') => Expect::Statement(self.statements.get(name).cloned()),
+            (b'D', _) => Expect::Portal(self.portals.get(name).cloned()),
+            (_, b'S') => {
+                self.statements.remove(name);
+                self.fact_statements.remove(name);
+                Expect::Close
+            }
+            (_, _) => {
+                self.portals.remove(name);
+                Expect::Close
+            }
+        };
+        self.queue.push(expect);
+        self.forward(header, input);
+        Ok(())
+    }
+
+    fn execute(&mut self, header: Header, input: &mut BytesMut) -> Result<(), Fatal> {
+        let portal = frontend::execute(&input[HEADER..header.total])?;
+        if self.fact_portals.contains(portal) {
+            self.facts = None;
+        }
+        let shape = self.portals.get(portal).cloned();
+        self.queue.push(Expect::Execute(shape));
+        self.forward(header, input);
+        Ok(())
+    }
+}
+
+/// The statement that raises `refusal` in the server.
+pub(super) fn refuse_call(refusal: &Refusal) -> String {
+    format!(
+        "SELECT rowseal.refuse({}, {}, {}, {})",
+        quote(refusal.class.sqlstate()),
+        quote(&refusal.message),
+        quote(&refusal.detail),
+        quote(&refusal.hint)
+    )
+}
+
+/// Refuses a plan whose sealed columns the current role may not see or search, or a session that is not in UTF-8.
+fn allowed(plans: &[StatementPlan], facts: &Facts) -> Result<(), Refusal> {
+    if !facts.utf8 {
+        return Err(Refusal::new(Class::NotSupported, "sealed columns need client_encoding UTF8")
+            .hint("SET client_encoding = 'UTF8'."));
+    }
+    for plan in plans {
+        for slot in &plan.values {
+            if let Role::Search { column, .. } = &slot.role
+                && !facts.search
+            {
+                return Err(denied(column));
+            }
+        }
+        for column in plan.result.iter().flatten() {
+            if let crate::sql::plan::ResultColumn::Sealed { column, .. } = column
+                && facts.read == Read::Deny
+            {
+                return Err(denied(column));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a query in which a setting is changed before a statement that was planned under the old one.
+fn settled(text: &[u8], plans: &[StatementPlan]) -> Result<(), Refusal> {
+    let changes = |plan: &StatementPlan| {
+        let statement = text.get(plan.range.clone()).unwrap_or_default().trim_ascii_start().to_ascii_lowercase();
+        let leading = [&b"set"[..], b"reset", b"discard", b"rollback", b"abort", b"do", b"call", b"/*", b"--"];
+        leading.iter().any(|word| statement.starts_with(word)) || memchr::memmem::find(&statement, b"set_config").is_some()
+    };
+    if plans.iter().any(changes) {
+        return Err(Refusal::new(Class::NotSupported, "a query that changes settings cannot also use sealed columns")
+            .hint("Send the statements one by one."));
+    }
+    Ok(())
+}
+
+fn malformed() -> Refusal {
+    Refusal::new(Class::ProtocolViolation, "invalid message format")
+}
+
+fn merge(into: &mut crate::keys::Need, other: crate::keys::Need) {
+    for (tenant, count) in other.fresh {
+        match into.fresh.iter_mut().find(|(known, _)| *known == tenant) {
+            Some((_, sum)) => *sum += count,
+            None => into.fresh.push((tenant, count)),
+        }
+    }
+    for tenant in other.index {
+        if !into.index.contains(&tenant) {
+            into.index.push(tenant);
+        }
+    }
+}
+
+/// The same plan with nothing to compute but its search tokens, for the lock query.
+fn searches_only(plan: &StatementPlan) -> StatementPlan {
+    let values = plan.values.iter().map(|slot| {
+        let mut slot = slot.clone();
+        if !matches!(slot.role, Role::Search { .. }) {
+            slot.role = Role::LockedRows;
+        }
+        slot
+    });
+    StatementPlan { values: values.collect(), ..StatementPlan::default() }
+}
+
+/// A slot's bytes as an inline expression.
+fn inline(role: &Role, value: Option<&[u8]>) -> String {
+    match (role, value) {
+        (Role::LockedTables, Some(text)) => format!("'{}'::pg_catalog.oid[]", String::from_utf8_lossy(text)),
+        (Role::LockedRows, Some(text)) => format!("'{}'::pg_catalog.tid[]", String::from_utf8_lossy(text)),
+        (Role::LockedCells { .. }, Some(text)) => {
+            format!(" E'{}'::pg_catalog.bytea[]", String::from_utf8_lossy(text).replace('\\', "\\\\"))
+        }
+        (Role::Seal { .. } | Role::Search { .. }, Some(bytes)) => {
+            format!("pg_catalog.decode('{}', 'hex')", seal::hex(bytes))
+        }
+        (_, None) => "NULL::pg_catalog.bytea".to_owned(),
+    }
+}
+
+/// OIDs for the rewritten Parse: the client's for plain parameters, bytea or an array for the proxy's.
+fn server_oids(plan: &StatementPlan, client: &[u32]) -> Vec<u32> {
+    const BYTEA: u32 = 17;
+    let mut oids = vec![0; usize::from(plan.server_params)];
+    let plain = client.iter().take(oids.len()).enumerate();
+    plain.for_each(|(n, oid)| oids[n] = *oid);
+    for slot in &plan.values {
+        if let Some(oid) = usize::from(slot.param).checked_sub(1).and_then(|n| oids.get_mut(n)) {
+            *oid = match slot.role {
+                Role::Seal { .. } | Role::Search { .. } => BYTEA,
+                Role::LockedCells { .. } => 1001,
+                Role::LockedTables => 1028,
+                Role::LockedRows => 1010,
+            };
+        }
+    }
+    oids
+}
+
+fn server_params<'a>(plan: &StatementPlan, inputs: &Inputs<'a>, values: Vec<Option<Vec<u8>>>) -> Vec<Param<'a>> {
+    let mut params: Vec<Param<'a>> = (0..usize::from(plan.server_params))
+        .map(|n| match plan.params.get(n) {
+            Some(ParamRole::Plain | ParamRole::Both(_)) => Param {
+                format: format_of(inputs.formats, n),
+                value: inputs.params.get(n).copied().flatten().map(Cow::Borrowed),
+            },
+            Some(ParamRole::Sealed(_)) | None => Param { format: 0, value: None },
+        })
+        .collect();
+    for (slot, value) in plan.values.iter().zip(values) {
+        if let Some(param) = usize::from(slot.param).checked_sub(1).and_then(|n| params.get_mut(n)) {
+            let binary = matches!(slot.role, Role::Seal { .. } | Role::Search { .. });
+            *param = Param { format: i16::from(binary), value: value.map(Cow::Owned) };
+        }
+    }
+    params
+}
+
+/// The client's result formats with binary for the columns that hold cells.
+fn result_formats(plan: &StatementPlan, client: &[i16]) -> Vec<i16> {
+    match &plan.result {
+        None => client.to_vec(),
+        Some(columns) => columns.iter().enumerate().map(|(n, column)| match column {
+            crate::sql::plan::ResultColumn::Plain => format_of(client, n),
+            crate::sql::plan::ResultColumn::Sealed { .. } => 1,
+        }).collect(),
+    }
+}
+
+/// How the rows of a statement are shown; `None` when no column is sealed.
+pub(super) fn shape(plan: &StatementPlan, formats: Vec<i16>, stored: Format, facts: &Arc<Facts>) -> Option<Arc<Shape>> {
+    let columns = plan.result.as_ref()?;
+    let shape = Shape { columns: columns.clone().into(), formats, stored, facts: facts.clone() };
+    shape.is_sealed().then(|| Arc::new(shape))
+}

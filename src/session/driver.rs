@@ -1,0 +1,291 @@
+//! The only file that awaits sockets: feeds the [`Machine`] and carries out its work.
+//!
+//! One task a connection. Every turn writes what is pending, finishes work, then reads; a blocked direction never
+//! blocks the other, and no more is read from one side than the other side's bounded buffer takes.
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::sync::watch;
+
+use crate::keys::{Granted, KeyError};
+use crate::refusal::{Class, Refusal};
+use crate::wire::backend;
+
+use super::machine::{Fatal, Machine, OUT_BYTES_MAX, Shared, Side, Work};
+use super::open::key_refusal;
+
+/// Loads the schema anew and puts it into [`Shared::schema`].
+pub type Reload = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<(), Refusal>> + Send>> + Send + Sync>;
+
+/// Bytes read at a time.
+const READ_BYTES: usize = 16 * 1024;
+
+type Job = Pin<Box<dyn Future<Output = Done> + Send>>;
+
+enum Done {
+    Granted(Side, Result<Granted, Refusal>),
+    Reloaded(Result<(), Refusal>),
+}
+
+/// Why a session ended.
+#[derive(Debug)]
+pub enum End {
+    /// The client left, or said goodbye and the server closed.
+    Client,
+    /// The server closed.
+    Server,
+    /// The proxy is stopping.
+    Stopping,
+    /// A broken protocol or a fault of ours; the client has been told.
+    Fatal(Fatal),
+}
+
+/// The two sockets of a session and what was read from them before it began.
+pub struct Ends<C, S> {
+    /// The client.
+    pub client: C,
+    /// The server.
+    pub server: S,
+    /// Bytes of the client not yet consumed.
+    pub client_in: BytesMut,
+    /// Bytes of the server not yet consumed.
+    pub server_in: BytesMut,
+}
+
+struct Driver<C, S> {
+    ends: Ends<C, S>,
+    machine: Machine,
+    shared: Arc<Shared>,
+    reload: Reload,
+    jobs: Vec<Job>,
+}
+
+/// Runs a session to its end.
+///
+/// # Cancel safety
+/// Dropping the future closes both sockets; a statement under way is then left to the server as if the client had
+/// vanished.
+pub async fn run<C, S>(
+    ends: Ends<C, S>,
+    machine: Machine,
+    shared: Arc<Shared>,
+    reload: Reload,
+    mut drain: watch::Receiver<bool>,
+) -> End
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut driver = Driver { ends, machine, shared, reload, jobs: Vec::new() };
+    let mut draining = pin!(async move { drain.wait_for(|stop| *stop).await.is_ok() });
+    let mut drained = false;
+    let end = poll_fn(|cx| {
+        if !drained {
+            drained = matches!(draining.as_mut().poll(cx), Poll::Ready(true));
+        }
+        driver.turn(cx, drained)
+    })
+    .await;
+    driver.say_goodbye(&end).await;
+    end
+}
+
+impl<C, S> Driver<C, S>
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    fn turn(&mut self, cx: &mut Context<'_>, drained: bool) -> Poll<End> {
+        loop {
+            let mut progress = false;
+            match self.step(cx, &mut progress) {
+                Ok(None) => {}
+                Ok(Some(end)) => return Poll::Ready(end),
+                Err(fatal) => return Poll::Ready(End::Fatal(fatal)),
+            }
+            if !progress {
+                let quiet = self.ends.client_in.is_empty() && self.machine.to_client.is_empty();
+                return if drained && quiet && self.machine.is_idle() { Poll::Ready(End::Stopping) } else { Poll::Pending };
+            }
+        }
+    }
+
+    fn step(&mut self, cx: &mut Context<'_>, progress: &mut bool) -> Result<Option<End>, Fatal> {
+        if self.write(cx, progress).is_err() {
+            return Ok(Some(End::Client));
+        }
+        self.finish_jobs(cx, progress)?;
+        if let Some(end) = self.read_server(cx, progress)? {
+            return Ok(Some(end));
+        }
+        if let Some(end) = self.read_client(cx, progress)? {
+            return Ok(Some(end));
+        }
+        self.start_jobs(progress);
+        Ok(None)
+    }
+
+    fn write(&mut self, cx: &mut Context<'_>, progress: &mut bool) -> io::Result<()> {
+        // A failed write to the server is not the end: what the server said before it closed is still to be read.
+        match write_out(&mut self.ends.server, &mut self.machine.to_server, cx) {
+            Poll::Ready(Ok(wrote)) => *progress |= wrote,
+            Poll::Ready(Err(_)) => self.machine.to_server.clear(),
+            Poll::Pending => {}
+        }
+        match write_out(&mut self.ends.client, &mut self.machine.to_client, cx) {
+            Poll::Ready(result) => *progress |= result?,
+            Poll::Pending => {}
+        }
+        Ok(())
+    }
+
+    fn read_server(&mut self, cx: &mut Context<'_>, progress: &mut bool) -> Result<Option<End>, Fatal> {
+        let before = self.ends.server_in.len();
+        if before > 0 {
+            self.machine.on_server(&mut self.ends.server_in)?;
+            *progress |= self.ends.server_in.len() != before;
+        }
+        if self.machine.to_client.len() >= OUT_BYTES_MAX || self.machine.is_waiting_for_keys() {
+            return Ok(None);
+        }
+        match read_in(&mut self.ends.server, &mut self.ends.server_in, cx) {
+            Poll::Pending => Ok(None),
+            Poll::Ready(Ok(n)) if n > 0 => {
+                *progress = true;
+                self.machine.on_server(&mut self.ends.server_in)?;
+                Ok(None)
+            }
+            Poll::Ready(_) => Ok(Some(End::Server)),
+        }
+    }
+
+    fn read_client(&mut self, cx: &mut Context<'_>, progress: &mut bool) -> Result<Option<End>, Fatal> {
+        let before = self.ends.client_in.len();
+        if before > 0 {
+            self.machine.on_client(&mut self.ends.client_in)?;
+            *progress |= self.ends.client_in.len() != before;
+        }
+        let full = self.machine.is_held() && self.ends.client_in.len() >= OUT_BYTES_MAX;
+        if self.machine.to_server.len() >= OUT_BYTES_MAX || full || self.machine.is_terminated() {
+            return Ok(None);
+        }
+        match read_in(&mut self.ends.client, &mut self.ends.client_in, cx) {
+            Poll::Pending => Ok(None),
+            Poll::Ready(Ok(n)) if n > 0 => {
+                *progress = true;
+                self.machine.on_client(&mut self.ends.client_in)?;
+                Ok(None)
+            }
+            Poll::Ready(_) => Ok(Some(End::Client)),
+        }
+    }
+
+    fn start_jobs(&mut self, progress: &mut bool) {
+        for side in [Side::Client, Side::Server] {
+            if let Some(work) = self.machine.take_work(side) {
+                *progress = true;
+                self.jobs.push(self.job(side, work));
+            }
+        }
+    }
+
+    fn job(&self, side: Side, work: Work) -> Job {
+        match work {
+            Work::Grant(need) => {
+                let keys = self.shared.keys.clone();
+                Box::pin(async move {
+                    let granted = keys.grant(need).await;
+                    Done::Granted(side, granted.map_err(|error: KeyError| key_refusal(&error)))
+                })
+            }
+            Work::Reload => {
+                let load = (self.reload)();
+                Box::pin(async move { Done::Reloaded(load.await) })
+            }
+        }
+    }
+
+    fn finish_jobs(&mut self, cx: &mut Context<'_>, progress: &mut bool) -> Result<(), Fatal> {
+        let mut at = 0;
+        while at < self.jobs.len() {
+            let Poll::Ready(done) = self.jobs[at].as_mut().poll(cx) else {
+                at += 1;
+                continue;
+            };
+            drop(self.jobs.swap_remove(at));
+            *progress = true;
+            match done {
+                Done::Granted(side, granted) => self.machine.on_granted(side, granted)?,
+                Done::Reloaded(loaded) => self.machine.on_reloaded(loaded)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends what is still pending and, where the client has not heard why, one FATAL.
+    async fn say_goodbye(&mut self, end: &End) {
+        let refusal = match end {
+            End::Client => None,
+            End::Server if self.machine.is_terminated() || self.machine.is_fatal_seen() => None,
+            End::Server => Some(Refusal::new(Class::ServerLost, "connection to the server was lost")),
+            End::Stopping => Some(Refusal::new(Class::Stopping, "terminating connection because the proxy is stopping")),
+            End::Fatal(fatal) => Some(fatal.0.clone()),
+        };
+        if let Some(refusal) = refusal {
+            put_fatal(&mut self.machine.to_client, &refusal);
+        }
+        let machine = &mut self.machine;
+        let ends = &mut self.ends;
+        let farewell = async {
+            let _ = poll_fn(|cx| write_all(&mut ends.client, &mut machine.to_client, cx)).await;
+            let _ = tokio::io::AsyncWriteExt::shutdown(&mut ends.client).await;
+            let _ = tokio::io::AsyncWriteExt::shutdown(&mut ends.server).await;
+        };
+        let _ = tokio::time::timeout(std::time::Duration::from_secs(5), farewell).await;
+    }
+}
+
+/// Appends a FATAL ErrorResponse.
+pub fn put_fatal(out: &mut BytesMut, refusal: &Refusal) {
+    let fields = [
+        (b'S', &b"FATAL"[..]),
+        (b'V', b"FATAL"),
+        (b'C', refusal.class.sqlstate().as_bytes()),
+        (b'M', refusal.message.as_bytes()),
+        (b'D', refusal.detail.as_bytes()),
+        (b'H', refusal.hint.as_bytes()),
+    ];
+    backend::put_notice(out, b'E', fields.into_iter().filter(|(_, text)| !text.is_empty()));
+}
+
+/// Writes as much as goes; true when something was written and nothing is left.
+fn write_out<W: AsyncWrite + Unpin>(to: &mut W, out: &mut BytesMut, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+    if out.is_empty() {
+        return Pin::new(to).poll_flush(cx).map_ok(|()| false);
+    }
+    write_all(to, out, cx).map_ok(|()| true)
+}
+
+fn write_all<W: AsyncWrite + Unpin>(to: &mut W, out: &mut BytesMut, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    while !out.is_empty() {
+        let n = ready!(Pin::new(&mut *to).poll_write(cx, out))?;
+        if n == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+        out.advance(n);
+    }
+    Pin::new(to).poll_flush(cx)
+}
+
+fn read_in<R: AsyncRead + Unpin>(from: &mut R, input: &mut BytesMut, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    if input.capacity() - input.len() < READ_BYTES / 4 {
+        input.reserve(READ_BYTES);
+    }
+    let read = pin!(from.read_buf(input));
+    read.poll(cx)
+}

@@ -1,0 +1,96 @@
+//! What the proxy must know of the server session before it plans: asked of the server, never guessed.
+use std::sync::Arc;
+
+use serde::Deserialize;
+
+use crate::policy::{Database, Read};
+use crate::types::TextStyle;
+
+/// The facts of one session, valid until a statement that may change one of them.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    /// Schemas in which names are looked up, in order, implicit ones included.
+    pub search_path: Vec<String>,
+    /// The role that logged in.
+    pub user: Arc<str>,
+    /// The current role.
+    pub role: Arc<str>,
+    /// `rowseal.tenant`, unless unset or empty.
+    pub tenant: Option<Arc<str>>,
+    /// How values are written as text.
+    pub style: TextStyle,
+    /// True when the client sends and expects UTF-8.
+    pub utf8: bool,
+    /// What the current role sees of sealed columns.
+    pub read: Read,
+    /// Whether the current role may search sealed columns.
+    pub search: bool,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    path: Vec<String>,
+    login: String,
+    role: String,
+    tenant: Option<String>,
+    date_style: String,
+    time_zone: String,
+    bytea_output: String,
+    encoding: String,
+    member: Vec<String>,
+}
+
+/// The statement that asks for the facts; it answers one text value.
+pub fn question(policy: &Database) -> String {
+    let roles: Vec<String> = policy.roles.iter().map(|rule| quote(&rule.name)).collect();
+    let roles = if roles.is_empty() { "''".to_owned() } else { roles.join(", ") };
+    format!(
+        "SELECT pg_catalog.json_build_object(\
+         'path', pg_catalog.current_schemas(true), 'login', session_user, 'role', current_user, \
+         'tenant', pg_catalog.current_setting('rowseal.tenant', true), \
+         'date_style', pg_catalog.current_setting('DateStyle'), 'time_zone', pg_catalog.current_setting('TimeZone'), \
+         'bytea_output', pg_catalog.current_setting('bytea_output'), \
+         'encoding', pg_catalog.current_setting('client_encoding'), \
+         'member', ARRAY(SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ({roles}) \
+         AND pg_catalog.pg_has_role(current_user, oid, 'MEMBER')))::pg_catalog.text"
+    )
+}
+
+/// Reads the server's answer; `None` when it is not one.
+pub fn answer(text: &[u8], policy: &Database) -> Option<Facts> {
+    let answer: Answer = serde_json::from_slice(text).ok()?;
+    let (read, search) = level(policy, &answer.role, &answer.member);
+    Some(Facts {
+        search_path: answer.path,
+        user: answer.login.into(),
+        role: answer.role.into(),
+        tenant: answer.tenant.filter(|tenant| !tenant.is_empty()).map(Into::into),
+        style: TextStyle {
+            date_style: answer.date_style,
+            time_zone: answer.time_zone,
+            bytea_hex: answer.bytea_output != "escape",
+        },
+        utf8: answer.encoding == "UTF8",
+        read,
+        search,
+    })
+}
+
+/// What a role may see and whether it may search: its own entry first, else the most permissive of its memberships.
+fn level(policy: &Database, role: &str, member: &[String]) -> (Read, bool) {
+    let own = policy.roles.iter().find(|rule| rule.name == role);
+    let rule = own.or_else(|| {
+        let theirs = policy.roles.iter().filter(|rule| member.contains(&rule.name));
+        theirs.max_by_key(|rule| (rule.read, rule.search))
+    });
+    match rule {
+        Some(rule) => (rule.read, rule.search || rule.read == Read::Open),
+        None => (policy.read, policy.read == Read::Open),
+    }
+}
+
+/// A string as an SQL literal that is right under either setting of `standard_conforming_strings`.
+pub fn quote(text: &str) -> String {
+    let doubled = text.replace('\'', "''");
+    if doubled.contains('\\') { format!(" E'{}'", doubled.replace('\\', "\\\\")) } else { format!("'{doubled}'") }
+}

@@ -1,0 +1,320 @@
+//! The session as a state machine without I/O: bytes of either side in, bytes for either side and work for the driver
+//! out. It must never forward what it did not understand, and never let a plaintext reach the server or a cell the
+//! client. Start reading at [`Machine::on_client`] (client.rs) and [`Machine::on_server`] (server_side.rs).
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+
+use crate::audit::{Act, Audit, Record};
+use crate::catalog::Catalog;
+use crate::keys::{Granted, Keys, Need};
+use crate::policy::Database;
+use crate::refusal::{Class, Refusal};
+use crate::sql::filter::Filter;
+use crate::sql::plan::StatementPlan;
+use crate::wire::frame::Malformed;
+
+use super::facts::Facts;
+use super::open::{Rows, Shape};
+use super::queue::{Expect, Queue};
+use super::seal::{LockedRow, Use};
+
+/// Bytes waiting for one side beyond which the other side is not read.
+pub const OUT_BYTES_MAX: usize = 256 * 1024;
+/// The largest message the proxy holds to look at or rewrite.
+pub const MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// One snapshot of the schema with what is derived from it.
+pub struct Schema {
+    /// The catalog.
+    pub catalog: Arc<Catalog>,
+    /// The lexical filter over its names.
+    pub filter: Filter,
+}
+
+/// What all sessions on one database share.
+pub struct Shared {
+    /// The policy.
+    pub policy: Database,
+    /// The schema as last loaded.
+    pub schema: arc_swap::ArcSwap<Schema>,
+    /// The keys.
+    pub keys: Arc<Keys>,
+    /// The audit log.
+    pub audit: Arc<Audit>,
+    /// The cache of plans.
+    pub plans: crate::sql::cache::Cache,
+}
+
+/// Who is on the other end of a session; goes into every audit record.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    /// Client address.
+    pub client: Arc<str>,
+    /// `application_name`.
+    pub application: Arc<str>,
+    /// Session number on this proxy.
+    pub session: u64,
+}
+
+/// A prepared statement that touches a sealed column.
+#[derive(Debug)]
+pub struct Prepared {
+    /// Its plan: one statement.
+    pub plan: Arc<[StatementPlan]>,
+    /// Parameter types the client gave.
+    pub oids: Vec<u32>,
+    /// The session's facts when it was planned.
+    pub facts: Arc<Facts>,
+}
+
+/// Work the driver does for the machine, one piece for each direction.
+#[derive(Debug, Clone)]
+pub enum Work {
+    /// Ask the keys; then [`Machine::on_granted`].
+    Grant(Need),
+    /// Load the schema anew; then [`Machine::on_reloaded`].
+    Reload,
+}
+
+/// Which direction a piece of work holds up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// Messages of the client.
+    Client,
+    /// Replies of the server.
+    Server,
+}
+
+/// The end of a session for a broken protocol or a fault of ours.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Fatal(pub Refusal);
+
+impl From<Malformed> for Fatal {
+    fn from(error: Malformed) -> Self {
+        Fatal(Refusal::new(Class::ProtocolViolation, error.to_string()))
+    }
+}
+
+/// A client message that waits for facts, keys or locked rows.
+#[derive(Default)]
+pub(super) struct Held {
+    pub tag: u8,
+    pub body: Bytes,
+    pub locked: Option<Vec<LockedRow>>,
+    pub granted: Option<Granted>,
+}
+
+/// Why the client's direction is held up.
+pub(super) enum Hold {
+    /// The facts query is under way.
+    Facts(Held),
+    /// The lock query is under way.
+    Lock(Held, Vec<LockedRow>),
+    /// Keys are awaited.
+    Keys(Held),
+    /// The schema is being loaded.
+    Schema(Held),
+}
+
+/// How the server's replies are treated while a refusal in mid-result is carried through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mute {
+    /// Replies go to the client.
+    Off,
+    /// Replies are swallowed until the next ReadyForQuery.
+    UntilReady,
+}
+
+/// One session.
+pub struct Machine {
+    pub(super) shared: Arc<Shared>,
+    pub(super) peer: Peer,
+    pub(super) facts: Option<Arc<Facts>>,
+    pub(super) queue: Queue,
+    pub(super) statements: HashMap<Bytes, Arc<Prepared>>,
+    pub(super) portals: HashMap<Bytes, Arc<Shape>>,
+    pub(super) fact_statements: HashSet<Bytes>,
+    pub(super) fact_portals: HashSet<Bytes>,
+    pub(super) hold: Option<Hold>,
+    pub(super) skipping: bool,
+    pub(super) reload: bool,
+    pub(super) copy_in: bool,
+    pub(super) tunnel: bool,
+    pub(super) mute: Mute,
+    pub(super) client_pass: usize,
+    pub(super) client_skip: usize,
+    pub(super) server_pass: usize,
+    pub(super) rows: Rows,
+    pub(super) rows_wait: bool,
+    pub(super) statement: u64,
+    pub(super) client_work: Option<Work>,
+    pub(super) server_work: Option<Work>,
+    pub(super) status: u8,
+    pub(super) fatal_seen: bool,
+    pub(super) terminated: bool,
+    /// Bytes for the server.
+    pub to_server: BytesMut,
+    /// Bytes for the client.
+    pub to_client: BytesMut,
+}
+
+impl Machine {
+    /// A machine for a session whose login has just succeeded.
+    pub fn new(shared: Arc<Shared>, peer: Peer) -> Self {
+        let mut queue = Queue::default();
+        queue.push(Expect::Startup);
+        Machine {
+            shared,
+            peer,
+            facts: None,
+            queue,
+            statements: HashMap::new(),
+            portals: HashMap::new(),
+            fact_statements: HashSet::new(),
+            fact_portals: HashSet::new(),
+            hold: None,
+            skipping: false,
+            reload: false,
+            copy_in: false,
+            tunnel: false,
+            mute: Mute::Off,
+            client_pass: 0,
+            client_skip: 0,
+            server_pass: 0,
+            rows: Rows::default(),
+            rows_wait: false,
+            statement: 0,
+            client_work: None,
+            server_work: None,
+            status: 0,
+            fatal_seen: false,
+            terminated: false,
+            to_server: BytesMut::new(),
+            to_client: BytesMut::new(),
+        }
+    }
+
+    /// True when nothing is under way: no reply expected, no transaction open.
+    pub fn is_idle(&self) -> bool {
+        self.status == b'I' && self.queue.is_empty() && self.hold.is_none()
+    }
+
+    /// True once a FATAL or PANIC of the server's has been forwarded.
+    pub fn is_fatal_seen(&self) -> bool {
+        self.fatal_seen
+    }
+
+    /// True while rows of the server wait for keys.
+    pub fn is_waiting_for_keys(&self) -> bool {
+        self.rows_wait
+    }
+
+    /// True while messages of the client wait for something.
+    pub fn is_held(&self) -> bool {
+        self.hold.is_some()
+    }
+
+    /// True once the client has said goodbye.
+    pub fn is_terminated(&self) -> bool {
+        self.terminated
+    }
+
+    /// Work that has come up for one direction since the last call.
+    pub fn take_work(&mut self, side: Side) -> Option<Work> {
+        match side {
+            Side::Client => self.client_work.take(),
+            Side::Server => self.server_work.take(),
+        }
+    }
+
+    /// The answer to [`Work::Grant`].
+    ///
+    /// # Errors
+    /// [`Fatal`] as in [`Machine::on_client`].
+    pub fn on_granted(&mut self, side: Side, granted: Result<Granted, Refusal>) -> Result<(), Fatal> {
+        match side {
+            Side::Client => {
+                let Some(Hold::Keys(mut held)) = self.hold.take() else { return Ok(()) };
+                match granted {
+                    Ok(granted) => {
+                        held.granted = Some(granted);
+                        self.resume(held)
+                    }
+                    Err(refusal) => self.refuse(held.tag, &refusal),
+                }
+            }
+            Side::Server => {
+                self.rows_wait = false;
+                match granted {
+                    Ok(granted) => self.rows.grant(granted),
+                    Err(refusal) => self.break_off(&refusal),
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// The answer to [`Work::Reload`]: the shared schema has been replaced, or could not be.
+    ///
+    /// # Errors
+    /// [`Fatal`] as in [`Machine::on_client`].
+    pub fn on_reloaded(&mut self, loaded: Result<(), Refusal>) -> Result<(), Fatal> {
+        let Some(Hold::Schema(held)) = self.hold.take() else { return Ok(()) };
+        match loaded {
+            Ok(()) => self.resume(held),
+            Err(refusal) => {
+                self.reload = true;
+                self.refuse(held.tag, &refusal)
+            }
+        }
+    }
+
+    /// Writes key uses to the audit log: before the bytes they stand for leave.
+    ///
+    /// # Errors
+    /// 58030 when a record cannot be written: the key use must not happen then.
+    pub(super) fn audit(&self, uses: Vec<Use>, rows: u64, requests: Vec<String>) -> Result<(), Refusal> {
+        if uses.is_empty() {
+            return Ok(());
+        }
+        let records: Vec<Record> = uses.into_iter().map(|used| self.record(used, rows, &requests)).collect();
+        self.shared.audit.append(&records).map_err(|error| {
+            tracing::error!(%error, "audit record not written");
+            Refusal::new(Class::Unreachable, "the key use could not be recorded").hint("Ask the operator of the proxy.")
+        })
+    }
+
+    fn record(&self, used: Use, rows: u64, requests: &[String]) -> Record {
+        let nobody: Arc<str> = "".into();
+        Record {
+            act: used.act,
+            database: self.shared.policy.name.as_str().into(),
+            user: self.facts.as_ref().map_or(nobody.clone(), |facts| facts.user.clone()),
+            role: self.facts.as_ref().map_or(nobody, |facts| facts.role.clone()),
+            client: self.peer.client.clone(),
+            application: self.peer.application.clone(),
+            session: self.peer.session,
+            statement: self.statement,
+            tenant: used.tenant,
+            key: used.key,
+            rows: if used.act == Act::Search { 0 } else { rows.max(used.dek_ids.len() as u64) },
+            dek_ids: used.dek_ids,
+            columns: used.columns,
+            result: "ok",
+            kms_requests: requests.to_vec(),
+        }
+    }
+
+    /// Records a refusal; a failure to write it is logged, for nothing is let through by it.
+    pub(super) fn audit_refusal(&self, refusal: &Refusal) {
+        let used = Use { act: Act::Refuse, tenant: "".into(), key: None, dek_ids: vec![], columns: vec![] };
+        let mut record = self.record(used, 0, &[]);
+        record.result = refusal.class.sqlstate();
+        if let Err(error) = self.shared.audit.append(&[record]) {
+            tracing::error!(%error, "audit record of a refusal not written");
+        }
+    }
+}

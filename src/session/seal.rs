@@ -1,0 +1,374 @@
+//! From a plan and its inputs to the bytes the server is sent: cells, tokens, arrays of them. No I/O: first
+//! [`needs`] says which keys are needed, then [`compute`] uses what was granted.
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::audit::Act;
+use crate::crypto::{self, Binding, DekId, KeyId};
+use crate::keys::{FreshDek, Granted, Need, Tenant};
+use crate::policy::{Column, Equality, GLOBAL_TENANT};
+use crate::refusal::{Class, Refusal};
+use crate::sql::plan::{Role, Source, StatementPlan, TenantSource};
+use crate::types::{self, Format, LogicalType, ValueError};
+
+use super::facts::Facts;
+
+/// One row that the lock query of an UPDATE in two steps gave.
+#[derive(Debug, Clone)]
+pub struct LockedRow {
+    /// Its tableoid, as text.
+    pub table: String,
+    /// Its ctid, as text.
+    pub row: String,
+    /// Its tenant, where a column says so.
+    pub tenant: Option<Tenant>,
+}
+
+/// What a plan is carried out on.
+pub struct Inputs<'a> {
+    /// The client's parameters.
+    pub params: &'a [Option<&'a [u8]>],
+    /// Their format codes: none, one for all, or one each.
+    pub formats: &'a [i16],
+    /// The session's facts.
+    pub facts: &'a Facts,
+    /// The rows of the lock query, once it ran.
+    pub locked: Option<&'a [LockedRow]>,
+}
+
+/// A key use to be recorded.
+pub struct Use {
+    /// Sealed or searched.
+    pub act: Act,
+    /// Whose key.
+    pub tenant: Tenant,
+    /// The key that wraps the data keys; none for a search.
+    pub key: Option<KeyId>,
+    /// The data keys.
+    pub dek_ids: Vec<DekId>,
+    /// The columns.
+    pub columns: Vec<Arc<str>>,
+}
+
+/// The keys that `plan` needs for these inputs.
+///
+/// # Errors
+/// A [`Refusal`] when a tenant is missing, or not the one the session is confined to.
+pub fn needs(plan: &StatementPlan, inputs: &Inputs<'_>) -> Result<Need, Refusal> {
+    let mut need = Need::default();
+    let mut rows: HashMap<usize, Tenant> = HashMap::new();
+    for slot in &plan.values {
+        if is_null(&slot.source, inputs) {
+            continue;
+        }
+        match &slot.role {
+            Role::Seal { column, row, tenant } => {
+                let tenant = writer(tenant, column, inputs)?;
+                want_index(&mut need, column, &tenant);
+                if let Some(before) = rows.insert(*row, tenant.clone())
+                    && before != tenant
+                {
+                    return Err(Refusal::new(Class::Internal, "one row with two tenants"));
+                }
+            }
+            Role::Search { column, tenant } => {
+                let tenant = searched(tenant, column, inputs)?;
+                push_unique(&mut need.index, tenant);
+            }
+            Role::LockedCells { column } => {
+                for (row, locked) in inputs.locked.unwrap_or_default().iter().enumerate() {
+                    let tenant = confined(locked_tenant(plan, locked, inputs, column)?, inputs)?;
+                    want_index(&mut need, column, &tenant);
+                    rows.insert(row, tenant);
+                }
+            }
+            Role::LockedTables | Role::LockedRows => {}
+        }
+    }
+    for tenant in rows.into_values() {
+        match need.fresh.iter_mut().find(|(known, _)| *known == tenant) {
+            Some((_, count)) => *count += 1,
+            None => need.fresh.push((tenant, 1)),
+        }
+    }
+    Ok(need)
+}
+
+/// The bytes of every slot, in order: a cell, a token, or the text of an array; `None` for NULL. Appends to `uses`
+/// what is to be recorded before the bytes leave.
+///
+/// # Errors
+/// A [`Refusal`] for a value that is not of its column's type, or when a needed key was not granted.
+pub fn compute(
+    plan: &StatementPlan,
+    inputs: &Inputs<'_>,
+    granted: &mut Granted,
+    uses: &mut Vec<Use>,
+) -> Result<Vec<Option<Vec<u8>>>, Refusal> {
+    let mut sealer = Sealer { plan, inputs, granted, uses, rows: HashMap::new() };
+    (0..plan.values.len()).map(|slot| sealer.slot(slot)).collect()
+}
+
+struct Sealer<'a> {
+    plan: &'a StatementPlan,
+    inputs: &'a Inputs<'a>,
+    granted: &'a mut Granted,
+    uses: &'a mut Vec<Use>,
+    rows: HashMap<usize, FreshDek>,
+}
+
+impl Sealer<'_> {
+    fn slot(&mut self, slot: usize) -> Result<Option<Vec<u8>>, Refusal> {
+        let (plan, inputs) = (self.plan, self.inputs);
+        let slot = &plan.values[slot];
+        let locked = inputs.locked.unwrap_or_default();
+        match &slot.role {
+            Role::LockedTables => return Ok(Some(array(locked.iter().map(|row| Some(row.table.clone()))))),
+            Role::LockedRows => return Ok(Some(array(locked.iter().map(|row| Some(row.row.clone()))))),
+            _ => {}
+        }
+        match &slot.role {
+            Role::Seal { column, row, tenant } => {
+                let Some(canonical) = canonical(&slot.source, column.logical, inputs)? else { return Ok(None) };
+                let tenant = writer(tenant, column, inputs)?;
+                self.cell(column, *row, &tenant, &canonical).map(Some)
+            }
+            Role::Search { column, tenant } => {
+                let compared = compared_type(column.logical);
+                let Some(canonical) = canonical(&slot.source, compared, inputs)? else { return Ok(None) };
+                let tenant = searched(tenant, column, inputs)?;
+                self.record(Act::Search, &tenant, None, column);
+                self.token(column, &tenant, &canonical).map(|token| Some(token.0.to_vec()))
+            }
+            Role::LockedCells { column } => {
+                let canonical = canonical(&slot.source, column.logical, inputs)?;
+                let cells = locked.iter().enumerate().map(|(row, locked)| match &canonical {
+                    None => Ok(None),
+                    Some(canonical) => {
+                        let tenant = locked_tenant(plan, locked, inputs, column)?;
+                        let cell = self.cell(column, row, &tenant, canonical)?;
+                        Ok(Some(format!("\\x{}", hex(&cell))))
+                    }
+                });
+                Ok(Some(array(cells.collect::<Result<Vec<_>, Refusal>>()?.into_iter())))
+            }
+            Role::LockedTables | Role::LockedRows => Ok(None),
+        }
+    }
+
+    fn cell(&mut self, column: &Arc<Column>, row: usize, tenant: &Tenant, value: &[u8]) -> Result<Vec<u8>, Refusal> {
+        if !self.rows.contains_key(&row) {
+            let fresh = self.granted.fresh.get_mut(tenant).and_then(Vec::pop).ok_or_else(not_granted)?;
+            self.rows.insert(row, fresh);
+        }
+        let token = match column.equality {
+            Some(_) => Some(self.token(column, &index_tenant(column, tenant), value)?),
+            None => None,
+        };
+        let fresh = self.rows.get(&row).ok_or_else(not_granted)?;
+        let input = crypto::SealInput {
+            binding: Binding { tenant, column: &column.binding },
+            type_tag: column.logical.tag(),
+            value,
+            token,
+            padding: padding(column),
+            slot: &fresh.slot,
+        };
+        let mut nonce = [0; 12];
+        getrandom::fill(&mut nonce).map_err(|_| Refusal::new(Class::Internal, "no random bytes"))?;
+        let mut out = Vec::with_capacity(320 + value.len());
+        crypto::seal(&input, &fresh.dek, nonce, &mut out)
+            .map_err(|_| Refusal::new(Class::TooLarge, format!("a value for column {} is too large", column.qualified)))?;
+        let (key, dek_id) = (fresh.slot.key_id, fresh.slot.dek_id);
+        self.record(Act::Seal, tenant, Some((key, dek_id)), column);
+        Ok(out)
+    }
+
+    fn token(&self, column: &Column, tenant: &Tenant, canonical: &[u8]) -> Result<crypto::Token, Refusal> {
+        let root = self.granted.index.get(tenant).ok_or_else(not_granted)?;
+        Ok(crypto::token(root, column.token_scope(), &types::token_form(column.logical, canonical)))
+    }
+
+    fn record(&mut self, act: Act, tenant: &Tenant, dek: Option<(KeyId, DekId)>, column: &Column) {
+        let key = dek.map(|(key, _)| key);
+        let same = |u: &&mut Use| u.act == act && u.tenant == *tenant && u.key == key;
+        let at = match self.uses.iter().position(|u| u.act == act && u.tenant == *tenant && u.key == key) {
+            Some(at) => at,
+            None => {
+                self.uses.push(Use { act, tenant: tenant.clone(), key, dek_ids: vec![], columns: vec![] });
+                self.uses.len() - 1
+            }
+        };
+        let Some(entry) = self.uses.get_mut(at).filter(same) else { return };
+        if let Some((_, dek_id)) = dek
+            && entry.dek_ids.last() != Some(&dek_id)
+            && !entry.dek_ids.contains(&dek_id)
+        {
+            entry.dek_ids.push(dek_id);
+        }
+        if !entry.columns.iter().any(|known| **known == *column.qualified) {
+            entry.columns.push(column.qualified.as_str().into());
+        }
+    }
+}
+
+/// The tenant whose index root makes the tokens of `column` in a row of `tenant`.
+pub fn index_tenant(column: &Column, tenant: &Tenant) -> Tenant {
+    match column.equality {
+        Some(Equality::Global) => GLOBAL_TENANT.into(),
+        Some(Equality::Tenant) | None => tenant.clone(),
+    }
+}
+
+/// The type as which a value is read that is compared with a column: the column's, without length or precision, for
+/// Postgres does not cut or round what is compared.
+fn compared_type(logical: LogicalType) -> LogicalType {
+    match logical {
+        LogicalType::Varchar(_) => LogicalType::Varchar(None),
+        LogicalType::Numeric(_) => LogicalType::Numeric(None),
+        other => other,
+    }
+}
+
+/// The padding of `column`, in the terms of the cell format.
+fn padding(column: &Column) -> crypto::Padding {
+    match column.padding {
+        crate::policy::Padding::None => crypto::Padding::None,
+        crate::policy::Padding::Padme => crypto::Padding::Padme,
+        crate::policy::Padding::Fixed(n) => crypto::Padding::Fixed(n),
+    }
+}
+
+fn want_index(need: &mut Need, column: &Column, tenant: &Tenant) {
+    if column.equality.is_some() {
+        push_unique(&mut need.index, index_tenant(column, tenant));
+    }
+}
+
+fn push_unique(list: &mut Vec<Tenant>, tenant: Tenant) {
+    if !list.contains(&tenant) {
+        list.push(tenant);
+    }
+}
+
+fn is_null(source: &Source, inputs: &Inputs<'_>) -> bool {
+    matches!(source, Source::Param(n) if inputs.params.get(usize::from(*n)).is_none_or(Option::is_none))
+}
+
+fn canonical(source: &Source, logical: LogicalType, inputs: &Inputs<'_>) -> Result<Option<Vec<u8>>, Refusal> {
+    let (format, bytes) = match source {
+        Source::Rows => return Ok(None),
+        Source::Literal(text) => (Format::Text, text.as_bytes()),
+        Source::Param(n) => match inputs.params.get(usize::from(*n)).copied().flatten() {
+            None => return Ok(None),
+            Some(bytes) => (param_format(inputs, *n), bytes),
+        },
+    };
+    let mut out = Vec::with_capacity(bytes.len() + 8);
+    types::canonical(logical, format, bytes, &inputs.facts.style, &mut out).map_err(|error| bad_value(&error))?;
+    Ok(Some(out))
+}
+
+fn param_format(inputs: &Inputs<'_>, n: u16) -> Format {
+    match crate::wire::frontend::format_of(inputs.formats, usize::from(n)) {
+        1 => Format::Binary,
+        _ => Format::Text,
+    }
+}
+
+/// A bad value as the error Postgres itself would give, without the value.
+pub fn bad_value(error: &ValueError) -> Refusal {
+    let class = match error {
+        ValueError::BadText { .. } => Class::BadText,
+        ValueError::BadBinary { .. } => Class::BadBinary,
+        ValueError::TooLong { .. } => Class::TooLong,
+        ValueError::OutOfRange { .. } => Class::OutOfRange,
+        ValueError::BadDatetime { .. } => Class::BadDatetime,
+        ValueError::DatetimeOverflow { .. } => Class::DatetimeOverflow,
+        ValueError::BadEncoding => Class::BadEncoding,
+    };
+    Refusal::new(class, error.to_string())
+}
+
+fn locked_tenant(
+    plan: &StatementPlan,
+    row: &LockedRow,
+    inputs: &Inputs<'_>,
+    column: &Column,
+) -> Result<Tenant, Refusal> {
+    match plan.lock.as_ref().and_then(|lock| lock.tenant.as_ref()) {
+        Some(source) => named(source, column, inputs),
+        None => row.tenant.clone().ok_or_else(|| missing_tenant(column)),
+    }
+}
+
+fn writer(source: &TenantSource, column: &Column, inputs: &Inputs<'_>) -> Result<Tenant, Refusal> {
+    confined(named(source, column, inputs)?, inputs)
+}
+
+/// The tenant whose tokens are searched for. A global column is searched with the reserved tenant's tokens, which
+/// confinement does not concern: it is enforced when a cell is opened.
+fn searched(source: &TenantSource, column: &Column, inputs: &Inputs<'_>) -> Result<Tenant, Refusal> {
+    let tenant = named(source, column, inputs)?;
+    if column.equality == Some(Equality::Global) { Ok(tenant) } else { confined(tenant, inputs) }
+}
+
+fn named(source: &TenantSource, column: &Column, inputs: &Inputs<'_>) -> Result<Tenant, Refusal> {
+    match source {
+        TenantSource::Fixed(name) | TenantSource::Literal(name) => Ok(name.clone()),
+        TenantSource::Session => inputs.facts.tenant.clone().ok_or_else(|| {
+            missing_tenant(column).hint("Set rowseal.tenant in this session to the tenant whose rows are meant.")
+        }),
+        TenantSource::Param { index, type_oid } => {
+            let bytes = inputs.params.get(usize::from(*index)).copied().flatten();
+            let bytes = bytes.ok_or_else(|| missing_tenant(column))?;
+            let text = types::text_of_plain(*type_oid, param_format(inputs, *index), bytes);
+            text.map(Into::into).ok_or_else(|| missing_tenant(column))
+        }
+    }
+}
+
+/// Refuses a tenant other than the one the session is confined to.
+///
+/// # Errors
+/// 42501 for another tenant.
+pub fn confined(tenant: Tenant, inputs: &Inputs<'_>) -> Result<Tenant, Refusal> {
+    match &inputs.facts.tenant {
+        Some(own) if *own != tenant => Err(other_tenant()),
+        _ => Ok(tenant),
+    }
+}
+
+/// The refusal of a row of another tenant than the session's.
+pub fn other_tenant() -> Refusal {
+    Refusal::new(Class::Denied, "the row belongs to another tenant than this session's")
+        .hint("Reset rowseal.tenant to work on rows of several tenants.")
+}
+
+fn missing_tenant(column: &Column) -> Refusal {
+    Refusal::new(Class::KeyUnavailable, format!("the tenant of the row is not known, which column {} needs", column.qualified))
+}
+
+fn not_granted() -> Refusal {
+    Refusal::new(Class::Internal, "a key was not granted")
+}
+
+/// The text form of a one-dimensional array.
+fn array(items: impl Iterator<Item = Option<String>>) -> Vec<u8> {
+    let items: Vec<String> = items
+        .map(|item| match item {
+            None => "NULL".to_owned(),
+            Some(text) => format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"")),
+        })
+        .collect();
+    format!("{{{}}}", items.join(",")).into_bytes()
+}
+
+/// Lower-case hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
+        let _ = write!(out, "{byte:02x}");
+        out
+    })
+}

@@ -1,0 +1,477 @@
+//! The server's direction: which replies pass, are swallowed, described anew or opened.
+use std::sync::Arc;
+
+use bytes::{Buf, BytesMut};
+use memchr::memmem;
+
+use crate::keys::Need;
+use crate::policy::Read;
+use crate::refusal::{Class, Refusal};
+use crate::sql::plan::{ParamRole, ResultColumn};
+use crate::wire::backend;
+use crate::wire::frame::{self, HEADER, Header};
+use crate::wire::frontend;
+
+use super::client::{refuse_call, shape};
+use super::facts;
+use super::machine::{Fatal, Held, Hold, MESSAGE_BYTES_MAX, Machine, Mute, OUT_BYTES_MAX, Prepared, Work};
+use super::open::{Session, Shape};
+use super::queue::{Expect, Own};
+use super::seal::LockedRow;
+
+/// Magic, version and suite of a cell, as bytes.
+const CELL: &[u8] = b"\xC1\x52\x53\x01\x01";
+/// The same in the hex form of bytea.
+const CELL_HEX: &[u8] = b"\\xc152530101";
+
+impl Machine {
+    /// Takes what the server sent: as many whole messages as can go on now are consumed from `input`.
+    ///
+    /// # Errors
+    /// [`Fatal`] when the server breaks the protocol; the session ends then.
+    pub fn on_server(&mut self, input: &mut BytesMut) -> Result<(), Fatal> {
+        while !input.is_empty() && !self.rows_wait && self.to_client.len() < OUT_BYTES_MAX {
+            if self.tunnel {
+                self.to_client.extend_from_slice(input);
+                input.clear();
+                return Ok(());
+            }
+            if self.server_pass > 0 {
+                let n = self.server_pass.min(input.len());
+                self.guard(&input[..n])?;
+                self.to_client.extend_from_slice(&input[..n]);
+                input.advance(n);
+                self.server_pass -= n;
+                continue;
+            }
+            let Some(header) = frame::header(input)? else { break };
+            if input.len() < header.total {
+                if header.total > MESSAGE_BYTES_MAX && matches!(header.tag, b'D' | b'd') && self.current_shape().is_none() && self.mute == Mute::Off {
+                    self.server_pass = header.total;
+                    continue;
+                }
+                input.reserve(header.total - input.len());
+                break;
+            }
+            if header.tag == b'D' && self.mute == Mute::Off
+                && let Some(shape) = self.current_shape()
+            {
+                self.sealed_rows(&shape, input)?;
+                continue;
+            }
+            let frame = input.split_to(header.total);
+            self.server_frame(header, &frame)?;
+        }
+        Ok(())
+    }
+
+    /// The shape that rows arriving now belong to, when it has sealed columns.
+    fn current_shape(&self) -> Option<Arc<Shape>> {
+        match self.queue.front() {
+            Some(Expect::Execute(shape)) => shape.clone(),
+            Some(Expect::Query(Some(shapes), at)) => shapes.get(*at).cloned().flatten(),
+            _ => None,
+        }
+    }
+
+    fn server_frame(&mut self, header: Header, frame: &[u8]) -> Result<(), Fatal> {
+        let body = &frame[HEADER..];
+        match header.tag {
+            b'A' | b'S' => self.to_client.extend_from_slice(frame),
+            b'N' => self.notice(b'N', body)?,
+            b'E' => return self.error(body),
+            b'Z' => return self.ready(frame),
+            b'W' => {
+                self.tunnel = true;
+                self.to_client.extend_from_slice(frame);
+            }
+            _ if self.mute == Mute::UntilReady => self.advance(header.tag),
+            _ if self.own(header.tag, body)? => {}
+            b'T' => self.describe_rows(frame)?,
+            b't' => self.describe_parameters(frame)?,
+            b'D' | b'd' | b'V' => {
+                if self.guard_row(frame) {
+                    self.to_client.extend_from_slice(frame);
+                }
+            }
+            b'G' => {
+                self.copy_in = true;
+                if matches!(self.queue.front(), Some(Expect::Execute(_))) {
+                    self.queue.drop_syncs();
+                }
+                self.to_client.extend_from_slice(frame);
+            }
+            _ => {
+                self.to_client.extend_from_slice(frame);
+                self.advance(header.tag);
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves the queue on after a reply that ends an entry.
+    fn advance(&mut self, tag: u8) {
+        let done = match (tag, self.queue.front_mut()) {
+            (b'1', Some(Expect::Parse { .. })) | (b'2', Some(Expect::Bind)) | (b'3', Some(Expect::Close)) => true,
+            (b'T' | b'n', Some(Expect::Statement(_) | Expect::Portal(_))) => true,
+            (b'C' | b'I' | b's', Some(Expect::Execute(_))) => true,
+            (b'C' | b'I', Some(Expect::Query(_, at))) => {
+                *at += 1;
+                false
+            }
+            _ => false,
+        };
+        if tag == b'C' {
+            self.copy_in = false;
+        }
+        if done {
+            self.queue.pop();
+        }
+        if tag == b'C' && !self.rows.is_empty() {
+            self.rows = super::open::Rows::default();
+        }
+    }
+
+    /// Swallows a reply to the proxy's own statement; false when it belongs to the client.
+    fn own(&mut self, tag: u8, body: &[u8]) -> Result<bool, Fatal> {
+        let Some(Expect::Own(own)) = self.queue.front() else { return Ok(false) };
+        match (*own, tag) {
+            (Own::Step, b'1' | b'2' | b'3') => {
+                self.queue.pop();
+            }
+            (Own::Facts, b'D') => self.facts_row(body)?,
+            (Own::Lock, b'D') => self.locked_row(body)?,
+            (_, b'C') => {
+                let own = *own;
+                self.queue.pop();
+                return self.own_done(own).map(|()| true);
+            }
+            _ => {}
+        }
+        Ok(true)
+    }
+
+    fn facts_row(&mut self, body: &[u8]) -> Result<(), Fatal> {
+        let row = backend::data_row(body)?;
+        let facts = row.first().copied().flatten().and_then(|text| facts::answer(text, &self.shared.policy));
+        self.facts = Some(Arc::new(facts.ok_or_else(|| Fatal(Refusal::new(Class::Internal, "session facts not understood")))?));
+        Ok(())
+    }
+
+    fn locked_row(&mut self, body: &[u8]) -> Result<(), Fatal> {
+        let row = backend::data_row(body)?;
+        let text = |at: usize| row.get(at).copied().flatten().map(|text| String::from_utf8_lossy(text).into_owned());
+        let (Some(table), Some(ctid)) = (text(0), text(1)) else {
+            return Err(Fatal(Refusal::new(Class::Internal, "locked row not understood")));
+        };
+        if let Some(Hold::Lock(_, rows)) = &mut self.hold {
+            rows.push(LockedRow { table, row: ctid, tenant: text(2).map(Into::into) });
+        }
+        Ok(())
+    }
+
+    /// The reply to one of the proxy's statements is complete: what was held goes on.
+    fn own_done(&mut self, own: Own) -> Result<(), Fatal> {
+        match (own, self.hold.take()) {
+            (Own::Facts, Some(Hold::Facts(held))) => {
+                if self.facts.is_none() {
+                    return Err(Fatal(Refusal::new(Class::Internal, "session facts not answered")));
+                }
+                self.resume(held)
+            }
+            (Own::Lock, Some(Hold::Lock(held, rows))) => self.resume(Held { locked: Some(rows), ..held }),
+            (_, hold) => {
+                self.hold = hold;
+                Ok(())
+            }
+        }
+    }
+
+    /// An ErrorResponse: forwarded, and the queue moved on as the server does.
+    fn error(&mut self, body: &[u8]) -> Result<(), Fatal> {
+        let own = match self.queue.front() {
+            Some(Expect::Own(own)) => Some(*own),
+            _ => None,
+        };
+        self.facts = None;
+        self.copy_in = false;
+        self.rows = super::open::Rows::default();
+        match (self.mute, own) {
+            (Mute::UntilReady, _) | (_, Some(Own::Abort)) => {}
+            _ => self.notice(b'E', body)?,
+        }
+        match self.queue.front() {
+            Some(Expect::Query(..) | Expect::Function | Expect::Sync | Expect::Startup | Expect::Own(Own::Abort)) | None => Ok(()),
+            Some(_) => {
+                self.fail_pipeline();
+                Ok(())
+            }
+        }
+    }
+
+    /// After an error in the extended protocol everything up to the next Sync is skipped by the server.
+    fn fail_pipeline(&mut self) {
+        let (skipped, synced) = self.queue.skip_to_sync();
+        let held = skipped.iter().any(|expect| matches!(expect, Expect::Own(Own::Facts | Own::Lock)));
+        let first_own = matches!(skipped.first(), Some(Expect::Own(_)));
+        for expect in skipped.into_iter().rev() {
+            if let Expect::Parse { name, before } = expect {
+                match before {
+                    Some(before) => self.statements.insert(name, before),
+                    None => self.statements.remove(&name),
+                };
+            }
+        }
+        self.skipping = !synced;
+        if !synced && matches!(self.hold, Some(Hold::Keys(_) | Hold::Schema(_))) {
+            self.hold = None;
+        }
+        if !held {
+            return;
+        }
+        // The held message is answered by this error (or skipped with the rest of the pipeline).
+        let tag = match self.hold.take() {
+            Some(Hold::Facts(held) | Hold::Lock(held, _)) => held.tag,
+            other => {
+                self.hold = other;
+                return;
+            }
+        };
+        if tag == b'Q' && first_own && !synced {
+            self.skipping = false;
+            self.queue.push(Expect::Sync);
+            frontend::put_empty(&mut self.to_server, b'S');
+        }
+    }
+
+    fn ready(&mut self, frame: &[u8]) -> Result<(), Fatal> {
+        let status = frame.get(HEADER).copied().unwrap_or(b'I');
+        self.queue.pop();
+        self.status = status;
+        self.copy_in = false;
+        if status == b'I' {
+            self.portals.clear();
+            self.fact_portals.clear();
+        }
+        if std::mem::replace(&mut self.mute, Mute::Off) == Mute::UntilReady && status == b'T' {
+            if !self.queue.is_empty() {
+                return Err(Fatal(Refusal::damaged().detail("The transaction could not be aborted in time.")));
+            }
+            let refusal = Refusal::new(Class::Internal, "transaction aborted after a value could not be opened");
+            frontend::put_query(&mut self.to_server, refuse_call(&refusal).as_bytes());
+            self.queue.push_front(Expect::Own(Own::Abort));
+            return Ok(());
+        }
+        self.to_client.extend_from_slice(frame);
+        Ok(())
+    }
+
+    /// Forwards an error or notice with the cells and tokens in it replaced.
+    fn notice(&mut self, tag: u8, body: &[u8]) -> Result<(), Fatal> {
+        let fields = backend::notice(body)?;
+        self.fatal_seen |= tag == b'E' && fields.iter().any(|(code, text)| *code == b'V' && matches!(*text, b"FATAL" | b"PANIC"));
+        let clean: Vec<(u8, std::borrow::Cow<'_, [u8]>)> =
+            fields.iter().map(|(code, text)| (*code, super::redact::redact(text))).collect();
+        backend::put_notice(&mut self.to_client, tag, clean.iter().map(|(code, text)| (*code, text.as_ref())));
+        Ok(())
+    }
+
+    /// RowDescription: sealed columns get the client's types.
+    fn describe_rows(&mut self, frame: &[u8]) -> Result<(), Fatal> {
+        let shape = match self.queue.front() {
+            Some(Expect::Statement(Some(prepared))) => statement_shape(prepared),
+            Some(Expect::Portal(shape)) => shape.clone(),
+            _ => self.current_shape(),
+        };
+        let Some(shape) = shape else {
+            self.to_client.extend_from_slice(frame);
+            self.advance(b'T');
+            return Ok(());
+        };
+        let mut fields = backend::row_description(&frame[HEADER..])?;
+        if fields.len() != shape.columns.len() {
+            self.reload = true;
+            self.break_off(&changed());
+            return Ok(());
+        }
+        let sealed_reader = shape.facts.read == Read::Sealed;
+        for (at, column) in shape.columns.iter().enumerate() {
+            let ResultColumn::Sealed { column, table_oid, attnum, .. } = column else { continue };
+            let field = &mut fields[at];
+            if field.type_oid != 17 {
+                self.reload = true;
+                self.break_off(&changed());
+                return Ok(());
+            }
+            (field.table_oid, field.attnum, field.format) = (*table_oid, *attnum, shape.format(at));
+            if !sealed_reader {
+                (field.type_oid, field.typlen, field.typmod) = (column.logical.oid(), column.logical.typlen(), column.logical.typmod());
+            }
+        }
+        backend::put_row_description(&mut self.to_client, &fields);
+        self.advance(b'T');
+        Ok(())
+    }
+
+    fn describe_parameters(&mut self, frame: &[u8]) -> Result<(), Fatal> {
+        let Some(Expect::Statement(Some(prepared))) = self.queue.front() else {
+            self.to_client.extend_from_slice(frame);
+            return Ok(());
+        };
+        let server = backend::parameter_description(&frame[HEADER..])?;
+        let params = &prepared.plan[0].params;
+        let oids: Vec<u32> = params.iter().enumerate().map(|(n, role)| match role {
+            ParamRole::Sealed(column) => column.logical.oid(),
+            ParamRole::Plain | ParamRole::Both(_) => server.get(n).copied().unwrap_or(0),
+        }).collect();
+        backend::put_parameter_description(&mut self.to_client, &oids);
+        Ok(())
+    }
+
+    /// Opens the rows that stand whole in `input`, in one batch.
+    fn sealed_rows(&mut self, shape: &Arc<Shape>, input: &mut BytesMut) -> Result<(), Fatal> {
+        let end = batch_end(input)?;
+        match self.missing_keys(shape, &input[..end])? {
+            Err(refusal) => {
+                self.break_off(&refusal);
+                return Ok(());
+            }
+            Ok(need) if !need.open.is_empty() || !need.index.is_empty() => {
+                match self.shared.keys.try_grant(&need) {
+                    Some(granted) => self.rows.grant(granted),
+                    None => {
+                        self.rows_wait = true;
+                        self.server_work = Some(Work::Grant(need));
+                    }
+                }
+                return Ok(());
+            }
+            Ok(_) => {}
+        }
+        let batch = input.split_to(end);
+        if let Err(refusal) = self.open_batch(shape, &batch)? {
+            self.break_off(&refusal);
+        }
+        Ok(())
+    }
+
+    fn missing_keys(&self, shape: &Shape, batch: &[u8]) -> Result<Result<Need, Refusal>, Fatal> {
+        let mut need = Need::default();
+        if matches!(shape.facts.read, Read::Sealed | Read::Deny) {
+            return Ok(Ok(need));
+        }
+        for body in bodies(batch) {
+            let values = backend::data_row(body)?;
+            if let Err(refusal) = self.rows.needs(shape, &values, &mut need) {
+                return Ok(Err(refusal));
+            }
+        }
+        Ok(Ok(need))
+    }
+
+    fn open_batch(&mut self, shape: &Shape, batch: &[u8]) -> Result<Result<(), Refusal>, Fatal> {
+        let session = Session { facts: &shape.facts, on_unavailable: self.shared.policy.on_key_unavailable };
+        let (mut uses, mut out, mut rows) = (Vec::new(), BytesMut::with_capacity(batch.len()), 0);
+        let mut opened = Ok(());
+        for body in bodies(batch) {
+            let values = backend::data_row(body)?;
+            opened = self.rows.open(shape, &values, &session, &mut uses, &mut out);
+            if opened.is_err() {
+                break;
+            }
+            rows += 1;
+        }
+        let requests = self.rows.take_requests();
+        if let Err(refusal) = self.audit(uses, rows, requests) {
+            return Ok(Err(refusal));
+        }
+        self.to_client.extend_from_slice(&out);
+        Ok(opened)
+    }
+
+    /// Replaces the rest of the current result by an error; everything up to ReadyForQuery is swallowed.
+    pub(super) fn break_off(&mut self, refusal: &Refusal) {
+        self.audit_refusal(refusal);
+        let severity = b"ERROR";
+        let fields = [
+            (b'S', &severity[..]),
+            (b'V', severity),
+            (b'C', refusal.class.sqlstate().as_bytes()),
+            (b'M', refusal.message.as_bytes()),
+            (b'D', refusal.detail.as_bytes()),
+            (b'H', refusal.hint.as_bytes()),
+        ];
+        backend::put_notice(&mut self.to_client, b'E', fields.into_iter().filter(|(_, text)| !text.is_empty()));
+        self.rows = super::open::Rows::default();
+        self.mute = Mute::UntilReady;
+        if !matches!(self.queue.front(), Some(Expect::Query(..) | Expect::Function)) {
+            let (_, synced) = self.queue.skip_to_sync();
+            self.skipping = !synced;
+            if !synced {
+                self.hold = None;
+            }
+        }
+    }
+
+    /// The net under the filter: a row that nobody planned for must not hold a cell. False when it was refused.
+    fn guard_row(&mut self, frame: &[u8]) -> bool {
+        if !holds_cell(frame) || self.sees_cells() {
+            return true;
+        }
+        self.break_off(&unplanned());
+        false
+    }
+
+    /// The same for a message too large to be held: the session ends.
+    fn guard(&self, bytes: &[u8]) -> Result<(), Fatal> {
+        if holds_cell(bytes) && !self.sees_cells() { Err(Fatal(unplanned())) } else { Ok(()) }
+    }
+
+    fn sees_cells(&self) -> bool {
+        self.facts.as_ref().is_some_and(|facts| facts.read == Read::Sealed)
+    }
+}
+
+/// True when the bytes hold something that begins like a cell, in binary or in the hex form of bytea.
+fn holds_cell(bytes: &[u8]) -> bool {
+    memmem::find_iter(bytes, CELL).any(|at| matches!(bytes.get(at + 5..at + 7), Some([0..=3, 0 | 16]) | None))
+        || memmem::find_iter(bytes, CELL_HEX).any(|at| {
+            matches!(bytes.get(at + 12..at + 16), Some([b'0', b'0'..=b'3', b'0' | b'1', b'0']) | None)
+        })
+}
+
+fn unplanned() -> Refusal {
+    Refusal::new(Class::NotSupported, "the result holds sealed values that cannot be opened here")
+        .hint("Select the sealed columns by name from their table.")
+}
+
+fn changed() -> Refusal {
+    Refusal::new(Class::NotSupported, "the result is not the one that was planned: the schema has changed").hint("Try again.")
+}
+
+fn statement_shape(prepared: &Prepared) -> Option<Arc<Shape>> {
+    shape(&prepared.plan[0], Vec::new(), crate::types::Format::Binary, &prepared.facts)
+}
+
+/// Where the run of whole DataRow frames at the start of `input` ends.
+fn batch_end(input: &[u8]) -> Result<usize, Fatal> {
+    let mut end = 0;
+    while let Some(header) = frame::header(&input[end..])? {
+        if header.tag != b'D' || input.len() - end < header.total {
+            break;
+        }
+        end += header.total;
+    }
+    Ok(end)
+}
+
+/// The bodies of a run of whole frames.
+fn bodies(mut batch: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let header = frame::header(batch).ok().flatten()?;
+        let (frame, rest) = batch.split_at_checked(header.total)?;
+        batch = rest;
+        Some(&frame[HEADER..])
+    })
+}
+

@@ -1,0 +1,182 @@
+//! Collects edits and values while a statement is walked, and makes the plan of them.
+use std::ops::Range;
+use std::sync::Arc;
+
+use sqlparser::tokenizer::Token;
+
+use super::operand::{Operand, Shape, parameter};
+use super::plan::{Edit, LockQuery, ParamRole, Piece, ResultColumn, Role, Source, StatementPlan, ValueSlot};
+use super::scope::ScopeColumn;
+use super::text::Text;
+use super::Context;
+use crate::policy::Column;
+use crate::refusal::{Class, Refusal};
+
+/// The state of planning one statement.
+pub(super) struct Planner<'a> {
+    pub(super) context: &'a Context<'a>,
+    pub(super) text: &'a Text<'a>,
+    /// Token indexes of the statement.
+    pub(super) tokens: Range<usize>,
+    pub(super) edits: Vec<Edit>,
+    pub(super) values: Vec<ValueSlot>,
+    pub(super) sealed_rows: usize,
+    pub(super) lock: Option<LockQuery>,
+    /// Common table expressions in scope, innermost last.
+    pub(super) ctes: Vec<(String, Vec<ScopeColumn>)>,
+}
+
+impl<'a> Planner<'a> {
+    pub(super) fn new(context: &'a Context<'a>, text: &'a Text<'a>, tokens: Range<usize>) -> Self {
+        let (edits, values, ctes) = (Vec::new(), Vec::new(), Vec::new());
+        Planner { context, text, tokens, edits, values, sealed_rows: 0, lock: None, ctes }
+    }
+
+    /// The bytes of the statement.
+    pub(super) fn bytes(&self) -> Range<usize> {
+        let first = self.text.tokens[self.tokens.start].range.start;
+        let last = self.tokens.end.checked_sub(1).map_or(first, |i| self.text.tokens[i].range.end);
+        first..last
+    }
+
+    /// Replaces a range by text.
+    pub(super) fn edit(&mut self, range: Range<usize>, with: impl Into<String>) {
+        self.edits.push(Edit { range, with: vec![Piece::Text(with.into())] });
+    }
+
+    /// Inserts text before and after a range.
+    pub(super) fn wrap(&mut self, range: &Range<usize>, before: impl Into<String>, after: impl Into<String>) {
+        self.edit(range.start..range.start, before);
+        self.edit(range.end..range.end, after);
+    }
+
+    /// A new value; its server parameter is numbered by [`Planner::finish`].
+    pub(super) fn value(&mut self, operand: &Operand, role: Role) -> usize {
+        let source = match &operand.shape {
+            Shape::Param(index) => Source::Param(*index),
+            Shape::Literal(text, _) => Source::Literal(Arc::clone(text)),
+            Shape::Null => Source::Rows,
+        };
+        self.slot(source, role)
+    }
+
+    /// A new value from any source.
+    pub(super) fn slot(&mut self, source: Source, role: Role) -> usize {
+        self.values.push(ValueSlot { source, role, param: 0 });
+        self.values.len() - 1
+    }
+
+    /// Replaces an operand by values, in a list when there are several.
+    pub(super) fn replace(&mut self, range: Range<usize>, values: &[usize]) {
+        let mut with = Vec::new();
+        for (i, value) in values.iter().enumerate() {
+            if i > 0 {
+                with.push(Piece::Text(", ".into()));
+            }
+            with.push(Piece::Value(*value));
+        }
+        self.edits.push(Edit { range, with });
+    }
+
+    /// Sorts the edits and numbers the parameters.
+    ///
+    /// # Errors
+    /// When edits overlap, or a parameter stands for two types.
+    pub(super) fn finish(mut self, result: Option<Vec<ResultColumn>>) -> Result<StatementPlan, Refusal> {
+        self.edits.sort_by_key(|e| (e.range.start, e.range.end));
+        if self.edits.windows(2).any(|w| w[0].range.end > w[1].range.start) {
+            return Err(Refusal::new(Class::NotSupported, "this statement over sealed columns cannot be rewritten"));
+        }
+        let (count, plain) = self.client_params()?;
+        let mut params = vec![ParamRole::Plain; usize::from(count)];
+        let mut next = count;
+        for value in &mut self.values {
+            let index = match &value.source {
+                Source::Param(index) => Some(usize::from(*index)),
+                Source::Literal(_) | Source::Rows => None,
+            };
+            let role = index.and_then(|i| params.get_mut(i).map(|role| (i, role)));
+            let keeps = match (role, role_column(&value.role)) {
+                (Some((i, role)), Some(column)) => take_param(role, plain[i], column)?.then_some(i),
+                _ => None,
+            };
+            value.param = match keeps.and_then(|i| u16::try_from(i + 1).ok()) {
+                Some(number) => number,
+                None => {
+                    next = next.checked_add(1).ok_or_else(too_many)?;
+                    next
+                }
+            };
+        }
+        let lock = self.lock.take().map(|lock| number_lock(lock, &self.values));
+        Ok(StatementPlan {
+            range: self.bytes(),
+            edits: self.edits,
+            values: self.values,
+            params,
+            server_params: next,
+            result,
+            sealed_rows: self.sealed_rows,
+            lock,
+        })
+    }
+
+    /// How many parameters the client has, and which of them stay in the rewritten text.
+    fn client_params(&self) -> Result<(u16, Vec<bool>), Refusal> {
+        let mut plain: Vec<bool> = Vec::new();
+        for tok in &self.text.tokens[self.tokens.clone()] {
+            let Token::Placeholder(name) = &tok.token else { continue };
+            let index = parameter(name).ok_or_else(|| Refusal::new(Class::NotSupported, "a parameter must be written $n"))?;
+            let index = usize::from(index);
+            if plain.len() <= index {
+                plain.resize(index + 1, false);
+            }
+            let edited = self.edits.iter().any(|e| e.range.start <= tok.range.start && tok.range.end <= e.range.end);
+            plain[index] |= !edited;
+        }
+        let count = u16::try_from(plain.len()).map_err(|_| too_many())?;
+        Ok((count, plain))
+    }
+}
+
+fn too_many() -> Refusal {
+    Refusal::new(Class::NotSupported, "the rewritten statement has too many parameters").hint("Write fewer rows in one statement.")
+}
+
+/// Gives a client parameter to a value; true when the value keeps its number.
+fn take_param(role: &mut ParamRole, plain: bool, column: &Arc<Column>) -> Result<bool, Refusal> {
+    match role {
+        ParamRole::Plain if plain => {
+            *role = ParamRole::Both(Arc::clone(column));
+            Ok(false)
+        }
+        ParamRole::Plain => {
+            *role = ParamRole::Sealed(Arc::clone(column));
+            Ok(true)
+        }
+        ParamRole::Sealed(first) | ParamRole::Both(first) if first.logical == column.logical => Ok(false),
+        ParamRole::Sealed(_) | ParamRole::Both(_) => {
+            Err(super::scope::refuse_use(column, "with a parameter that also stands for another type"))
+        }
+    }
+}
+
+/// The column whose type a value's parameter has.
+fn role_column(role: &Role) -> Option<&Arc<Column>> {
+    match role {
+        Role::Seal { column, .. } | Role::Search { column, .. } | Role::LockedCells { column } => Some(column),
+        Role::LockedTables | Role::LockedRows => None,
+    }
+}
+
+/// Adds the numbers of the values to those of the client's parameters.
+fn number_lock(mut lock: LockQuery, values: &[ValueSlot]) -> LockQuery {
+    for piece in &lock.pieces {
+        if let Piece::Value(index) = piece {
+            lock.uses.push(values[*index].param);
+        }
+    }
+    lock.uses.sort_unstable();
+    lock.uses.dedup();
+    lock
+}

@@ -1,0 +1,110 @@
+//! Plans by statement, shared by all sessions and bounded in bytes.
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use dashmap::DashMap;
+
+use super::plan::Verdict;
+use super::{Context, Protocol, plan};
+
+/// What a plan costs besides its text, at the least.
+const ENTRY_BYTES: usize = 512;
+
+struct Entry {
+    text: Box<str>,
+    search_path: Box<[String]>,
+    catalog_version: u64,
+    protocol: Protocol,
+    verdict: Verdict,
+    bytes: usize,
+}
+
+/// The plan cache.
+pub struct Cache {
+    hasher: RandomState,
+    entries: DashMap<u64, Arc<Entry>>,
+    bytes: AtomicUsize,
+    bytes_max: usize,
+}
+
+impl std::fmt::Debug for Cache {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cache").field("entries", &self.entries.len()).finish_non_exhaustive()
+    }
+}
+
+impl Cache {
+    /// An empty cache that holds at most about `bytes_max` bytes.
+    pub fn new(bytes_max: usize) -> Self {
+        Cache { hasher: RandomState::new(), entries: DashMap::new(), bytes: AtomicUsize::new(0), bytes_max }
+    }
+
+    /// The verdict on a text: the cached one, or a new one.
+    pub fn plan(&self, text: &str, context: &Context<'_>) -> Verdict {
+        let key = self.hasher.hash_one((text, context.search_path, context.catalog.version, context.protocol));
+        if let Some(entry) = self.entries.get(&key).filter(|e| e.is_for(text, context)) {
+            return entry.verdict.clone();
+        }
+        let verdict = plan(text, context);
+        self.insert(key, text, context, &verdict);
+        verdict
+    }
+
+    fn insert(&self, key: u64, text: &str, context: &Context<'_>, verdict: &Verdict) {
+        let bytes = ENTRY_BYTES + 2 * text.len() + weight(verdict);
+        if bytes > self.bytes_max / 16 {
+            return;
+        }
+        if self.bytes.load(Ordering::Relaxed) + bytes > self.bytes_max {
+            self.evict();
+        }
+        let entry = Arc::new(Entry {
+            text: text.into(),
+            search_path: context.search_path.into(),
+            catalog_version: context.catalog.version,
+            protocol: context.protocol,
+            verdict: verdict.clone(),
+            bytes,
+        });
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        if let Some(old) = self.entries.insert(key, entry) {
+            self.bytes.fetch_sub(old.bytes, Ordering::Relaxed);
+        }
+    }
+
+    /// Drops about half of the entries; which ones does not matter (the map's order is random).
+    fn evict(&self) {
+        let mut keep = false;
+        self.entries.retain(|_, entry| {
+            keep = !keep;
+            if !keep {
+                self.bytes.fetch_sub(entry.bytes, Ordering::Relaxed);
+            }
+            keep
+        });
+    }
+}
+
+impl Entry {
+    fn is_for(&self, text: &str, context: &Context<'_>) -> bool {
+        *self.text == *text
+            && *self.search_path == *context.search_path
+            && self.catalog_version == context.catalog.version
+            && self.protocol == context.protocol
+    }
+}
+
+/// About how many bytes a verdict holds.
+fn weight(verdict: &Verdict) -> usize {
+    match verdict {
+        Verdict::Pass | Verdict::Refuse(_) => 0,
+        Verdict::Rewrite(plans) => plans
+            .iter()
+            .map(|p| {
+                let columns = p.result.as_ref().map_or(0, Vec::len);
+                256 + 160 * (p.edits.len() + p.values.len()) + 32 * (p.params.len() + columns)
+            })
+            .sum(),
+    }
+}

@@ -1,0 +1,113 @@
+//! The lexical filter: one scan that says whether a text needs to be looked at.
+use aho_corasick::{AhoCorasick, AhoCorasickKind, BuildError, MatchKind};
+
+use crate::catalog::Catalog;
+
+/// What a scan found. All flags over-approximate.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Hits {
+    /// Names a relation that exposes a sealed column, or may do so with `U&"`.
+    pub touches: bool,
+    /// May change session facts (search_path, role, tenant ...).
+    pub facts: bool,
+    /// May change the schema.
+    pub ddl: bool,
+    /// Works on SQL-level prepared statements or cursors, or cannot be looked into (COPY, DO).
+    pub sql_prepare: bool,
+}
+
+/// The scanner for one catalog.
+#[derive(Debug)]
+pub struct Filter {
+    patterns: AhoCorasick,
+}
+
+const UNICODE: usize = 0;
+const SET_CONFIG: usize = 1;
+
+impl Filter {
+    /// A filter for the relations of a catalog.
+    ///
+    /// # Errors
+    /// When there are too many names.
+    pub fn new(catalog: &Catalog) -> Result<Self, BuildError> {
+        let mut names = vec!["u&\"".to_owned(), "set_config".to_owned()];
+        for name in catalog.needles() {
+            names.push(name.clone());
+            if name.contains('"') {
+                names.push(name.replace('"', "\"\""));
+            }
+        }
+        let kind = if names.len() < 2000 { Some(AhoCorasickKind::DFA) } else { None };
+        let patterns = AhoCorasick::builder()
+            .ascii_case_insensitive(true)
+            .match_kind(MatchKind::Standard)
+            .kind(kind)
+            .build(names)?;
+        Ok(Filter { patterns })
+    }
+
+    /// Scans a text.
+    pub fn scan(&self, text: &[u8]) -> Hits {
+        let mut hits = Hits::default();
+        for found in self.patterns.find_overlapping_iter(text) {
+            match found.pattern().as_usize() {
+                SET_CONFIG => hits.facts = true,
+                UNICODE => hits.touches = true,
+                _ => hits.touches = true,
+            }
+        }
+        leading(text, &mut hits);
+        for semicolon in memchr::memchr_iter(b';', text) {
+            leading(&text[semicolon + 1..], &mut hits);
+        }
+        hits
+    }
+}
+
+/// Looks at the first word of a statement.
+fn leading(text: &[u8], hits: &mut Hits) {
+    let text = skip_blanks(text);
+    let end = text.iter().position(|b| !b.is_ascii_alphabetic()).unwrap_or(text.len()).min(16);
+    let mut word = [0u8; 16];
+    word[..end].copy_from_slice(&text[..end]);
+    word.make_ascii_lowercase();
+    match &word[..end] {
+        b"set" | b"reset" | b"discard" | b"rollback" | b"abort" | b"commit" | b"end" => hits.facts = true,
+        b"create" | b"alter" | b"drop" => hits.ddl = true,
+        b"prepare" => (hits.sql_prepare, hits.facts) = (true, true),
+        b"execute" | b"declare" | b"fetch" | b"move" | b"deallocate" | b"copy" => hits.sql_prepare = true,
+        b"do" | b"call" => (hits.sql_prepare, hits.facts, hits.ddl) = (true, true, true),
+        _ => {}
+    }
+}
+
+/// Skips blanks, comments and opening parentheses.
+fn skip_blanks(mut text: &[u8]) -> &[u8] {
+    loop {
+        match text {
+            [b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c | b'(' | b';', rest @ ..] => text = rest,
+            [b'-', b'-', rest @ ..] => {
+                let end = rest.iter().position(|b| matches!(b, b'\n' | b'\r')).unwrap_or(rest.len());
+                text = &rest[end..];
+            }
+            [b'/', b'*', rest @ ..] => text = skip_comment(rest),
+            _ => return text,
+        }
+    }
+}
+
+fn skip_comment(text: &[u8]) -> &[u8] {
+    let (mut depth, mut i) = (1usize, 0);
+    while i + 1 < text.len() {
+        match &text[i..i + 2] {
+            b"/*" => (depth, i) = (depth + 1, i + 2),
+            b"*/" => (depth, i) = (depth - 1, i + 2),
+            _ => i += 1,
+        }
+        if depth == 0 {
+            return &text[i..];
+        }
+    }
+    &[]
+}

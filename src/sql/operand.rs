@@ -1,0 +1,237 @@
+//! What a sealed column may be written or compared with: a literal, a parameter, NULL.
+use std::ops::Range;
+use std::sync::Arc;
+
+use sqlparser::ast::{CastKind, Expr, UnaryOperator, Value, ValueWithSpan};
+use sqlparser::tokenizer::Token;
+
+use super::text::Text;
+use crate::types::LogicalType;
+
+/// The kind of a literal as written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Quoted,
+    Number,
+    Bool,
+}
+
+/// What an operand is.
+#[derive(Clone)]
+pub(super) enum Shape {
+    Literal(Arc<str>, Kind),
+    Param(u16),
+    Null,
+}
+
+/// An operand with its place in the text, its cast and parentheses included.
+#[derive(Clone)]
+pub(super) struct Operand {
+    pub(super) range: Range<usize>,
+    pub(super) shape: Shape,
+    /// The types it is cast to, innermost first.
+    pub(super) casts: Vec<&'static str>,
+}
+
+/// Reads an expression as an operand; `None` when it is anything else.
+pub(super) fn operand(text: &Text<'_>, expr: &Expr) -> Option<Operand> {
+    match expr {
+        Expr::Value(value) => value_operand(text, value),
+        Expr::UnaryOp { op, expr } => signed(text, *op, expr),
+        Expr::Nested(inner) => {
+            let mut found = operand(text, inner)?;
+            found.range = parens(text, &found.range)?;
+            Some(found)
+        }
+        Expr::Cast { kind: CastKind::DoubleColon, expr, format: None, .. } => {
+            let mut found = operand(text, expr)?;
+            let colon = text.token_ending(found.range.end)? + 1;
+            (text.token(colon)? == &Token::DoubleColon).then_some(())?;
+            let (name, last) = type_name(text, colon + 1)?;
+            found.casts.push(name);
+            found.range.end = text.tokens[last].range.end;
+            Some(found)
+        }
+        Expr::Cast { kind: CastKind::Cast, expr, format: None, .. } => cast_call(text, expr),
+        Expr::TypedString(typed) if !typed.uses_odbc_syntax => {
+            let mut found = value_operand(text, &typed.value)?;
+            let before = text.token_at(found.range.start)?.checked_sub(1)?;
+            let (name, last) = type_name(text, before)?;
+            (last == before).then_some(())?;
+            found.casts.push(name);
+            found.range.start = text.tokens[before].range.start;
+            Some(found)
+        }
+        _ => None,
+    }
+}
+
+fn cast_call(text: &Text<'_>, expr: &Expr) -> Option<Operand> {
+    let mut found = operand(text, expr)?;
+    let open = text.token_at(found.range.start)?.checked_sub(1)?;
+    (text.token(open)? == &Token::LParen && text.word(open.checked_sub(1)?)? == "cast").then_some(())?;
+    let after = text.token_ending(found.range.end)? + 1;
+    (text.word(after)? == "as").then_some(())?;
+    let (name, last) = type_name(text, after + 1)?;
+    (text.token(last + 1)? == &Token::RParen).then_some(())?;
+    found.casts.push(name);
+    found.range = text.tokens[open - 1].range.start..text.tokens[last + 1].range.end;
+    Some(found)
+}
+
+fn value_operand(text: &Text<'_>, value: &ValueWithSpan) -> Option<Operand> {
+    let range = text.range(value.span)?;
+    let quoted = |s: &str| Some(Shape::Literal(s.into(), Kind::Quoted));
+    let shape = match &value.value {
+        Value::SingleQuotedString(s) => quoted(s),
+        Value::DollarQuotedString(d) => quoted(&d.value),
+        Value::EscapedStringLiteral(s) => plain_escapes(text.text.get(range.clone())?).then(|| quoted(s)).flatten(),
+        Value::Number(n, false) => {
+            n.bytes().all(|b| b.is_ascii_digit() || b".eE+-".contains(&b)).then(|| Shape::Literal(n.as_str().into(), Kind::Number))
+        }
+        Value::Boolean(b) => Some(Shape::Literal(if *b { "true" } else { "false" }.into(), Kind::Bool)),
+        Value::Null => Some(Shape::Null),
+        Value::Placeholder(p) => parameter(p).map(Shape::Param),
+        _ => None,
+    }?;
+    // The span must be that of one token.
+    let index = text.token_at(range.start)?;
+    (text.tokens[index].range == range).then_some(Operand { range, shape, casts: Vec::new() })
+}
+
+/// Byte escapes (`\x41`, `\101`) depend on the encoding: left alone.
+fn plain_escapes(raw: &str) -> bool {
+    let bytes = raw.as_bytes();
+    let mut i = 0;
+    while i + 1 < bytes.len() {
+        if bytes[i] == b'\\' {
+            if !b"bfnrt\\'\"".contains(&bytes[i + 1]) {
+                return false;
+            }
+            i += 1;
+        }
+        i += 1;
+    }
+    true
+}
+
+fn signed(text: &Text<'_>, op: UnaryOperator, expr: &Expr) -> Option<Operand> {
+    let mut found = operand(text, expr)?;
+    let before = text.token_at(found.range.start)?.checked_sub(1)?;
+    let (sign, token) = match op {
+        UnaryOperator::Minus => ("-", Token::Minus),
+        UnaryOperator::Plus => ("", Token::Plus),
+        _ => return None,
+    };
+    (text.token(before)? == &token).then_some(())?;
+    let Shape::Literal(digits, Kind::Number) = &found.shape else { return None };
+    (found.casts.is_empty() && !digits.starts_with('-')).then_some(())?;
+    found.shape = Shape::Literal(format!("{sign}{digits}").into(), Kind::Number);
+    found.range.start = text.tokens[before].range.start;
+    Some(found)
+}
+
+/// The range with the parentheses around it.
+pub(super) fn parens(text: &Text<'_>, range: &Range<usize>) -> Option<Range<usize>> {
+    let open = text.token_at(range.start)?.checked_sub(1)?;
+    let close = text.token_ending(range.end)? + 1;
+    (text.token(open)? == &Token::LParen && text.token(close)? == &Token::RParen)
+        .then(|| text.tokens[open].range.start..text.tokens[close].range.end)
+}
+
+/// The number of `$n`, counted from 0.
+pub(super) fn parameter(placeholder: &str) -> Option<u16> {
+    placeholder.strip_prefix('$')?.parse::<u16>().ok()?.checked_sub(1)
+}
+
+/// Reads a type name at a token: its canonical name and its last token. Modifiers and arrays are not read.
+fn type_name(text: &Text<'_>, index: usize) -> Option<(&'static str, usize)> {
+    let word = text.word(index)?;
+    let mut last = index;
+    let name = match word.as_str() {
+        "text" => "text",
+        "varchar" => "varchar",
+        "character" if text.word(index + 1)? == "varying" => {
+            last += 1;
+            "varchar"
+        }
+        "int" | "integer" | "int4" => "int4",
+        "bigint" | "int8" => "int8",
+        "smallint" | "int2" => "int2",
+        "bool" | "boolean" => "bool",
+        "date" => "date",
+        "timestamptz" => "timestamptz",
+        "timestamp" if (1..4).all(|i| text.word(index + i).as_deref() == Some(["with", "time", "zone"][i - 1])) => {
+            last += 3;
+            "timestamptz"
+        }
+        "numeric" | "decimal" => "numeric",
+        "uuid" => "uuid",
+        "jsonb" => "jsonb",
+        "bytea" => "bytea",
+        _ => return None,
+    };
+    let next = text.token(last + 1);
+    (!matches!(next, Some(Token::LParen | Token::LBracket | Token::Period))).then_some((name, last))
+}
+
+/// True when an operand can stand for a value of this type: its casts change nothing, its literal is of a kind that
+/// Postgres would read the same way.
+pub(super) fn fits(operand: &Operand, logical: LogicalType, assigned: bool) -> bool {
+    let casts = operand.casts.iter().all(|cast| cast_keeps(cast, logical));
+    let literal = match &operand.shape {
+        Shape::Literal(_, Kind::Quoted) | Shape::Param(_) | Shape::Null => true,
+        Shape::Literal(text, Kind::Number) => match logical {
+            LogicalType::Int4 | LogicalType::Int8 | LogicalType::Numeric(_) => true,
+            LogicalType::Text | LogicalType::Varchar(_) => {
+                let canonical = text.bytes().all(|b| b.is_ascii_digit()) && (&**text == "0" || !text.starts_with('0'));
+                assigned && canonical && text.len() < 19
+            }
+            _ => false,
+        },
+        Shape::Literal(_, Kind::Bool) => {
+            logical == LogicalType::Bool || (assigned && matches!(logical, LogicalType::Text | LogicalType::Varchar(_)))
+        }
+    };
+    casts && literal
+}
+
+fn cast_keeps(cast: &str, logical: LogicalType) -> bool {
+    match logical {
+        LogicalType::Text | LogicalType::Varchar(_) => matches!(cast, "text" | "varchar"),
+        LogicalType::Int4 => cast == "int4",
+        LogicalType::Int8 => matches!(cast, "int4" | "int8"),
+        LogicalType::Bool => cast == "bool",
+        LogicalType::Date => cast == "date",
+        LogicalType::Timestamptz => cast == "timestamptz",
+        LogicalType::Numeric(_) => cast == "numeric",
+        LogicalType::Uuid => cast == "uuid",
+        LogicalType::Jsonb => cast == "jsonb",
+        LogicalType::Bytea => cast == "bytea",
+    }
+}
+
+/// The name of the tenant that a literal means in a column of this type, as the column's text form; `None` when unsure.
+pub(super) fn tenant_name(base_type_oid: u32, text: &str, kind: Kind) -> Option<Arc<str>> {
+    match (base_type_oid, kind) {
+        (20 | 21 | 23, Kind::Quoted | Kind::Number) => {
+            let number: i64 = text.trim_matches([' ', '\t', '\n']).parse().ok()?;
+            Some(number.to_string().into())
+        }
+        (25 | 1043, Kind::Quoted) => Some(text.into()),
+        (2950, Kind::Quoted) => uuid::Uuid::parse_str(text).ok().map(|u| u.hyphenated().to_string().into()),
+        _ => None,
+    }
+}
+
+/// True when a value cast in this way is a value of the type.
+pub(super) fn casts_to(casts: &[&'static str], base_type_oid: u32) -> bool {
+    casts.iter().all(|cast| match base_type_oid {
+        20 => *cast == "int8",
+        21 => *cast == "int2",
+        23 => *cast == "int4",
+        25 | 1043 => matches!(*cast, "text" | "varchar"),
+        2950 => *cast == "uuid",
+        _ => false,
+    })
+}

@@ -1,0 +1,35 @@
+//! What may be done with a sealed value: the one table. What is not listed is refused.
+use sqlparser::ast::BinaryOperator;
+
+/// What becomes of an operator or function over a sealed column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rule {
+    /// Comparison of tokens with this SQL operator, and its form for a list.
+    Tokens { one: &'static str, many: &'static str },
+    /// Left as it is: only asks whether the value is NULL.
+    NullOnly,
+    /// Refused.
+    Refused,
+}
+
+const OPERATORS: &[(BinaryOperator, Rule)] = &[
+    (BinaryOperator::Eq, Rule::Tokens { one: "=", many: "IN" }),
+    (BinaryOperator::NotEq, Rule::Tokens { one: "<>", many: "NOT IN" }),
+];
+
+const FUNCTIONS: &[(&str, Rule)] = &[("count", Rule::NullOnly)];
+
+/// The rule of a binary operator.
+pub(super) fn operator(op: &BinaryOperator) -> Rule {
+    OPERATORS.iter().find(|(known, _)| known == op).map_or(Rule::Refused, |(_, rule)| *rule)
+}
+
+/// The rule of a function of one argument, by its name without a schema (or in `pg_catalog`).
+pub(super) fn function(name: &[String]) -> Rule {
+    let bare = match name {
+        [name] => name,
+        [schema, name] if schema == "pg_catalog" => name,
+        _ => return Rule::Refused,
+    };
+    FUNCTIONS.iter().find(|(known, _)| known == bare).map_or(Rule::Refused, |(_, rule)| *rule)
+}

@@ -1,0 +1,112 @@
+//! Writes the rewritten text, and maps positions in it back to the client's text.
+use std::fmt::Write;
+
+use super::plan::{Piece, StatementPlan};
+
+/// A rewritten text.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rendered {
+    /// What is sent to the server.
+    pub text: String,
+    /// Pieces of the text in order: where each starts in the rewritten text and in the client's (bytes), and whether
+    /// it was copied.
+    spans: Vec<Span>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Span {
+    server: usize,
+    client: usize,
+    copied: bool,
+}
+
+/// Writes the whole text; `slot` writes the value of a plan's slot.
+///
+/// # Errors
+/// Those of `slot`.
+///
+/// # Secrets
+/// None: slots are cells and tokens.
+pub fn render<E>(
+    text: &str,
+    plans: &[StatementPlan],
+    slot: &mut dyn FnMut(usize, usize, &mut String) -> Result<(), E>,
+) -> Result<Rendered, E> {
+    let mut out = Rendered { text: String::with_capacity(text.len() + 64), spans: Vec::new() };
+    let mut at = 0;
+    for (index, plan) in plans.iter().enumerate() {
+        at = render_edits(text, at, (index, plan), slot, &mut out)?;
+    }
+    out.copy(text, at, text.len());
+    Ok(out)
+}
+
+fn render_edits<E>(
+    text: &str,
+    mut at: usize,
+    (index, plan): (usize, &StatementPlan),
+    slot: &mut dyn FnMut(usize, usize, &mut String) -> Result<(), E>,
+    out: &mut Rendered,
+) -> Result<usize, E> {
+    for edit in &plan.edits {
+        out.copy(text, at, edit.range.start);
+        out.spans.push(Span { server: out.text.len(), client: edit.range.start, copied: false });
+        for piece in &edit.with {
+            match piece {
+                Piece::Text(piece) => out.text.push_str(piece),
+                Piece::Value(value) => slot(index, *value, &mut out.text)?,
+            }
+        }
+        at = edit.range.end;
+    }
+    Ok(at)
+}
+
+/// Writes one statement for the extended protocol, with `$n` for its values. The rest of the text is copied.
+pub fn render_extended(text: &str, plan: &StatementPlan) -> Rendered {
+    let mut out = Rendered::default();
+    let mut slot = |_, value: usize, out: &mut String| {
+        number(plan, value, out);
+        Ok::<(), std::convert::Infallible>(())
+    };
+    let Ok(at) = render_edits(text, 0, (0, plan), &mut slot, &mut out);
+    out.copy(text, at, text.len());
+    out
+}
+
+/// Writes the lock query of a statement for the extended protocol.
+pub fn render_lock_extended(plan: &StatementPlan) -> Option<String> {
+    let lock = plan.lock.as_ref()?;
+    let mut out = String::new();
+    for piece in &lock.pieces {
+        match piece {
+            Piece::Text(piece) => out.push_str(piece),
+            Piece::Value(value) => number(plan, *value, &mut out),
+        }
+    }
+    Some(out)
+}
+
+fn number(plan: &StatementPlan, value: usize, out: &mut String) {
+    if let Some(slot) = plan.values.get(value) {
+        let _ = write!(out, "${}", slot.param);
+    }
+}
+
+impl Rendered {
+    fn copy(&mut self, text: &str, from: usize, to: usize) {
+        self.spans.push(Span { server: self.text.len(), client: from, copied: true });
+        self.text.push_str(&text[from..to]);
+    }
+
+    /// Maps a position in the rewritten text (characters from 1, as the server reports it) to one in the client's.
+    /// Inside an edit: the start of what it replaced.
+    pub fn map_position(&self, client_text: &str, position: usize) -> usize {
+        let chars = |text: &str| text.chars().count() + 1;
+        let byte = self.text.char_indices().nth(position.saturating_sub(1)).map_or(self.text.len(), |(i, _)| i);
+        let index = self.spans.partition_point(|s| s.server <= byte).saturating_sub(1);
+        let Some(span) = self.spans.get(index) else { return position };
+        let client = span.client + if span.copied { byte - span.server } else { 0 };
+        client_text.get(..client).map_or(position, chars)
+    }
+}

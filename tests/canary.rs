@@ -1,0 +1,139 @@
+//! The canary test: unique plaintexts through every road, and none of them may show up anywhere but at the client
+//! (A3, T5, T6). If only one test could stay, it would be this one.
+use std::fs;
+use std::path::Path;
+
+use crate::support::postgres::{Cluster, Version, connect_at};
+use crate::support::proxy::{Proxy, Site};
+use crate::support::raw::Text;
+
+const POLICY: &str = "[[database]]\nname = \"app\"\ncontrol = \"{control}/app\"\n\n[[database.table]]\nname = \"public.users\"\ntenant = { column = \"account_id\" }\n\n\
+    [database.table.columns]\nemail = { type = \"text\", equality = \"tenant\" }\nssn = { type = \"text\" }\n\
+    age = { type = \"int4\" }\n";
+
+/// Every canary begins so.
+const MARK: &str = "canary7f3";
+
+fn start() -> (Cluster, Site, Proxy) {
+    let cluster = Cluster::start(Version::Any);
+    cluster.createdb("app");
+    let site = Site::new(&cluster, POLICY);
+    site.run_ok(&["setup"]);
+    site.run_ok(&["tenant", "register", "1"]);
+    cluster.psql(
+        "app",
+        "CREATE TABLE users (id int8 PRIMARY KEY, account_id int8 NOT NULL, email rowseal.text, ssn rowseal.text, \
+         age rowseal.int4, note text CHECK (note <> 'bad'))",
+    );
+    cluster.psql("app", "CREATE UNIQUE INDEX ON users (account_id, rowseal.eq(email))");
+    let proxy = site.serve();
+    (cluster, site, proxy)
+}
+
+/// Roads that carry a canary and may succeed or be refused, but must not leak.
+fn roads() -> Vec<String> {
+    let mut roads: Vec<String> = [
+        "INSERT INTO users (id, account_id, email) VALUES ({n}, 1, '{c}')",
+        "INSERT INTO users (id, account_id, email) VALUES ({n}, 1, $q${c}$q$)",
+        "INSERT INTO users (id, account_id, email) VALUES ({n}, 1, E'{c}')",
+        "INSERT INTO users (id, account_id, email) VALUES ({n}, 1, U&'{c}')",
+        "INSERT INTO users (id, account_id, email) VALUES ({n}, 99, '{c}')",
+        "INSERT INTO users (id, account_id, email, note) VALUES ({n}, 1, '{c}', 'bad')",
+        "INSERT INTO users (id, account_id, email) VALUES ({n}, 1, upper('{c}'))",
+        "INSERT INTO users (id, account_id, email) VALUES ({n}, 1, '{c}' || 'x')",
+        "INSERT INTO users (id, account_id, email) SELECT {n}, 1, '{c}'",
+        "INSERT INTO users (id, account_id, age) VALUES ({n}, 1, '{c}')",
+        "INSERT INTO users VALUES ({n}, 1, '{c}', '{c}', 5, 'n')",
+        "INSERT INTO users (id, account_id, email) VALUES ({n}, 1, '{c}') ON CONFLICT (id) DO UPDATE SET email = '{c}'",
+        "INSERT INTO public.\"users\" (id, account_id, \"email\") VALUES ({n}, 1, '{c}')",
+        "INSERT INTO public . users (id, account_id, email) VALUES ({n}, 1, '{c}')",
+        "INSERT INTO U&\"\\0075sers\" (id, account_id, email) VALUES ({n}, 1, '{c}')",
+        "UPDATE users SET email = '{c}' WHERE id = 1",
+        "UPDATE users SET email = '{c}' WHERE account_id = 1",
+        "UPDATE users SET (email, ssn) = ('{c}', '{c}') WHERE id = 1",
+        "UPDATE users SET email = lower('{c}')",
+        "SELECT id FROM users WHERE account_id = 1 AND email = '{c}'",
+        "SELECT id FROM users WHERE email = '{c}'",
+        "SELECT id FROM users WHERE ssn = '{c}'",
+        "SELECT id FROM users WHERE email LIKE '{c}%'",
+        "SELECT id FROM users WHERE email IN ('{c}', 'x')",
+        "SELECT id FROM users WHERE CASE email WHEN '{c}' THEN true END",
+        "SELECT * FROM users WHERE (email, ssn) = ('{c}', '{c}')",
+        "DELETE FROM users WHERE email = '{c}' AND account_id = 1 AND id = 77",
+        "WITH x AS (INSERT INTO users (id, account_id, email) VALUES ({n}, 1, '{c}') RETURNING id) SELECT * FROM x",
+        "PREPARE p{n} AS INSERT INTO users (id, account_id, email) VALUES ({n}, 1, '{c}')",
+        "EXPLAIN INSERT INTO users (id, account_id, email) VALUES ({n}, 1, '{c}')",
+        "MERGE INTO users USING (SELECT 1) s ON false WHEN NOT MATCHED THEN INSERT (id, account_id, email) VALUES ({n}, 1, '{c}')",
+        "DECLARE c{n} CURSOR FOR SELECT * FROM users WHERE email = '{c}'",
+        "CREATE TABLE copy{n} AS SELECT '{c}' AS email FROM users",
+        "DO $$ BEGIN INSERT INTO users (id, account_id, email) VALUES ({n}, 1, '{c}'); END $$",
+        "SELECT 1; INSERT INTO users (id, account_id, email) VALUES ({n}, 1, '{c}')",
+        "this is not SQL about users '{c}'",
+        "COPY (SELECT '{c}' FROM users) TO STDOUT",
+        "BEGIN; SET search_path = public; INSERT INTO users (id, account_id, email) VALUES ({n}, 1, '{c}'); COMMIT",
+    ]
+    .map(str::to_owned)
+    .into();
+    for (n, road) in roads.iter_mut().enumerate() {
+        *road = road.replace("{n}", &(1000 + n).to_string()).replace("{c}", &format!("{MARK}-{n}-"));
+    }
+    roads
+}
+
+fn assert_clean(place: &str, bytes: &[u8]) {
+    let hex: String = MARK.bytes().map(|b| format!("{b:02x}")).collect();
+    for needle in [MARK.as_bytes(), hex.as_bytes()] {
+        if let Some(at) = bytes.windows(needle.len()).position(|window| window == needle) {
+            let context = String::from_utf8_lossy(&bytes[at.saturating_sub(200)..(at + 60).min(bytes.len())]).into_owned();
+            panic!("a plaintext leaked into {place}: {context}");
+        }
+    }
+}
+
+fn assert_clean_dir(place: &str, dir: &Path) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            assert_clean_dir(place, &path);
+        } else {
+            assert_clean(&format!("{place}: {}", path.display()), &fs::read(&path).unwrap_or_default());
+        }
+    }
+}
+
+#[test]
+fn no_plaintext_leaves_but_to_the_client() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (cluster, site, proxy) = start();
+    runtime.block_on(async {
+        let client = connect_at(proxy.address(), "app").await;
+        for road in roads() {
+            // Refused or done; an error must be the server's or a refusal, and must not quote the canary.
+            for outcome in [client.simple_query(&road).await.err(), client.query(&road, &[]).await.err()] {
+                let Some(error) = outcome else { continue };
+                let shown = error.as_db_error().unwrap_or_else(|| panic!("{road}: connection broken: {error:?}"));
+                assert_clean("an error", format!("{shown:?}").as_bytes());
+                let _ = client.simple_query("ROLLBACK").await;
+            }
+        }
+        let sql = "INSERT INTO users (id, account_id, email, ssn) VALUES ($1, $2, $3, $4) RETURNING email, ssn";
+        let statement = client.prepare(sql).await.unwrap();
+        let param = |text: &str| Text(Some(text.to_owned()));
+        let (id, tenant, email, ssn) = (param("1"), param("1"), param(&format!("{MARK}-p")), param(&format!("{MARK}-q")));
+        let row = client.query_one(&statement, &[&id, &tenant, &email, &ssn]).await.unwrap();
+        assert_eq!(row.get::<_, &str>(0), format!("{MARK}-p"));
+        let again = client.query(&statement, &[&param("2"), &tenant, &email, &ssn]).await.unwrap_err();
+        let again = again.as_db_error().unwrap();
+        assert_eq!(again.code().code(), "23505");
+        assert_clean("a unique violation", format!("{again:?}").as_bytes());
+        let row = client.query_one("SELECT email FROM users WHERE account_id = 1 AND email = $1", &[&email]).await.unwrap();
+        assert_eq!(row.get::<_, &str>(0), format!("{MARK}-p"));
+    });
+    let stored = cluster.psql("app", "SELECT email FROM users");
+    assert!(stored.contains("\\xc15253"), "no cell was stored: {stored}");
+    assert_clean("the server's log", cluster.log().as_bytes());
+    assert_clean("the proxy's log", proxy.log().as_bytes());
+    assert_clean_dir("the proxy's files", site.path());
+    cluster.psql("app", "CHECKPOINT");
+    assert_clean_dir("the server's files", &cluster.data_dir().join("base"));
+}
