@@ -11,7 +11,7 @@ use crate::config::{self, Settings};
 use crate::keys::kms::Kms;
 use crate::keys::{Keys, KeysSettings};
 use crate::policy;
-use crate::server::database::Database;
+use crate::server::database::{Bounds, Database};
 use crate::server::runner::Sessions;
 use crate::server::{ListenAddress, ListenTls, ServerSettings, Upstream, UpstreamAddress, UpstreamTls, serve};
 
@@ -49,7 +49,12 @@ async fn database(
 ) -> anyhow::Result<Arc<Database>> {
     let registry = Arc::new(connect::registry(policy).await?);
     let keys = Arc::new(Keys::new(registry.clone(), kms, keys_settings(settings)));
-    let database = Database::open(policy.clone(), registry, keys, audit, settings.limits.plan_bytes_max).await;
+    let wrapping = connect::wrapping(settings.keys.wrapping);
+    let bounds = Bounds {
+        auto_register: settings.keys.auto_register.then_some(wrapping),
+        plan_bytes_max: settings.limits.plan_bytes_max,
+    };
+    let database = Database::open(policy.clone(), registry, keys, audit, bounds).await;
     database.with_context(|| format!("database {:?} cannot be served", policy.name))
 }
 

@@ -396,12 +396,13 @@ impl Machine {
     /// Sends one of the proxy's own statements inside the client's stream and asks for its reply at once.
     fn ask(&mut self, text: &[u8], oids: &[u32], params: &[Param<'_>], last: Own) {
         let out = &mut self.to_server;
-        frontend::put_close_statement(out, OWN);
+        frontend::put_close(out, b'P', OWN);
+        frontend::put_close(out, b'S', OWN);
         frontend::put_parse(out, OWN, text, oids);
         frontend::put_bind(out, OWN, OWN, params, &[]);
         frontend::put_execute(out, OWN);
         frontend::put_empty(out, b'H');
-        (0..3).for_each(|_| self.queue.push(Expect::Own(Own::Step)));
+        (0..4).for_each(|_| self.queue.push(Expect::Own(Own::Step)));
         self.queue.push(Expect::Own(last));
     }
 

@@ -127,9 +127,6 @@ impl Machine {
         if done {
             self.queue.pop();
         }
-        if tag == b'C' && !self.rows.is_empty() {
-            self.rows = super::open::Rows::default();
-        }
     }
 
     /// Swallows a reply to the proxy's own statement; false when it belongs to the client.
@@ -349,7 +346,9 @@ impl Machine {
             Ok(_) => {}
         }
         let batch = input.split_to(end);
-        if let Err(refusal) = self.open_batch(shape, &batch)? {
+        let opened = self.open_batch(shape, &batch)?;
+        self.rows.release();
+        if let Err(refusal) = opened {
             self.break_off(&refusal);
         }
         Ok(())
