@@ -12,7 +12,7 @@ use crate::wire::backend;
 use crate::wire::frame::{self, HEADER, Header};
 use crate::wire::frontend;
 
-use super::client::{refuse_call, shape};
+use super::messages::{refuse_call, shape};
 use super::facts;
 use super::machine::{Fatal, Held, Hold, MESSAGE_BYTES_MAX, Machine, Mute, OUT_BYTES_MAX, Prepared, Work};
 use super::open::{Session, Shape};
