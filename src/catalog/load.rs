@@ -59,11 +59,8 @@ pub async fn load(
         if relations.last().is_none_or(|r| r.oid != oid) {
             relations.push(relation(&row, oid, &mut keys, policy)?);
         }
-        if let Some(relation) = relations.last_mut() {
-            if let Some(attribute) = attribute(&row, relation, &domains)? {
-                relation.columns.push(attribute);
-            }
-        }
+        let Some(relation) = relations.last_mut() else { continue };
+        relation.columns.extend(attribute(&row, relation, &domains)?);
     }
     for relation in &relations {
         hash_relation(relation, &mut hasher);

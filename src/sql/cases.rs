@@ -264,6 +264,19 @@ fn positions_map_back() {
 }
 
 #[test]
+fn blanks_are_read_as_postgres_reads_them() {
+    let catalog = catalog();
+    let crlf = sent("SELECT id,\r\n\temail -- c\r\nFROM users\r\n", &catalog).unwrap();
+    assert!(crlf.contains("rowseal.with_tenant(email, users.account_id::text) AS email -- c\r\nFROM users"), "{crlf}");
+    for text in ["SELECT email\u{a0}FROM users", "SELECT email FROM\u{3000}users", "SELECT email FROM\u{85}users"] {
+        let sent = sent(text, &catalog);
+        assert!(sent.is_none() || sent.as_deref() == Some(text), "{sent:?}");
+    }
+    let hidden = sent("-- x\rINSERT INTO users (id, account_id, email) VALUES (1, 2, 'SECRET')", &catalog);
+    assert!(!hidden.unwrap_or_default().contains("SECRET"));
+}
+
+#[test]
 fn deep_statements_are_refused_without_overflow() {
     let catalog = catalog();
     for text in [

@@ -296,14 +296,13 @@ impl Planner<'_> {
         for join in &table.joins {
             let right = scope.star.len();
             self.factor(&join.relation, scope, conditions)?;
-            let (constraint, outer) = constraint(join)?;
-            match constraint {
+            match constraint(join)? {
                 JoinConstraint::On(e) => conditions.push(e),
                 JoinConstraint::None => {}
                 JoinConstraint::Using(names) => {
                     let names: Option<Vec<_>> = names.iter().map(|n| parts(n)?.pop()).collect();
                     let names = names.ok_or_else(|| unsupported("this form of USING"))?;
-                    using(scope, (start, right), &names, outer)?;
+                    using(scope, (start, right), &names)?;
                 }
                 JoinConstraint::UsingAlias(..) => return Err(unsupported("USING ... AS")),
                 JoinConstraint::Natural => return Err(unsupported("NATURAL JOIN")),
@@ -373,12 +372,9 @@ impl Planner<'_> {
             [schema, name] | [_, schema, name] => (Some(schema.as_str()), name),
             _ => return Err(unsupported("this table name")),
         };
-        if schema.is_none() {
-            if let Some((_, columns)) = self.ctes.iter().rev().find(|(cte, _)| cte == name) {
-                let mut relation = derived(columns.clone());
-                relation.alias = Some(name.clone());
-                return Ok(relation);
-            }
+        let cte = self.ctes.iter().rev().find(|(cte, _)| schema.is_none() && cte == name);
+        if let Some((_, columns)) = cte {
+            return Ok(ScopeRelation { alias: Some(name.clone()), ..derived(columns.clone()) });
         }
         match self.context.catalog.resolve(self.context.search_path, schema, name) {
             Some(relation) => Ok(ScopeRelation::table(relation, self.context.catalog, None)),
@@ -433,7 +429,7 @@ impl Planner<'_> {
         let start = self.text.range(first.span)?.start;
         let last = self.text.token_ending(self.text.range(last.span)?.end)?;
         let star = self.text.tokens.get(last + 2)?;
-        (star.token == sqlparser::tokenizer::Token::Mul).then(|| start..star.range.end)
+        (star.token == sqlparser::tokenizer::Token::Mul).then_some(start..star.range.end)
     }
 
     /// One output expression.
@@ -580,21 +576,21 @@ fn set_alias(relation: &mut ScopeRelation, alias: Option<&TableAlias>) -> Result
     Ok(())
 }
 
-/// The constraint of a join, and whether its merged columns come from both sides.
-fn constraint(join: &Join) -> Result<(&JoinConstraint, bool), Refusal> {
+/// The constraint of a join.
+fn constraint(join: &Join) -> Result<&JoinConstraint, Refusal> {
     if join.global {
         return Err(unsupported("this join"));
     }
     match &join.join_operator {
         JoinOperator::Join(c) | JoinOperator::Inner(c) | JoinOperator::CrossJoin(c) | JoinOperator::Left(c)
-        | JoinOperator::LeftOuter(c) => Ok((c, false)),
-        JoinOperator::Right(c) | JoinOperator::RightOuter(c) | JoinOperator::FullOuter(c) => Ok((c, true)),
+        | JoinOperator::LeftOuter(c) | JoinOperator::Right(c) | JoinOperator::RightOuter(c)
+        | JoinOperator::FullOuter(c) => Ok(c),
         _ => Err(unsupported("this join")),
     }
 }
 
 /// Merges the columns of USING: they come first in `*`, once.
-fn using(scope: &mut Scope<'_>, (start, right): (usize, usize), names: &[String], _outer: bool) -> Result<(), Refusal> {
+fn using(scope: &mut Scope<'_>, (start, right): (usize, usize), names: &[String]) -> Result<(), Refusal> {
     let mut merged = Vec::new();
     for name in names {
         let mut find = |from: usize, to: usize, hide: bool| -> Result<Option<(usize, usize, bool)>, Refusal> {
@@ -610,19 +606,16 @@ fn using(scope: &mut Scope<'_>, (start, right): (usize, usize), names: &[String]
             }
             Ok(None)
         };
-        let _ = find(right - merged_before(&merged), usize::MAX, true)?;
-        match find(start, right - merged_before(&merged), false)? {
+        // Each merged column left the left side, so the right side starts earlier by as many.
+        let split = right - merged.len();
+        find(split, usize::MAX, true)?;
+        match find(start, split, false)? {
             Some(found) => merged.push(found),
             None => return Err(unsupported("USING over columns that are not known")),
         }
     }
     scope.star.splice(start..start, merged);
     Ok(())
-}
-
-/// How many columns were taken out of the left side so far.
-fn merged_before(merged: &[(usize, usize, bool)]) -> usize {
-    merged.len()
 }
 
 fn check_wildcard(options: &WildcardAdditionalOptions) -> Result<(), Refusal> {

@@ -109,7 +109,7 @@ pub(super) fn attribute_type(relation: &Arc<Relation>, a: &Attribute, catalog: &
             tenant: None,
             pins: None,
         }),
-        None if !a.is_cell && !(a.is_unsealed && !catalog.pass_unsealed) => Ty::Plain,
+        None if !a.is_cell && (!a.is_unsealed || catalog.pass_unsealed) => Ty::Plain,
         _ if a.is_unsealed => Ty::Blocked(
             Refusal::new(Class::KeyUnavailable, format!("column {} is not sealed yet", name()))
                 .hint("Seal it with `rowseal column seal`, or set unsealed = \"pass\" while that runs."),

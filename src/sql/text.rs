@@ -5,7 +5,7 @@ use sqlparser::ast::Statement;
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::Parser;
-use sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan, Tokenizer};
+use sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan, Tokenizer, Whitespace};
 
 /// How many operators may be open at one place: bounds the depth of the tree.
 const OPERATORS_MAX: usize = 400;
@@ -73,7 +73,7 @@ impl<'a> Text<'a> {
             let range = start..place.byte;
             match token {
                 Token::EOF => {}
-                Token::Whitespace(ws) => foreign_comment(&ws, span)?,
+                Token::Whitespace(ws) => check_blank(&ws, &text[range]).ok_or(at(span.start))?,
                 token => read.tokens.push(Tok { token, range, span }),
             }
         }
@@ -202,16 +202,14 @@ fn at(location: Location) -> Unread {
     Unread { line: location.line, column: location.column, too_complex: false }
 }
 
-/// Only `--` and `/* */` are comments in Postgres, and a carriage return ends one too.
-fn foreign_comment(ws: &sqlparser::tokenizer::Whitespace, span: Span) -> Result<(), Unread> {
-    match ws {
-        sqlparser::tokenizer::Whitespace::SingleLineComment { prefix, comment }
-            if prefix != "--" || comment.trim_end_matches(['\r', '\n']).contains('\r') =>
-        {
-            Err(at(span.start))
-        }
-        _ => Ok(()),
-    }
+/// What is blank for Postgres: ASCII blanks, and `--` and `/* */` comments. `None` for anything else.
+fn check_blank(blank: &Whitespace, text: &str) -> Option<()> {
+    let same = match blank {
+        Whitespace::SingleLineComment { prefix, comment } => prefix == "--" && !comment.trim_end().contains(['\r', '\n']),
+        Whitespace::MultiLineComment(_) => true,
+        Whitespace::Space | Whitespace::Newline | Whitespace::Tab => text.bytes().all(|b| b" \t\r\n\x0c".contains(&b)),
+    };
+    same.then_some(())
 }
 
 /// True for every form of string literal.

@@ -361,7 +361,7 @@ impl Planner<'_> {
         let fail = || unsupported("this UPDATE");
         let base = relation.base.as_ref().ok_or_else(fail)?;
         let alias = quote(relation.alias.as_deref().ok_or_else(fail)?);
-        let set = self.keyword(update, "set").ok_or_else(fail)?;
+        let set = self.keyword("set").ok_or_else(fail)?;
         let target = self.text.tokens[self.tokens.start].range.end..self.text.tokens[set].range.start;
         let clause = self.where_clause(update).ok_or_else(fail)?;
         let mut lock = self.lock_head(relation, base, &alias, &target)?;
@@ -390,7 +390,7 @@ impl Planner<'_> {
                 self.edit(condition.end..condition.end, ")");
             }
             None => {
-                let end = self.set_end(update).ok_or_else(fail)?;
+                let end = self.end_of(update).ok_or_else(fail)?;
                 self.edits.push(Edit { range: end..end, with: join });
             }
         }
@@ -437,7 +437,7 @@ impl Planner<'_> {
     }
 
     /// The first token of this keyword outside parentheses.
-    fn keyword(&self, _update: &Update, keyword: &str) -> Option<usize> {
+    fn keyword(&self, keyword: &str) -> Option<usize> {
         let mut depth = 0usize;
         for index in self.tokens.clone() {
             match self.text.token(index)? {
@@ -451,26 +451,21 @@ impl Planner<'_> {
     }
 
     /// The range of WHERE and of its condition; `Some(None)` without one, `None` when unsure.
-    #[expect(clippy::option_option, reason = "no clause and an unclear clause are two answers")]
     fn where_clause(&self, update: &Update) -> Option<Option<(Range<usize>, Range<usize>)>> {
         if update.selection.is_none() {
             return Some(None);
         }
-        let keyword = self.keyword(update, "where")?;
+        let keyword = self.keyword("where")?;
         let start = self.text.tokens.get(keyword + 1)?.range.start;
         let end = self.end_of(update)?;
         Some(Some((self.text.tokens[keyword].range.clone(), start..end)))
-    }
-
-    fn set_end(&self, update: &Update) -> Option<usize> {
-        self.end_of(update)
     }
 
     /// Where RETURNING, or the statement, ends what stands before it.
     fn end_of(&self, update: &Update) -> Option<usize> {
         match update.returning {
             Some(_) => {
-                let returning = self.keyword(update, "returning")?;
+                let returning = self.keyword("returning")?;
                 Some(self.text.tokens[returning.checked_sub(1)?].range.end)
             }
             None => Some(self.bytes().end),
