@@ -146,7 +146,9 @@ impl<'a> Planner<'a> {
             if plain.len() <= index {
                 plain.resize(index + 1, false);
             }
-            let edited = self.edits.iter().any(|e| e.range.start <= tok.range.start && tok.range.end <= e.range.end);
+            // The edits are sorted by now and do not overlap.
+            let before = self.edits.partition_point(|e| e.range.start <= tok.range.start);
+            let edited = self.edits[..before].last().is_some_and(|e| tok.range.end <= e.range.end);
             plain[index] |= !edited;
         }
         let count = u16::try_from(plain.len()).map_err(|_| too_many())?;

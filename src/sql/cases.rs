@@ -284,10 +284,22 @@ fn deep_statements_are_refused_without_overflow() {
         format!("SELECT * FROM users WHERE {}true", "NOT ".repeat(50_000)),
         format!("SELECT * FROM users WHERE id = 1{}", " + 1".repeat(50_000)),
         format!("SELECT * FROM users{}", " UNION SELECT 1".repeat(20_000)),
-        format!("SELECT {}1 FROM users", "-".repeat(1) + &" -".repeat(20_000)),
+        format!("SELECT -{}1 FROM users", " -".repeat(20_000)),
     ] {
         assert_eq!(sent(&text, &catalog), None);
     }
+}
+
+#[test]
+fn many_parameters_are_numbered() {
+    let row = |n: usize| format!("(${}, ${}, ${})", 3 * n + 1, 3 * n + 2, 3 * n + 3);
+    let rows: Vec<_> = (0..5000).map(row).collect();
+    let text = format!("INSERT INTO users (id, account_id, email) VALUES {}", rows.join(", "));
+    let catalog = catalog();
+    let context = Context { catalog: &catalog, search_path: &["public".to_owned()], protocol: Protocol::Extended };
+    let Verdict::Rewrite(plans) = plan(&text, &context) else { panic!("not rewritten") };
+    assert_eq!((plans[0].server_params, plans[0].sealed_rows, plans[0].values.len()), (15_000, 5000, 5000));
+    assert!(matches!(plans[0].params[2], ParamRole::Sealed(_)) && matches!(plans[0].params[1], ParamRole::Plain));
 }
 
 #[test]
