@@ -123,7 +123,7 @@ fn statement_result(
             }
             Ok(Some(Some(vec![ResultColumn::Plain])))
         }
-        Statement::CreateIndex(index) => planner.create_index(index, relation).map(|()| Some(None)),
+        Statement::CreateIndex(index) => planner.create_index(index).map(|()| Some(None)),
         other => utility::passes(planner, other, relation).map(|()| None),
     }
 }

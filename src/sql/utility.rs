@@ -1,11 +1,13 @@
 //! Statements that are neither queries nor writes: the few that pass though they name a sealed table.
 use std::ops::Range;
+use std::sync::Arc;
 
-use sqlparser::ast::{AlterTableOperation, CreateIndex, Expr, ObjectType, Statement};
+use sqlparser::ast::{AlterTableOperation, CreateIndex, Expr, ObjectName, ObjectType, Statement};
 use sqlparser::tokenizer::Token;
 
 use super::build::Planner;
-use super::ident::fold;
+use super::expr::unsupported;
+use super::ident::{fold, parts};
 use super::scope::refuse_use;
 use super::text::Text;
 use crate::catalog::Relation;
@@ -54,10 +56,20 @@ pub(super) fn passes(planner: &Planner<'_>, statement: &Statement, relation: &Re
     let refuse = |what: &str| Err(refuse_statement(what, relation));
     match statement {
         Statement::Drop { object_type: ObjectType::Table | ObjectType::View | ObjectType::Index, .. } => Ok(()),
-        Statement::AlterTable(alter) => match alter.operations.iter().all(|op| harmless(op, relation)) {
-            true => Ok(()),
-            false => refuse("this ALTER TABLE"),
+        Statement::AlterTable(alter) => match planner.named(&alter.name)? {
+            Some(table) if alter.operations.iter().all(|op| harmless(op, &table)) => Ok(()),
+            Some(table) => Err(refuse_statement("this ALTER TABLE", &table)),
+            None => Ok(()),
         },
+        Statement::CreateTable(create)
+            if create.query.is_none()
+                && create.like.is_none()
+                && create.clone.is_none()
+                && create.inherits.is_none()
+                && create.partition_of.is_none() =>
+        {
+            Ok(())
+        }
         Statement::Copy { .. } => refuse("COPY"),
         Statement::Merge(_) => refuse("MERGE"),
         Statement::CreateView(_) => refuse("CREATE VIEW"),
@@ -73,8 +85,17 @@ pub(super) fn passes(planner: &Planner<'_>, statement: &Statement, relation: &Re
 }
 
 impl Planner<'_> {
+    /// The relation of a name, if it exposes a sealed column.
+    fn named(&self, name: &ObjectName) -> Result<Option<Arc<Relation>>, Refusal> {
+        let parts = parts(name).ok_or_else(|| unsupported("this table name"))?;
+        let base = self.relation(&parts)?.base;
+        Ok(base.filter(|b| self.context.catalog.exposes(b)))
+    }
+
     /// An index: searchable sealed columns become expressions over their tokens.
-    pub(super) fn create_index(&mut self, index: &CreateIndex, relation: &Relation) -> Result<(), Refusal> {
+    pub(super) fn create_index(&mut self, index: &CreateIndex) -> Result<(), Refusal> {
+        let Some(relation) = self.named(&index.table_name)? else { return Ok(()) };
+        let relation = &*relation;
         let refused = || refuse_statement("this index", relation);
         if index.predicate.is_some() || !index.include.is_empty() {
             return Err(refused());
