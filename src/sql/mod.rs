@@ -7,6 +7,7 @@ mod build;
 pub mod cache;
 mod expr;
 pub mod filter;
+mod from;
 mod ident;
 mod operand;
 mod operators;
