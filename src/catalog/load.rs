@@ -95,7 +95,15 @@ fn relation(
     let kind: String = row.try_get(3)?;
     let policy = policy.tables.iter().find(|t| t.schema == schema && t.name == name).cloned();
     let primary_key = keys.remove(&oid).unwrap_or_default();
-    Ok(Relation { oid, schema, name, kind: kind.chars().next().unwrap_or('r'), columns: Vec::new(), primary_key, policy })
+    Ok(Relation {
+        oid,
+        schema,
+        name,
+        kind: kind.chars().next().unwrap_or('r'),
+        columns: Vec::new(),
+        primary_key,
+        policy,
+    })
 }
 
 fn attribute(

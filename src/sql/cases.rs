@@ -42,7 +42,12 @@ fn attribute(name: &str, attnum: usize, oid: u32) -> Attribute {
 }
 
 /// A relation from `name type` pairs; the first column is the primary key of a table.
-fn relation(oid: u32, name: (&str, &str), columns: &[(&str, u32)], policy: Option<(TenantRule, Vec<Arc<Column>>)>) -> Relation {
+fn relation(
+    oid: u32,
+    name: (&str, &str),
+    columns: &[(&str, u32)],
+    policy: Option<(TenantRule, Vec<Arc<Column>>)>,
+) -> Relation {
     let mut attributes: Vec<_> = columns.iter().enumerate().map(|(i, (n, t))| attribute(n, i + 1, *t)).collect();
     let policy = policy.map(|(tenant, columns)| {
         for a in &mut attributes {
@@ -91,7 +96,16 @@ pub(super) fn catalog() -> Catalog {
         relation(
             1001,
             ("public", "users"),
-            &[("id", 23), ("account_id", 20), ("name", 25), ("email", CELL), ("ssn", CELL), ("login", CELL), ("age", CELL), ("born", CELL)],
+            &[
+                ("id", 23),
+                ("account_id", 20),
+                ("name", 25),
+                ("email", CELL),
+                ("ssn", CELL),
+                ("login", CELL),
+                ("age", CELL),
+                ("born", CELL),
+            ],
             Some((tenant("account_id"), users)),
         ),
         relation(
@@ -101,7 +115,12 @@ pub(super) fn catalog() -> Catalog {
             Some((TenantRule::Fixed("acme".into()), wide)),
         ),
         relation(1003, ("public", "notes"), &[("id", 23), ("body", CELL)], Some((TenantRule::Session, notes))),
-        relation(1004, ("public", "Odd"), &[("id", 23), ("Org Id", 25), ("Select", CELL)], Some((tenant("Org Id"), odd))),
+        relation(
+            1004,
+            ("public", "Odd"),
+            &[("id", 23), ("Org Id", 25), ("Select", CELL)],
+            Some((tenant("Org Id"), odd)),
+        ),
         relation(1005, ("public", "raw"), &[("id", 23), ("secret", 25)], Some((TenantRule::Session, raw))),
         relation(1006, ("public", "logins"), &[("id", 23), ("login", CELL)], Some((TenantRule::Session, logins))),
         relation(1007, ("public", "orders"), &[("id", 23), ("user_id", 23), ("account_id", 20), ("total", 1700)], None),
@@ -113,9 +132,7 @@ pub(super) fn catalog() -> Catalog {
 
 fn describe(text: &str, plans: &[StatementPlan]) -> String {
     let mut out = String::new();
-    let number = |plan: usize, slot: usize, out: &mut String| {
-        write!(out, "${}", plans[plan].values[slot].param)
-    };
+    let number = |plan: usize, slot: usize, out: &mut String| write!(out, "${}", plans[plan].values[slot].param);
     let mut number = number;
     let rendered = render::render(text, plans, &mut number).unwrap();
     writeln!(out, "{}", rendered.text).unwrap();

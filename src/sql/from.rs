@@ -45,8 +45,17 @@ impl Planner<'_> {
     ) -> Result<(), Refusal> {
         match factor {
             TableFactor::Table {
-                name, alias, args: None, with_hints, version: None, with_ordinality: false, partitions, json_path: None,
-                sample: None, index_directives, inheritance: _,
+                name,
+                alias,
+                args: None,
+                with_hints,
+                version: None,
+                with_ordinality: false,
+                partitions,
+                json_path: None,
+                sample: None,
+                index_directives,
+                inheritance: _,
             } if with_hints.is_empty() && partitions.is_empty() && index_directives.is_empty() => {
                 let parts = parts(name).ok_or_else(|| unsupported("this table name"))?;
                 let mut relation = self.relation(&parts)?;
@@ -138,8 +147,13 @@ fn constraint(join: &Join) -> Result<&JoinConstraint, Refusal> {
         return Err(unsupported("this join"));
     }
     match &join.join_operator {
-        JoinOperator::Join(c) | JoinOperator::Inner(c) | JoinOperator::CrossJoin(c) | JoinOperator::Left(c)
-        | JoinOperator::LeftOuter(c) | JoinOperator::Right(c) | JoinOperator::RightOuter(c)
+        JoinOperator::Join(c)
+        | JoinOperator::Inner(c)
+        | JoinOperator::CrossJoin(c)
+        | JoinOperator::Left(c)
+        | JoinOperator::LeftOuter(c)
+        | JoinOperator::Right(c)
+        | JoinOperator::RightOuter(c)
         | JoinOperator::FullOuter(c) => Ok(c),
         _ => Err(unsupported("this join")),
     }

@@ -274,7 +274,9 @@ impl Planner<'_> {
                 Value::Number(n, _) => n.parse::<usize>().ok().and_then(|n| columns.get(n.checked_sub(1)?)),
                 _ => None,
             },
-            (Expr::Value(v), None) if matches!(v.value, Value::Number(..)) => return Err(unsupported("a column number")),
+            (Expr::Value(v), None) if matches!(v.value, Value::Number(..)) => {
+                return Err(unsupported("a column number"));
+            }
             _ => None,
         };
         if let Some(column) = output {
@@ -334,7 +336,13 @@ impl Planner<'_> {
     }
 
     /// One output expression.
-    fn output(&mut self, e: &Expr, alias: Option<String>, scope: &Scope<'_>, list: List) -> Result<ScopeColumn, Refusal> {
+    fn output(
+        &mut self,
+        e: &Expr,
+        alias: Option<String>,
+        scope: &Scope<'_>,
+        list: List,
+    ) -> Result<ScopeColumn, Refusal> {
         let named = alias.is_some();
         let name = alias.or_else(|| column_parts(e)?.last().map(fold));
         let mut ty = self.expr(e, scope)?;
@@ -449,7 +457,9 @@ fn find_column(scope: &Scope<'_>, parts: &[Ident]) -> Option<(usize, i16)> {
 fn find_relation(scope: &Scope<'_>, qualifier: &[String]) -> Option<usize> {
     let matches = |r: &ScopeRelation| match qualifier {
         [alias] => r.alias.as_ref() == Some(alias),
-        [schema, name] => !r.aliased && r.alias.as_ref() == Some(name) && r.base.as_ref().is_some_and(|b| b.schema == *schema),
+        [schema, name] => {
+            !r.aliased && r.alias.as_ref() == Some(name) && r.base.as_ref().is_some_and(|b| b.schema == *schema)
+        }
         _ => false,
     };
     scope.relations.iter().position(matches)

@@ -156,8 +156,7 @@ impl<'a> Text<'a> {
             .collect();
         let start = tokens.first().map_or(Location::empty(), |t| t.span.start);
         let dialect = PostgreSqlDialect {};
-        let mut parser =
-            Parser::new(&dialect).with_recursion_limit(DEPTH_MAX).with_tokens_with_locations(tokens);
+        let mut parser = Parser::new(&dialect).with_recursion_limit(DEPTH_MAX).with_tokens_with_locations(tokens);
         let parsed = parser.parse_statement();
         let stop = parser.peek_token();
         match parsed {
@@ -205,7 +204,9 @@ fn at(location: Location) -> Unread {
 /// What is blank for Postgres: ASCII blanks, and `--` and `/* */` comments. `None` for anything else.
 fn check_blank(blank: &Whitespace, text: &str) -> Option<()> {
     let same = match blank {
-        Whitespace::SingleLineComment { prefix, comment } => prefix == "--" && !comment.trim_end().contains(['\r', '\n']),
+        Whitespace::SingleLineComment { prefix, comment } => {
+            prefix == "--" && !comment.trim_end().contains(['\r', '\n'])
+        }
         Whitespace::MultiLineComment(_) => true,
         Whitespace::Space | Whitespace::Newline | Whitespace::Tab => text.bytes().all(|b| b" \t\r\n\x0c".contains(&b)),
     };
@@ -229,10 +230,25 @@ fn deepens(token: &Token) -> bool {
     match token {
         Token::Word(w) => matches!(
             w.keyword,
-            Keyword::AND | Keyword::OR | Keyword::NOT | Keyword::IS | Keyword::IN | Keyword::LIKE | Keyword::ILIKE
-                | Keyword::BETWEEN | Keyword::UNION | Keyword::INTERSECT | Keyword::EXCEPT | Keyword::JOIN
-                | Keyword::CASE | Keyword::COLLATE | Keyword::AT | Keyword::OPERATOR | Keyword::EXPLAIN
-                | Keyword::SIMILAR | Keyword::SELECT
+            Keyword::AND
+                | Keyword::OR
+                | Keyword::NOT
+                | Keyword::IS
+                | Keyword::IN
+                | Keyword::LIKE
+                | Keyword::ILIKE
+                | Keyword::BETWEEN
+                | Keyword::UNION
+                | Keyword::INTERSECT
+                | Keyword::EXCEPT
+                | Keyword::JOIN
+                | Keyword::CASE
+                | Keyword::COLLATE
+                | Keyword::AT
+                | Keyword::OPERATOR
+                | Keyword::EXPLAIN
+                | Keyword::SIMILAR
+                | Keyword::SELECT
         ),
         Token::Number(..) | Token::Placeholder(_) | Token::Period | Token::Colon => false,
         token => !is_string(token) && !matches!(token, Token::DollarQuotedString(_) | Token::LBrace | Token::RBrace),

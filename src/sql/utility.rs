@@ -16,34 +16,47 @@ use crate::refusal::{Class, Refusal};
 
 /// Statements that can neither carry nor reveal a value, by their first words.
 const HARMLESS: &[&[&str]] = &[
-    &["vacuum"], &["analyze"], &["analyse"], &["lock"], &["comment", "on"], &["grant"], &["revoke"], &["truncate"],
-    &["reindex"], &["cluster"],
+    &["vacuum"],
+    &["analyze"],
+    &["analyse"],
+    &["lock"],
+    &["comment", "on"],
+    &["grant"],
+    &["revoke"],
+    &["truncate"],
+    &["reindex"],
+    &["cluster"],
 ];
 
 /// True when the first words show that the statement cannot carry or reveal a value.
 pub(super) fn passes_by_tokens(text: &Text<'_>, tokens: &Range<usize>) -> bool {
     HARMLESS.iter().any(|words| {
-        words.iter().enumerate().all(|(i, word)| {
-            tokens.start + i < tokens.end && text.word(tokens.start + i).as_deref() == Some(word)
-        })
+        words
+            .iter()
+            .enumerate()
+            .all(|(i, word)| tokens.start + i < tokens.end && text.word(tokens.start + i).as_deref() == Some(word))
     })
 }
 
 /// True when the statement may change which relation a name means: search_path, role, or all settings.
 pub(super) fn moves_names(text: &Text<'_>, tokens: &Range<usize>) -> bool {
-    const MOVING: &[&str] = &["search_path", "schema", "role", "authorization", "all", "discard", "rollback", "abort", "do", "call"];
+    const MOVING: &[&str] =
+        &["search_path", "schema", "role", "authorization", "all", "discard", "rollback", "abort", "do", "call"];
     let word = |i: usize| text.word(i).unwrap_or_default();
     let first = word(tokens.start);
     let setting = matches!(first.as_str(), "set" | "reset" | "discard" | "rollback" | "abort" | "do" | "call");
     let quoted = matches!(text.token(tokens.start + 1), Some(Token::Word(w)) if w.quote_style.is_some());
     (setting && (quoted || tokens.clone().any(|i| MOVING.contains(&word(i).as_str()))))
-        || tokens.clone().any(|i| matches!(text.token(i), Some(Token::Word(w)) if w.value.eq_ignore_ascii_case("set_config")))
+        || tokens
+            .clone()
+            .any(|i| matches!(text.token(i), Some(Token::Word(w)) if w.value.eq_ignore_ascii_case("set_config")))
 }
 
 /// The refusal of a kind of statement on a sealed table.
 pub(super) fn refuse_statement(what: &str, relation: &Relation) -> Refusal {
     let columns: Vec<_> = relation.columns.iter().filter_map(|a| a.sealed.as_ref()).map(|c| c.name.as_str()).collect();
-    let refusal = Refusal::new(Class::NotSupported, format!("{what} is not supported on table {}", relation.qualified()));
+    let refusal =
+        Refusal::new(Class::NotSupported, format!("{what} is not supported on table {}", relation.qualified()));
     match columns.is_empty() {
         true => refusal,
         false => refusal.detail(format!("Its sealed columns are {}.", columns.join(", "))),
@@ -131,9 +144,7 @@ impl Planner<'_> {
 }
 
 fn harmless(operation: &AlterTableOperation, relation: &Relation) -> bool {
-    let in_policy = |name: &str| {
-        relation.policy.as_ref().is_some_and(|p| p.columns.iter().any(|c| c.name == name))
-    };
+    let in_policy = |name: &str| relation.policy.as_ref().is_some_and(|p| p.columns.iter().any(|c| c.name == name));
     match operation {
         AlterTableOperation::OwnerTo { .. }
         | AlterTableOperation::EnableRowLevelSecurity
