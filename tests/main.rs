@@ -9,3 +9,4 @@ mod postgres;
 mod structure;
 mod support;
 mod twin;
+mod wire;
