@@ -8,5 +8,6 @@ mod guard;
 mod postgres;
 mod structure;
 mod support;
+mod tamper;
 mod twin;
 mod wire;

@@ -29,6 +29,7 @@ pub fn wired() -> Wired {
     site.run_ok(&["tenant", "register", "1"]);
     site.run_ok(&["tenant", "register", "2"]);
     let plain = "CREATE TABLE notes (id int8, body text); \
+                 CREATE FUNCTION say() RETURNS void LANGUAGE plpgsql AS 'BEGIN RAISE NOTICE ''hello''; END'; \
                  INSERT INTO notes SELECT n, 'note ' || n FROM generate_series(1, 5) n;";
     cluster.psql("app", &format!("CREATE TABLE users (id int8 PRIMARY KEY, account_id int8 NOT NULL, email rowseal.text, \
         age rowseal.int4, code rowseal.varchar, amount rowseal.numeric, note text); {plain}"));
@@ -203,7 +204,7 @@ fn lines_25_26_notices_notifications_and_function_calls() {
         (Out::new().raw(b'F', &call).query(ALL).raw(b'F', &call), Stop::Ready(3)),
     ]);
     agree(&wired, "notices", &[
-        ready(Out::new().query("DO $$ BEGIN RAISE NOTICE 'hello'; END $$")),
+        ready(Out::new().query("SELECT say()")),
         ready(Out::new().query("DROP TABLE IF EXISTS nothing_there")),
         ready(Out::new().run("DROP TABLE IF EXISTS nothing_there", &[]).sync()),
     ]);
