@@ -4,6 +4,7 @@
 
 mod canary;
 mod clients;
+mod documents;
 mod guard;
 mod postgres;
 mod structure;

@@ -73,7 +73,7 @@ impl Planner<'_> {
             Expr::Value(_) | Expr::TypedString(_) | Expr::Interval(_) => self.constant(expr, scope),
             Expr::IsNull(e) | Expr::IsNotNull(e) => self.null_test(e, scope),
             Expr::BinaryOp { .. } => self.binary(expr, scope),
-            Expr::In { expr, target, negated, global: false } => self.in_target(expr, target, *negated, scope),
+            Expr::In { expr, target, negated: _, global: false } => self.in_target(expr, target, scope),
             Expr::IsFalse(e) | Expr::IsNotFalse(e) | Expr::IsTrue(e) | Expr::IsNotTrue(e) | Expr::IsUnknown(e)
             | Expr::IsNotUnknown(e) => self.all([&**e], scope, "with IS"),
             Expr::IsDistinctFrom(a, b) | Expr::IsNotDistinctFrom(a, b) => self.all([&**a, b], scope, "with IS DISTINCT FROM"),
@@ -207,7 +207,7 @@ impl Planner<'_> {
     }
 
     fn compare(&mut self, rule: Rule, sealed: &SealedRef, column: &Expr, other: &Expr) -> Result<(), Refusal> {
-        let Rule::Tokens { one, many } = rule else {
+        let Rule::Tokens { many } = rule else {
             return Err(refuse_use(&sealed.column, "with this operator"));
         };
         let found = self.search_operand(sealed, other)?;
@@ -221,7 +221,6 @@ impl Planner<'_> {
             self.replace(found.range, &[*value]);
             return Ok(());
         }
-        let _ = one;
         self.compare_many(&range, found.range, many, &values)
     }
 
@@ -238,21 +237,12 @@ impl Planner<'_> {
         }
         let operator = self.text.tokens[index].range.clone();
         self.edit(first, column_text);
-        self.edit(operator, format!(" {many} "));
+        self.edit(operator, many);
         self.replace_list(last, values);
         Ok(())
     }
 
-    fn replace_list(&mut self, range: Range<usize>, values: &[usize]) {
-        self.replace(range, values);
-        if let Some(edit) = self.edits.last_mut() {
-            edit.with.insert(0, super::plan::Piece::Text("(".into()));
-            edit.with.push(super::plan::Piece::Text(")".into()));
-        }
-    }
-
-    fn in_target(&mut self, expr: &Expr, target: &InTarget, negated: bool, scope: &Scope<'_>) -> Result<(), Refusal> {
-        let _ = negated;
+    fn in_target(&mut self, expr: &Expr, target: &InTarget, scope: &Scope<'_>) -> Result<(), Refusal> {
         let left = self.expr(expr, scope)?;
         match (left, target) {
             (Ty::Blocked(refusal), _) => Err(refusal),

@@ -43,7 +43,7 @@ pub enum Protocol {
 }
 
 /// What a text is planned against.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Context<'a> {
     /// The schema with its policy.
     pub catalog: &'a Catalog,
@@ -138,8 +138,7 @@ fn touched(text: &Text<'_>, tokens: &Range<usize>, context: &Context<'_>) -> Opt
 /// The word at a token, folded.
 fn word(text: &Text<'_>, index: usize) -> Option<String> {
     match text.token(index)? {
-        Token::Word(w) if w.quote_style.is_some() => Some(w.value.clone()),
-        Token::Word(w) => Some(w.value.to_ascii_lowercase()),
+        Token::Word(w) => Some(ident::folded(&w.value, w.quote_style.is_some())),
         _ => None,
     }
 }

@@ -3,7 +3,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use sqlparser::ast::{
-    AssignmentTarget, ConflictTarget, Delete, Expr, FromTable, Insert, ObjectName, OnConflictAction, OnInsert, Query,
+    AssignmentTarget, ConflictTarget, Delete, DoUpdate, Expr, FromTable, Insert, ObjectName, OnConflictAction, OnInsert, Query,
     SelectItem, SetExpr, TableFactor, TableObject, Update, UpdateTableFromKind,
 };
 use sqlparser::tokenizer::Token;
@@ -48,7 +48,7 @@ impl Planner<'_> {
         } else if let Some(source) = &insert.source {
             self.plain_subquery(source, &Scope::default())?;
         }
-        self.on_conflict(insert.on.as_ref(), base.as_ref())?;
+        self.on_conflict(insert.on.as_ref(), base.as_ref(), &scope)?;
         self.returning(insert.returning.as_deref(), &scope, List::Top)
     }
 
@@ -62,7 +62,7 @@ impl Planner<'_> {
             if named.iter().any(|n| n.len() != 1) {
                 return Err(unsupported("this column list"));
             }
-            named.iter().map(|n| base.attribute(&n[0])).collect()
+            named.iter().map(|n| known(base, &n[0])).collect::<Result<_, _>>()?
         };
         for attribute in &base.columns {
             let given = targets.iter().flatten().any(|t| t.attnum == attribute.attnum);
@@ -160,26 +160,74 @@ impl Planner<'_> {
         }
     }
 
-    fn on_conflict(&mut self, on: Option<&OnInsert>, base: Option<&Arc<Relation>>) -> Result<(), Refusal> {
+    fn on_conflict(&mut self, on: Option<&OnInsert>, base: Option<&Arc<Relation>>, scope: &Scope<'_>) -> Result<(), Refusal> {
         let conflict = match on {
             None => return Ok(()),
             Some(OnInsert::OnConflict(conflict)) => conflict,
             Some(_) => return Err(unsupported("this INSERT")),
         };
-        if !matches!(conflict.action, OnConflictAction::DoNothing) {
-            return Err(unsupported("ON CONFLICT DO UPDATE"));
+        let mut names = Vec::new();
+        if let Some(ConflictTarget::Columns { columns, predicate }) = &conflict.conflict_target {
+            if predicate.is_some() {
+                return Err(unsupported("ON CONFLICT with WHERE"));
+            }
+            names.extend(columns.iter().map(fold));
         }
-        let Some(ConflictTarget::Columns { columns, predicate }) = &conflict.conflict_target else { return Ok(()) };
-        if predicate.is_some() {
-            return Err(unsupported("ON CONFLICT with WHERE"));
-        }
-        for name in columns {
-            let attribute = base.and_then(|b| b.attribute(&fold(name)).map(|a| (b, a)));
-            if let Some((base, attribute)) = attribute {
+        for name in &names {
+            if let Some((base, attribute)) = base.and_then(|b| b.attribute(name).map(|a| (b, a))) {
                 super::query::only_plain(&attribute_type(base, attribute, self.context.catalog), "in ON CONFLICT")?;
             }
         }
+        match &conflict.action {
+            OnConflictAction::DoNothing => Ok(()),
+            OnConflictAction::DoUpdate(update) => {
+                let base = base.ok_or_else(|| unsupported("ON CONFLICT DO UPDATE on this table"))?;
+                self.do_update(update, (base, &names), scope)
+            }
+        }
+    }
+
+    /// DO UPDATE: a sealed column may take the proposed row's cell when that is sure to be of the same tenant.
+    fn do_update(&mut self, update: &DoUpdate, (base, names): (&Arc<Relation>, &[String]), outer: &Scope<'_>) -> Result<(), Refusal> {
+        let alias = outer.relations.first().and_then(|r| r.alias.clone());
+        let mut scope = Scope::default();
+        scope.add(ScopeRelation::table(base, self.context.catalog, alias));
+        let mut excluded = ScopeRelation::table(base, self.context.catalog, Some("excluded".into()));
+        excluded.columns.iter_mut().for_each(|c| c.hidden = true);
+        scope.add(excluded);
+        self.filter(&mut scope, &[], update.selection.as_ref())?;
+        let same_tenant = match base.policy.as_ref().map(|p| &p.tenant) {
+            Some(TenantRule::Fixed(_)) => true,
+            Some(TenantRule::Column(tenant)) => names.contains(tenant),
+            Some(TenantRule::Session) | None => false,
+        };
+        for assignment in &update.assignments {
+            let AssignmentTarget::ColumnName(name) = &assignment.target else {
+                return Err(unsupported("a row assignment in ON CONFLICT"));
+            };
+            match set_target(&scope.relations[0], name)? {
+                Some(sealed) => self.conflict_value(&sealed, &assignment.value, same_tenant, &scope)?,
+                None if is_default(&assignment.value) => {}
+                None => self.plain(&assignment.value, &scope, "in SET")?,
+            }
+        }
         Ok(())
+    }
+
+    fn conflict_value(&mut self, target: &SealedRef, value: &Expr, same_tenant: bool, scope: &Scope<'_>) -> Result<(), Refusal> {
+        if operand(self.text, value).is_some_and(|o| matches!(o.shape, Shape::Null)) {
+            return Ok(());
+        }
+        let parts = column_parts(value).unwrap_or(&[]);
+        let own = !parts.is_empty() && matches!(self.expr(value, scope)?, Ty::Sealed(s) if s.attnum == target.attnum);
+        let excluded = parts.len() == 2 && fold(&parts[0]) == "excluded";
+        match (own, excluded) {
+            (true, true) if !same_tenant => Err(refuse_use(&target.column, "in DO UPDATE when the other row's tenant is not known")
+                .hint("Name the tenant column in the conflict target, with a unique index that has it.")),
+            (true, _) => Ok(()),
+            (false, _) => Err(refuse_use(&target.column, "in DO UPDATE with this value")
+                .hint("Write EXCLUDED and the column's own name.")),
+        }
     }
 
     fn returning(&mut self, items: Option<&[SelectItem]>, scope: &Scope<'_>, list: List) -> Result<Option<Vec<ResultColumn>>, Refusal> {
@@ -449,7 +497,7 @@ fn set_target(relation: &ScopeRelation, name: &ObjectName) -> Result<Option<Seal
     let parts = parts(name).ok_or_else(|| unsupported("this SET"))?;
     let [column] = parts.as_slice() else { return Err(unsupported("SET of a part of a column")) };
     let Some(base) = &relation.base else { return Ok(None) };
-    let attribute = base.attribute(column);
+    let attribute = known(base, column)?;
     if let (Some(attribute), Some(tenant)) = (attribute, tenant::tenant_attribute(base)) {
         let first = base.columns.iter().find_map(|a| a.sealed.as_ref());
         if let (true, Some(sealed)) = (attribute.attnum == tenant.attnum, first) {
@@ -462,6 +510,16 @@ fn set_target(relation: &ScopeRelation, name: &ObjectName) -> Result<Option<Seal
         Some(Ty::Sealed(sealed)) => Ok(Some(sealed)),
         Some(Ty::Blocked(refusal)) => Err(refusal),
         Some(Ty::Plain) | None => Ok(None),
+    }
+}
+
+/// The column of a name. One that only the policy knows is refused: it may have come after the snapshot.
+fn known<'r>(base: &'r Relation, name: &str) -> Result<Option<&'r Attribute>, Refusal> {
+    let attribute = base.attribute(name);
+    let policy = base.policy.as_ref().and_then(|p| p.columns.iter().find(|c| c.name == name));
+    match (attribute, policy) {
+        (None, Some(column)) => Err(refuse_use(column, "before the proxy has seen it in the database").hint("Try again.")),
+        _ => Ok(attribute),
     }
 }
 
