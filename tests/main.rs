@@ -9,4 +9,6 @@ mod guard;
 mod postgres;
 mod structure;
 mod support;
+mod tamper;
 mod twin;
+mod wire;

@@ -452,7 +452,8 @@ impl Machine {
         self.audit_refusal(refusal);
         let call = refuse_call(refusal);
         if tag == b'Q' {
-            self.plain_query();
+            self.statements.remove(&b""[..]);
+            self.queue.push(Expect::Own(Own::RefusalQuery));
             frontend::put_query(&mut self.to_server, call.as_bytes());
         } else {
             self.ask(call.as_bytes(), &[], &[], Own::Refusal);

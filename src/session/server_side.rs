@@ -198,7 +198,7 @@ impl Machine {
             _ => self.notice(b'E', body)?,
         }
         match self.queue.front() {
-            Some(Expect::Query(..) | Expect::Function | Expect::Sync | Expect::Startup | Expect::Own(Own::Abort)) | None => Ok(()),
+            Some(Expect::Query(..) | Expect::Function | Expect::Sync | Expect::Startup | Expect::Own(Own::Abort | Own::RefusalQuery)) | None => Ok(()),
             Some(_) => {
                 self.fail_pipeline();
                 Ok(())
