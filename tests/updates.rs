@@ -41,3 +41,18 @@ fn an_update_of_many_rows_gives_each_row_a_key_of_its_own() {
     let ids = cluster.psql("app", "select substring(ssn::bytea from 9 for 16) from customers");
     assert_eq!(ids.lines().collect::<BTreeSet<_>>().len(), 3, "data-key ids of cells without a token");
 }
+
+#[test]
+fn a_policy_table_made_while_the_proxy_runs_is_seen_at_once() {
+    let cluster = Cluster::start(Version::Any);
+    cluster.createdb("app");
+    let site = Site::new(&cluster, POLICY);
+    site.run_ok(&["setup"]);
+    site.run_ok(&["tenant", "register", "acme"]);
+    let proxy = site.serve();
+    cluster.psql("app", "create table customers (account_id text, email rowseal.text, ssn rowseal.text)");
+    let insert = "insert into customers values ('acme', 'seen-at-once', '1')";
+    cluster.psql_at(proxy.address(), "app", insert).unwrap();
+    assert_eq!(cluster.psql_at(proxy.address(), "app", "select email from customers").unwrap(), "seen-at-once");
+    assert!(!cluster.log().contains("seen-at-once"), "the server was sent a plaintext");
+}

@@ -16,8 +16,8 @@ use super::facts::{self, Facts};
 use super::machine::{Fatal, Held, Hold, MESSAGE_BYTES_MAX, Machine, OUT_BYTES_MAX, Prepared, Work};
 use super::queue::{Expect, Own};
 use super::messages::{
-    allowed, inline, malformed, merge, refuse_call, result_formats, searches_only, server_oids, server_params, settled,
-    shape,
+    allowed, inline, malformed, merge, names_any, not_yet, refuse_call, result_formats, searches_only, server_oids, server_params, settled,
+    shape, writes,
 };
 use super::seal::{self, Inputs};
 
@@ -151,16 +151,14 @@ impl Machine {
         };
         let schema = self.shared.schema.load();
         let hits = schema.filter.scan(text);
-        let reload = std::mem::take(&mut self.reload) && (self.queue.is_empty() || !hits.touches);
-        if hits.ddl {
-            self.reload = true;
+        let reload = self.reload && self.queue.is_empty();
+        if reload || hits.ddl {
+            self.reload = hits.ddl;
         }
         if hits.touches || hits.sql_prepare || reload {
             let held = Held { tag: header.tag, body: input.split_to(header.total).freeze().slice(HEADER..), ..Held::default() };
             if reload {
-                self.hold = Some(Hold::Schema(held));
-                self.client_work = Some(Work::Reload);
-                return Ok(());
+                return self.wait_for_schema(held);
             }
             if hits.facts {
                 self.facts = None;
@@ -202,7 +200,13 @@ impl Machine {
         let Some(facts) = self.facts.clone() else { return self.ask_facts(held) };
         let tag = held.tag;
         let again = Held { tag, body: held.body.clone(), reloaded: true, ..Held::default() };
-        let may_be_new = !held.reloaded && tag != b'B' && !self.shared.schema.load().catalog.missing.is_empty();
+        let missing = tag != b'B' && names_any(&held.body, &self.shared.schema.load().catalog.missing);
+        if missing && !held.reloaded {
+            return self.wait_for_schema(again);
+        }
+        if missing && writes(&held.body) {
+            return self.refuse(tag, &not_yet());
+        }
         let result = match tag {
             b'Q' => self.query(held, &facts),
             b'P' => self.parse(&held, &facts),
@@ -210,14 +214,16 @@ impl Machine {
         };
         match result {
             Ok(()) => Ok(()),
-            // The statement may name a policy table that has come into being since the schema was read.
-            Err(refusal) if may_be_new && refusal.class == Class::NotSupported => {
-                self.hold = Some(Hold::Schema(again));
-                self.client_work = Some(Work::Reload);
-                Ok(())
-            }
             Err(refusal) => self.refuse(tag, &refusal),
         }
+    }
+
+    /// Reads the schema before the statement goes on: it may name a policy table that has just come into being.
+    #[expect(clippy::unnecessary_wraps, reason = "one of the ways a held message goes on")]
+    fn wait_for_schema(&mut self, held: Held) -> Result<(), Fatal> {
+        self.hold = Some(Hold::Schema(held));
+        self.client_work = Some(Work::Reload);
+        Ok(())
     }
 
     fn verdict(&self, text: &[u8], facts: &Facts, protocol: Protocol) -> Result<(Verdict, Arc<super::machine::Schema>), Refusal> {

@@ -162,3 +162,26 @@ pub(super) fn shape(plan: &StatementPlan, formats: Vec<i16>, stored: Format, fac
     let shape = Shape { columns: columns.clone().into(), formats, stored, facts: facts.clone() };
     shape.is_sealed().then(|| Arc::new(shape))
 }
+
+/// True when the text has one of these names in it, in any case and anywhere.
+pub(super) fn names_any(text: &[u8], names: &[String]) -> bool {
+    !names.is_empty() && {
+        let text = text.to_ascii_lowercase();
+        names.iter().any(|name| memchr::memmem::find(&text, name.to_ascii_lowercase().as_bytes()).is_some())
+    }
+}
+
+/// True when the text may write values into a table that exists: it has a word of such a statement and is not DDL.
+pub(super) fn writes(text: &[u8]) -> bool {
+    let text = text.to_ascii_lowercase();
+    let has = |word: &str| memchr::memmem::find(&text, word.as_bytes()).is_some();
+    let writes = ["insert", "update", "merge", "copy", "execute", "u&"].iter().any(|word| has(word));
+    let ddl = ["create table", "alter table", "drop table"].iter().any(|word| has(word));
+    writes && (!ddl || has(";"))
+}
+
+/// The refusal of a write to a policy table that does not exist as far as other connections can see.
+pub(super) fn not_yet() -> Refusal {
+    Refusal::new(Class::NotSupported, "a table of the policy does not exist yet")
+        .hint("Create it with its sealed columns and commit before writing to it.")
+}
