@@ -35,6 +35,8 @@ pub enum Class {
     BadDatetime,
     /// A date or time field out of range.
     DatetimeOverflow,
+    /// Hexadecimal digits that are none.
+    BadParameter,
     /// Bytes that are not valid in the encoding.
     BadEncoding,
     /// Stored bytes are wrong or foreign.
@@ -70,6 +72,7 @@ impl Class {
             Class::OutOfRange => "22003",
             Class::BadDatetime => "22007",
             Class::DatetimeOverflow => "22008",
+            Class::BadParameter => "22023",
             Class::BadEncoding => "22021",
             Class::DamagedCell => "XX001",
             Class::KeyUnavailable => "55000",

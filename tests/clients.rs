@@ -4,21 +4,37 @@ use std::net::SocketAddr;
 
 use crate::support::clients::{node, python};
 use crate::support::postgres::{Cluster, Version};
+use crate::support::proxy::Site;
 use crate::support::tap::{Tap, contains};
 
 const EXPECTED: &str = "ada@example.com None\nbob@example.com 078-05-1120\n2\n22P02\nstill here";
 
-const TABLE: &str = "create table customers (account_id text, email text, ssn text)";
+const TABLE: &str = "create table customers (id serial, account_id text, email text, ssn text)";
+
+const SEALED: &str = "create table customers (id serial, account_id text, email rowseal.text, ssn rowseal.text)";
+
+const POLICY: &str = r#"
+[[database]]
+name = "app"
+control = "{control}/app"
+
+[[database.table]]
+name = "public.customers"
+tenant = { column = "account_id" }
+
+[database.table.columns]
+email = { type = "text", equality = "tenant" }
+ssn = { type = "text" }
+"#;
 
 const PSYCOPG: &str = r#"
 import psycopg
 with psycopg.connect(autocommit=True) as db:
     with db.cursor() as c:
-        c.executemany("insert into customers values (%s, %s, %s)",
+        c.executemany("insert into customers (account_id, email, ssn) values (%s, %s, %s)",
                       [("acme", "ada@example.com", None), ("acme", "bob@example.com", "078-05-1120")])
-        for binary in (True,):
-            for row in db.cursor(binary=binary).execute("select email, ssn from customers where account_id = %s order by email", ["acme"]):
-                print(row[0], row[1])
+        for row in db.cursor(binary=True).execute("select email, ssn from customers where account_id = %s order by id", ["acme"]):
+            print(row[0], row[1])
         print(c.execute("select count(*) from customers").fetchone()[0])
         try:
             c.execute("select 'x'::text::int")
@@ -31,9 +47,9 @@ const ASYNCPG: &str = r#"
 import asyncio, asyncpg
 async def main():
     db = await asyncpg.connect()
-    await db.executemany("insert into customers values ($1, $2, $3)",
+    await db.executemany("insert into customers (account_id, email, ssn) values ($1, $2, $3)",
                          [("acme", "ada@example.com", None), ("acme", "bob@example.com", "078-05-1120")])
-    for row in await db.fetch("select email, ssn from customers where account_id = $1 order by email", "acme"):
+    for row in await db.fetch("select email, ssn from customers where account_id = $1 order by id", "acme"):
         print(row["email"], row["ssn"])
     print(await db.fetchval("select count(*) from customers"))
     try:
@@ -51,8 +67,8 @@ const { Client } = require('pg');
   const db = new Client();
   await db.connect();
   for (const row of [['acme', 'ada@example.com', null], ['acme', 'bob@example.com', '078-05-1120']])
-    await db.query('insert into customers values ($1, $2, $3)', row);
-  const found = await db.query({ name: 'one', text: 'select email, ssn from customers where account_id = $1 order by email', values: ['acme'] });
+    await db.query('insert into customers (account_id, email, ssn) values ($1, $2, $3)', row);
+  const found = await db.query({ name: 'one', text: 'select email, ssn from customers where account_id = $1 order by id', values: ['acme'] });
   for (const row of found.rows) console.log(row.email, row.ssn === null ? 'None' : row.ssn);
   console.log((await db.query('select count(*) from customers')).rows[0].count);
   try { await db.query("select 'x'::text::int"); } catch (e) { console.log(e.code); }
@@ -85,4 +101,29 @@ fn every_client_works_directly_and_a_tap_sees_what_it_sends() {
     }
     assert!(contains(&tap.to_server(), b"078-05-1120"));
     assert!(contains(&tap.to_client(), b"ada@example.com"));
+}
+
+/// The same scripts, unchanged, on a sealed table: same output, and no plaintext reaches the server.
+#[test]
+fn every_client_works_through_the_proxy_on_sealed_columns() {
+    let cluster = Cluster::start(Version::Any);
+    cluster.createdb("app");
+    let tap = Tap::start(cluster.host_port());
+    let site = Site::with_upstream(tap.address(), &cluster, POLICY);
+    site.run_ok(&["setup"]);
+    site.run_ok(&["tenant", "register", "acme"]);
+    cluster.psql("app", SEALED);
+    let proxy = site.serve();
+    let empty = || drop(cluster.psql("app", "truncate customers"));
+    for (client, printed) in every_client(proxy.address(), "app", empty) {
+        assert_eq!(printed.as_deref(), Ok(EXPECTED), "{client}");
+        let stored = cluster.psql("app", "select count(*) from customers where rowseal.is_cell(email)");
+        assert_eq!(stored, "2", "{client}");
+    }
+    for plaintext in ["078-05-1120", "ada@example.com", "bob@example.com"] {
+        assert!(!contains(&tap.to_server(), plaintext.as_bytes()), "{plaintext} reached the server");
+        assert!(!cluster.log().contains(plaintext), "{plaintext} is in the server's log");
+        assert!(!proxy.log().contains(plaintext), "{plaintext} is in the proxy's log");
+    }
+    assert_eq!(proxy.stop(), 0);
 }

@@ -4,8 +4,11 @@
 
 mod canary;
 mod clients;
+mod documents;
 mod guard;
 mod postgres;
 mod structure;
 mod support;
+mod tamper;
 mod twin;
+mod wire;

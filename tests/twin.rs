@@ -182,7 +182,6 @@ const STATEMENTS: &[&str] = &[
     "INSERT INTO t (id, account_id, c_text) VALUES (1, 1, 'again')",
     "INSERT INTO t (id, account_id, c_text) VALUES (5, NULL, NULL)",
     "SELECT * FROM t WHERE id < 10 ORDER BY id",
-    "SELECT t.* FROM public_or_plain WHERE false",
     "SELECT u.id, u.c_text AS mail FROM t u WHERE u.id < 10 ORDER BY u.id DESC",
     "SELECT a.c_text, b.c_text FROM t a JOIN t b ON a.account_id = b.account_id WHERE a.id = 1 AND b.id = 2",
     "SELECT s.c_text FROM (SELECT id, c_text FROM t WHERE id < 10) s ORDER BY s.id",

@@ -98,9 +98,7 @@ impl Catalog {
 
     /// Names of all relations that expose a sealed column, without their schemas.
     pub fn needles(&self) -> &HashSet<String> {
-        self.exposed.get_or_init(|| {
-            self.relations.iter().filter(|r| self.exposes(r)).map(|r| r.name.clone()).collect()
-        })
+        self.exposed.get_or_init(|| self.relations.iter().filter(|r| self.exposes(r)).map(|r| r.name.clone()).collect())
     }
 
     /// The relation that Postgres would find: in `schema`, or the first on the path. `pg_catalog` comes first unless

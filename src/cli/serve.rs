@@ -11,7 +11,7 @@ use crate::config::{self, Settings};
 use crate::keys::kms::Kms;
 use crate::keys::{Keys, KeysSettings};
 use crate::policy;
-use crate::server::database::Database;
+use crate::server::database::{Bounds, Database};
 use crate::server::runner::Sessions;
 use crate::server::{ListenAddress, ListenTls, ServerSettings, Upstream, UpstreamAddress, UpstreamTls, serve};
 
@@ -57,20 +57,14 @@ async fn database(
     audit: Arc<Audit>,
 ) -> anyhow::Result<Arc<Database>> {
     let registry = Arc::new(connect::registry(policy).await?);
-    let keys = Arc::new(Keys::new(registry.clone(), kms, keys_settings(&settings.keys)));
-    let database = Database::open(policy.clone(), registry, keys, audit, settings.limits.plan_bytes_max).await;
+    let keys = Arc::new(Keys::new(registry.clone(), kms, keys_settings(settings)));
+    let wrapping = connect::wrapping(settings.keys.wrapping);
+    let bounds = Bounds {
+        auto_register: settings.keys.auto_register.then_some(wrapping),
+        plan_bytes_max: settings.limits.plan_bytes_max,
+    };
+    let database = Database::open(policy.clone(), registry, keys, audit, bounds).await;
     database.with_context(|| format!("database {:?} cannot be served", policy.name))
-}
-
-fn keys_settings(keys: &config::Keys) -> KeysSettings {
-    KeysSettings {
-        confirm_interval: keys.confirm_interval,
-        cache_bytes_max: usize::try_from(keys.cache_bytes_max).unwrap_or(usize::MAX),
-        pool_target: keys.pool_size,
-        unwraps_max: keys.kms_concurrency,
-        generates_max: keys.kms_concurrency,
-        ..KeysSettings::default()
-    }
 }
 
 /// What the outside of the proxy needs to know; reads the certificates.
@@ -91,6 +85,21 @@ pub fn server_settings(settings: &Settings) -> anyhow::Result<ServerSettings> {
     outside.login_timeout = settings.limits.login_timeout;
     outside.drain_timeout = settings.limits.drain_timeout;
     Ok(outside)
+}
+
+/// What the keys need to know; the bounds that the file does not name keep their defaults.
+pub fn keys_settings(settings: &Settings) -> KeysSettings {
+    let keys = &settings.keys;
+    let mut bounds = KeysSettings {
+        confirm_interval: keys.confirm_interval,
+        pool_target: keys.pool_size,
+        unwraps_max: keys.kms_concurrency,
+        generates_max: keys.kms_concurrency,
+        cache_bytes_max: usize::try_from(keys.cache_bytes_max).unwrap_or(usize::MAX),
+        ..KeysSettings::default()
+    };
+    bounds.pool_target_max = bounds.pool_target_max.max(keys.pool_size);
+    bounds
 }
 
 fn upstream_address(address: &config::UpstreamAddress) -> UpstreamAddress {

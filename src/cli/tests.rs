@@ -165,3 +165,13 @@ fn the_settings_reach_the_server() {
     assert!(outside("[upstream]\ntls = 'require'").is_ok());
     assert!(outside("[listen]\ntls = { certificate = '/nowhere', key = '/nowhere' }").is_err());
 }
+
+#[test]
+fn the_settings_reach_the_keys() {
+    let text = "[keys]\npool_size = 5000\nkms_concurrency = 3\nconfirm_interval = '2m'\ncache_bytes_max = 70000";
+    let settings = config::parse(text, Path::new("rowseal.toml"), &|_| None).unwrap();
+    let keys = serve::keys_settings(&settings);
+    assert_eq!((keys.pool_target, keys.pool_target_max), (5000, 5000));
+    assert_eq!((keys.unwraps_max, keys.generates_max, keys.cache_bytes_max), (3, 3, 70000));
+    assert_eq!(keys.confirm_interval.as_secs(), 120);
+}

@@ -93,8 +93,8 @@ fn keys(raw: raw::Keys, source: &Source<'_>) -> Result<Keys, ConfigError> {
         auto_register: raw.auto_register.is_some_and(|at| at.value),
         confirm_interval: duration(raw.confirm_interval.as_ref(), 60, source)?,
         cache_bytes_max: number(raw.cache_bytes_max.as_ref(), CACHE_BYTES_DEFAULT, 1 << 16, source)?,
-        pool_size: count(raw.pool_size.as_ref(), 256, source)?,
-        kms_concurrency: count(raw.kms_concurrency.as_ref(), 32, source)?,
+        pool_size: count(raw.pool_size.as_ref(), 32, source)?,
+        kms_concurrency: count(raw.kms_concurrency.as_ref(), 64, source)?,
     })
 }
 

@@ -64,8 +64,10 @@ impl Inner {
             return unwrap_locally(&branch, record, slot);
         }
         if let Some((opened, of)) = self.deks.find(slot, self.now()).filter(|(_, of)| Arc::ptr_eq(of, &master)) {
-            // Cached, but not confirmed of late.
-            *request = self.confirm(&of).await?;
+            // Just fetched by another, or cached and not confirmed of late.
+            if !self.usable(&of, self.now()) {
+                *request = self.confirm(&of).await?;
+            }
             return Ok(opened);
         }
         self.unwrap_by_kms(&master, slot, request).await

@@ -92,7 +92,8 @@ impl Inner {
 
     fn knows(&self, need: &Need) -> bool {
         let snapshot = self.registry.snapshot();
-        need.fresh.iter().map(|(tenant, _)| tenant).chain(&need.index).all(|tenant| snapshot.tenants.contains_key(tenant))
+        let mut tenants = need.fresh.iter().map(|(tenant, _)| tenant).chain(&need.index);
+        tenants.all(|tenant| snapshot.tenants.contains_key(tenant))
             && need.open.iter().all(|slot| master_id(&snapshot, slot).is_some())
     }
 

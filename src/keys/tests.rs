@@ -112,7 +112,14 @@ impl Bench {
 /// Without background work, so that calls can be counted.
 fn quiet() -> KeysSettings {
     let never = Duration::from_secs(3600);
-    KeysSettings { confirm_interval: never, epoch_interval: never, pool_target: 0, ..KeysSettings::default() }
+    KeysSettings {
+        confirm_interval: never,
+        epoch_interval: never,
+        registry_stale: never,
+        pool_target: 0,
+        pool_target_max: 0,
+        ..KeysSettings::default()
+    }
 }
 
 /// With a revocation bound that a test can wait for.

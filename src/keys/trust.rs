@@ -72,7 +72,8 @@ impl Inner {
 
     /// What an error of the KMS means for the key; a refusal of the key drops everything that hangs on it first.
     pub(super) fn failed(&self, master: &Arc<Master>, error: &KmsError) -> KeyError {
-        tracing::warn!(%error, request = error.request_id, arn = %master.record.arn, "the key service refused or failed");
+        let arn = &master.record.arn;
+        tracing::warn!(%error, request = error.request_id, %arn, "the key service refused or failed");
         if error.revokes_key() {
             self.revoke(master);
             KeyError::Unavailable(master.record.tenant.clone())

@@ -7,7 +7,7 @@ use tokio::sync::Mutex;
 
 use crate::audit::Audit;
 use crate::catalog::load;
-use crate::keys::registry::Registry;
+use crate::keys::registry::{Registry, Wrapping};
 use crate::keys::Keys;
 use crate::policy;
 use crate::refusal::{Class, Refusal};
@@ -48,6 +48,15 @@ pub enum DatabaseError {
     },
 }
 
+/// What the settings say of all databases alike.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// How a tenant that is unknown at a write is registered; `None`: not at all.
+    pub auto_register: Option<Wrapping>,
+    /// Bound of the cache of plans.
+    pub plan_bytes_max: usize,
+}
+
 /// A protected database that is being served.
 pub struct Database {
     /// What its sessions share.
@@ -66,7 +75,7 @@ impl Database {
         registry: Arc<Registry>,
         keys: Arc<Keys>,
         audit: Arc<Audit>,
-        plan_bytes_max: usize,
+        bounds: Bounds,
     ) -> Result<Arc<Database>, DatabaseError> {
         let name = policy.name.clone();
         let client = registry
@@ -76,7 +85,9 @@ impl Database {
         let catalog = load(&client, &policy, None).await.map_err(|source| DatabaseError::Catalog { name: name.clone(), source })?;
         let filter = Filter::new(&catalog).map_err(|source| DatabaseError::Filter { name, source })?;
         let schema = ArcSwap::from_pointee(Schema { catalog: Arc::new(catalog), filter });
-        let shared = Arc::new(Shared { policy, schema, keys, audit, plans: Cache::new(plan_bytes_max) });
+        let Bounds { auto_register, plan_bytes_max } = bounds;
+        let plans = Cache::new(plan_bytes_max);
+        let shared = Arc::new(Shared { policy, schema, keys, audit, auto_register, plans });
         let database = Arc::new(Database { shared, registry, control: Mutex::new(Some(client)) });
         tokio::spawn(watch(Arc::downgrade(&database)));
         Ok(database)

@@ -271,9 +271,8 @@ impl ServerCertVerifier for AnyCertificate {
 
 /// A test client that offers these protocol names.
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 pub(super) fn tests_config(alpn: &[&[u8]]) -> Arc<ClientConfig> {
-    let mut config = Arc::unwrap_or_clone(unverified().unwrap().0);
+    let mut config = Arc::unwrap_or_clone(unverified().unwrap_or_else(|error| panic!("{error}")).0);
     config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
     Arc::new(config)
 }

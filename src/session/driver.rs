@@ -12,7 +12,7 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::sync::watch;
 
-use crate::keys::{Granted, KeyError};
+use crate::keys::{Granted, KeyError, Need};
 use crate::refusal::{Class, Refusal};
 use crate::wire::backend;
 
@@ -197,10 +197,10 @@ where
     fn job(&self, side: Side, work: Work) -> Job {
         match work {
             Work::Grant(need) => {
-                let keys = self.shared.keys.clone();
+                let shared = self.shared.clone();
                 Box::pin(async move {
-                    let granted = keys.grant(need).await;
-                    Done::Granted(side, granted.map_err(|error: KeyError| key_refusal(&error)))
+                    let granted = grant(&shared, need).await;
+                    Done::Granted(side, granted.map_err(|error| key_refusal(&error)))
                 })
             }
             Work::Reload => {
@@ -248,6 +248,24 @@ where
         };
         let _ = tokio::time::timeout(std::time::Duration::from_secs(5), farewell).await;
     }
+}
+
+/// Grants what is needed. Where the policy says so, tenants unknown at a write are registered first.
+async fn grant(shared: &Shared, need: Need) -> Result<Granted, KeyError> {
+    for _ in 0..need.fresh.len() {
+        let granted = shared.keys.grant(need.clone()).await;
+        let (Err(KeyError::UnknownTenant(tenant)), Some(wrapping)) = (&granted, shared.auto_register) else {
+            return granted;
+        };
+        if !need.fresh.iter().any(|(writer, _)| writer == tenant) {
+            return granted;
+        }
+        shared.keys.register(tenant, wrapping).await.map_err(|error| {
+            tracing::warn!(%error, "tenant not registered");
+            KeyError::Unreachable
+        })?;
+    }
+    shared.keys.grant(need).await
 }
 
 /// Appends a FATAL ErrorResponse.

@@ -59,7 +59,7 @@ pub fn question(policy: &Database) -> String {
 /// Reads the server's answer; `None` when it is not one.
 pub fn answer(text: &[u8], policy: &Database) -> Option<Facts> {
     let answer: Answer = serde_json::from_slice(text).ok()?;
-    let (read, search) = level(policy, &answer.role, &answer.member);
+    let access = policy.access(&answer.role, &answer.member);
     Some(Facts {
         search_path: answer.path,
         user: answer.login.into(),
@@ -71,22 +71,9 @@ pub fn answer(text: &[u8], policy: &Database) -> Option<Facts> {
             bytea_hex: answer.bytea_output != "escape",
         },
         utf8: answer.encoding == "UTF8",
-        read,
-        search,
+        read: access.read,
+        search: access.search,
     })
-}
-
-/// What a role may see and whether it may search: its own entry first, else the most permissive of its memberships.
-fn level(policy: &Database, role: &str, member: &[String]) -> (Read, bool) {
-    let own = policy.roles.iter().find(|rule| rule.name == role);
-    let rule = own.or_else(|| {
-        let theirs = policy.roles.iter().filter(|rule| member.contains(&rule.name));
-        theirs.max_by_key(|rule| (rule.read, rule.search))
-    });
-    match rule {
-        Some(rule) => (rule.read, rule.search || rule.read == Read::Open),
-        None => (policy.read, policy.read == Read::Open),
-    }
 }
 
 /// A string as an SQL literal that is right under either setting of `standard_conforming_strings`.

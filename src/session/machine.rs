@@ -9,6 +9,7 @@ use bytes::{Bytes, BytesMut};
 use crate::audit::{Act, Audit, Record};
 use crate::catalog::Catalog;
 use crate::keys::{Granted, Keys, Need};
+use crate::keys::registry::Wrapping;
 use crate::policy::Database;
 use crate::refusal::{Class, Refusal};
 use crate::sql::filter::Filter;
@@ -43,6 +44,8 @@ pub struct Shared {
     pub keys: Arc<Keys>,
     /// The audit log.
     pub audit: Arc<Audit>,
+    /// How a tenant that is unknown at a write is registered; `None`: not at all.
+    pub auto_register: Option<Wrapping>,
     /// The cache of plans.
     pub plans: crate::sql::cache::Cache,
 }

@@ -6,6 +6,7 @@ pub mod client;
 pub mod driver;
 pub mod facts;
 pub mod machine;
+pub mod messages;
 pub mod open;
 pub mod queue;
 pub mod redact;

@@ -58,9 +58,10 @@ struct Stored<'a> {
 }
 
 impl Rows {
-    /// True when no key is in use.
-    pub fn is_empty(&self) -> bool {
-        self.deks.is_empty() && self.index.is_empty()
+    /// Lets go of all keys: after each batch, so that a revoked key stops at the next one.
+    pub fn release(&mut self) {
+        self.deks.clear();
+        self.index.clear();
     }
 
     /// Adds what was granted.

@@ -50,6 +50,8 @@ pub enum Own {
     Lock,
     /// The statement that raises a refusal: its error is the client's.
     Refusal,
+    /// The simple query that raises a refusal: its error is the client's, its row description is not.
+    RefusalQuery,
     /// The query that aborts the transaction after a refusal in mid-result; ReadyForQuery follows.
     Abort,
 }

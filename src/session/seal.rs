@@ -285,6 +285,7 @@ pub fn bad_value(error: &ValueError) -> Refusal {
         ValueError::OutOfRange { .. } => Class::OutOfRange,
         ValueError::BadDatetime { .. } => Class::BadDatetime,
         ValueError::DatetimeOverflow { .. } => Class::DatetimeOverflow,
+        ValueError::BadHex => Class::BadParameter,
         ValueError::BadEncoding => Class::BadEncoding,
     };
     Refusal::new(class, error.to_string())

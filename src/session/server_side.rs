@@ -12,7 +12,7 @@ use crate::wire::backend;
 use crate::wire::frame::{self, HEADER, Header};
 use crate::wire::frontend;
 
-use super::client::{refuse_call, shape};
+use super::messages::{refuse_call, shape};
 use super::facts;
 use super::machine::{Fatal, Held, Hold, MESSAGE_BYTES_MAX, Machine, Mute, OUT_BYTES_MAX, Prepared, Work};
 use super::open::{Session, Shape};
@@ -127,9 +127,6 @@ impl Machine {
         if done {
             self.queue.pop();
         }
-        if tag == b'C' && !self.rows.is_empty() {
-            self.rows = super::open::Rows::default();
-        }
     }
 
     /// Swallows a reply to the proxy's own statement; false when it belongs to the client.
@@ -201,7 +198,7 @@ impl Machine {
             _ => self.notice(b'E', body)?,
         }
         match self.queue.front() {
-            Some(Expect::Query(..) | Expect::Function | Expect::Sync | Expect::Startup | Expect::Own(Own::Abort)) | None => Ok(()),
+            Some(Expect::Query(..) | Expect::Function | Expect::Sync | Expect::Startup | Expect::Own(Own::Abort | Own::RefusalQuery)) | None => Ok(()),
             Some(_) => {
                 self.fail_pipeline();
                 Ok(())
@@ -349,7 +346,9 @@ impl Machine {
             Ok(_) => {}
         }
         let batch = input.split_to(end);
-        if let Err(refusal) = self.open_batch(shape, &batch)? {
+        let opened = self.open_batch(shape, &batch)?;
+        self.rows.release();
+        if let Err(refusal) = opened {
             self.break_off(&refusal);
         }
         Ok(())

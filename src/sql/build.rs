@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use sqlparser::tokenizer::Token;
 
+use super::Context;
 use super::operand::{Operand, Shape, parameter};
 use super::plan::{Edit, LockQuery, ParamRole, Piece, ResultColumn, Role, Source, StatementPlan, ValueSlot};
 use super::scope::ScopeColumn;
 use super::text::Text;
-use super::Context;
 use crate::policy::Column;
 use crate::refusal::{Class, Refusal};
 
@@ -41,7 +41,20 @@ impl<'a> Planner<'a> {
 
     /// Replaces a range by text.
     pub(super) fn edit(&mut self, range: Range<usize>, with: impl Into<String>) {
-        self.edits.push(Edit { range, with: vec![Piece::Text(with.into())] });
+        self.push(range, vec![Piece::Text(with.into())]);
+    }
+
+    /// Adds an edit; keeps what it writes apart from words that touch the replaced text.
+    fn push(&mut self, range: Range<usize>, mut with: Vec<Piece>) {
+        let bytes = self.text.text.as_bytes();
+        let joins = |b: Option<&u8>| b.is_some_and(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'$' | 0x80..));
+        if !range.is_empty() && range.start > 0 && joins(bytes.get(range.start - 1)) {
+            with.insert(0, Piece::Text(" ".into()));
+        }
+        if !range.is_empty() && joins(bytes.get(range.end)) {
+            with.push(Piece::Text(" ".into()));
+        }
+        self.edits.push(Edit { range, with });
     }
 
     /// Inserts text before and after a range.
@@ -66,16 +79,18 @@ impl<'a> Planner<'a> {
         self.values.len() - 1
     }
 
-    /// Replaces an operand by values, in a list when there are several.
+    /// Replaces an operand by values, separated by commas.
     pub(super) fn replace(&mut self, range: Range<usize>, values: &[usize]) {
-        let mut with = Vec::new();
-        for (i, value) in values.iter().enumerate() {
-            if i > 0 {
-                with.push(Piece::Text(", ".into()));
-            }
-            with.push(Piece::Value(*value));
-        }
-        self.edits.push(Edit { range, with });
+        let with = listed(values);
+        self.push(range, with);
+    }
+
+    /// Replaces an operand by a list of values in parentheses.
+    pub(super) fn replace_list(&mut self, range: Range<usize>, values: &[usize]) {
+        let mut with = listed(values);
+        with.insert(0, Piece::Text("(".into()));
+        with.push(Piece::Text(")".into()));
+        self.push(range, with);
     }
 
     /// Sorts the edits and numbers the parameters.
@@ -126,12 +141,15 @@ impl<'a> Planner<'a> {
         let mut plain: Vec<bool> = Vec::new();
         for tok in &self.text.tokens[self.tokens.clone()] {
             let Token::Placeholder(name) = &tok.token else { continue };
-            let index = parameter(name).ok_or_else(|| Refusal::new(Class::NotSupported, "a parameter must be written $n"))?;
+            let index =
+                parameter(name).ok_or_else(|| Refusal::new(Class::NotSupported, "a parameter must be written $n"))?;
             let index = usize::from(index);
             if plain.len() <= index {
                 plain.resize(index + 1, false);
             }
-            let edited = self.edits.iter().any(|e| e.range.start <= tok.range.start && tok.range.end <= e.range.end);
+            // The edits are sorted by now and do not overlap.
+            let before = self.edits.partition_point(|e| e.range.start <= tok.range.start);
+            let edited = self.edits[..before].last().is_some_and(|e| tok.range.end <= e.range.end);
             plain[index] |= !edited;
         }
         let count = u16::try_from(plain.len()).map_err(|_| too_many())?;
@@ -139,8 +157,21 @@ impl<'a> Planner<'a> {
     }
 }
 
+/// Values separated by commas.
+fn listed(values: &[usize]) -> Vec<Piece> {
+    let mut with = Vec::with_capacity(2 * values.len() + 2);
+    for (i, value) in values.iter().enumerate() {
+        if i > 0 {
+            with.push(Piece::Text(", ".into()));
+        }
+        with.push(Piece::Value(*value));
+    }
+    with
+}
+
 fn too_many() -> Refusal {
-    Refusal::new(Class::NotSupported, "the rewritten statement has too many parameters").hint("Write fewer rows in one statement.")
+    Refusal::new(Class::NotSupported, "the rewritten statement has too many parameters")
+        .hint("Write fewer rows in one statement.")
 }
 
 /// Gives a client parameter to a value; true when the value keeps its number.

@@ -108,3 +108,29 @@ fn weight(verdict: &Verdict) -> usize {
             .sum(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn serves_the_same_plan_and_stays_bounded() {
+        let catalog = crate::sql::cases::catalog();
+        let path = ["public".to_owned()];
+        let context = Context { catalog: &catalog, search_path: &path, protocol: Protocol::Extended };
+        let cache = Cache::new(100_000);
+        let planned = |text: &str| match cache.plan(text, &context) {
+            Verdict::Rewrite(plans) => plans,
+            other => panic!("{other:?}"),
+        };
+        let text = "SELECT email FROM users";
+        assert!(Arc::ptr_eq(&planned(text), &planned(text)));
+        let other = Context { search_path: &["other".to_owned()], ..context };
+        assert!(matches!(cache.plan(text, &other), Verdict::Pass));
+        for n in 0..2000 {
+            planned(&format!("SELECT email FROM users WHERE id = {n}"));
+        }
+        assert!(cache.bytes.load(Ordering::Relaxed) <= 100_000);
+        assert!(cache.entries.len() < 200);
+    }
+}

@@ -1,1 +1,356 @@
+//! Runs the case files of tests/cases: statement → rewritten text, or refusal. `UPDATE_CASES=1` writes what is found.
+use std::fmt::Write;
+use std::sync::Arc;
 
+use proptest::prelude::*;
+
+use super::filter::Filter;
+use super::plan::{ParamRole, ResultColumn, Role, Source, StatementPlan, TenantSource, Verdict};
+use super::{Context, Protocol, plan, render};
+use crate::catalog::{Attribute, Catalog, Relation};
+use crate::policy::{Column, Equality, Mask, Padding, Table, TenantRule};
+use crate::types::LogicalType;
+
+const CELL: u32 = 90_000;
+
+fn column(table: &str, name: &str, logical: LogicalType, equality: Option<Equality>) -> Arc<Column> {
+    let qualified = format!("{table}.{name}");
+    Arc::new(Column {
+        binding: qualified.clone(),
+        join_group: (name == "login").then(|| "logins".to_owned()),
+        qualified,
+        name: name.to_owned(),
+        logical,
+        equality,
+        padding: Padding::None,
+        mask: Mask::Null,
+    })
+}
+
+fn attribute(name: &str, attnum: usize, oid: u32) -> Attribute {
+    Attribute {
+        name: name.to_owned(),
+        attnum: i16::try_from(attnum).unwrap(),
+        type_oid: oid,
+        base_type_oid: if oid == CELL { 17 } else { oid },
+        typmod: -1,
+        has_default: false,
+        sealed: None,
+        is_cell: oid == CELL,
+        is_unsealed: false,
+    }
+}
+
+/// A relation from `name type` pairs; the first column is the primary key of a table.
+fn relation(
+    oid: u32,
+    name: (&str, &str),
+    columns: &[(&str, u32)],
+    policy: Option<(TenantRule, Vec<Arc<Column>>)>,
+) -> Relation {
+    let mut attributes: Vec<_> = columns.iter().enumerate().map(|(i, (n, t))| attribute(n, i + 1, *t)).collect();
+    let policy = policy.map(|(tenant, columns)| {
+        for a in &mut attributes {
+            if let Some(column) = columns.iter().find(|c| c.name == a.name) {
+                a.is_unsealed = !a.is_cell;
+                a.sealed = a.is_cell.then(|| Arc::clone(column));
+            }
+        }
+        Arc::new(Table { schema: name.0.into(), name: name.1.into(), tenant, columns })
+    });
+    Relation {
+        oid,
+        schema: name.0.into(),
+        name: name.1.into(),
+        kind: 'r',
+        columns: attributes,
+        primary_key: vec![1],
+        policy,
+    }
+}
+
+/// The schema of the case files; tests/cases/README says what is in it.
+pub(super) fn catalog() -> Catalog {
+    use LogicalType::{Bool, Date, Int4, Numeric, Text, Timestamptz, Uuid, Varchar};
+    let t = "public.users";
+    let users = vec![
+        column(t, "email", Text, Some(Equality::Tenant)),
+        column(t, "ssn", Text, None),
+        column(t, "login", Text, Some(Equality::Global)),
+        column(t, "age", Int4, Some(Equality::Tenant)),
+        column(t, "born", Date, None),
+    ];
+    let wide = vec![
+        column("public.wide", "v", Varchar(Some(20)), Some(Equality::Tenant)),
+        column("public.wide", "n", Numeric(None), None),
+        column("public.wide", "b", Bool, None),
+        column("public.wide", "ts", Timestamptz, None),
+        column("public.wide", "u", Uuid, Some(Equality::Tenant)),
+    ];
+    let notes = vec![column("public.notes", "body", Text, Some(Equality::Tenant))];
+    let odd = vec![column("public.Odd", "Select", Text, None)];
+    let raw = vec![column("public.raw", "secret", Text, None)];
+    let logins = vec![column("public.logins", "login", Text, Some(Equality::Global))];
+    let tenant = |name: &str| TenantRule::Column(name.into());
+    let relations = vec![
+        relation(
+            1001,
+            ("public", "users"),
+            &[
+                ("id", 23),
+                ("account_id", 20),
+                ("name", 25),
+                ("email", CELL),
+                ("ssn", CELL),
+                ("login", CELL),
+                ("age", CELL),
+                ("born", CELL),
+            ],
+            Some((tenant("account_id"), users)),
+        ),
+        relation(
+            1002,
+            ("public", "wide"),
+            &[("id", 23), ("v", CELL), ("n", CELL), ("b", CELL), ("ts", CELL), ("u", CELL)],
+            Some((TenantRule::Fixed("acme".into()), wide)),
+        ),
+        relation(1003, ("public", "notes"), &[("id", 23), ("body", CELL)], Some((TenantRule::Session, notes))),
+        relation(
+            1004,
+            ("public", "Odd"),
+            &[("id", 23), ("Org Id", 25), ("Select", CELL)],
+            Some((tenant("Org Id"), odd)),
+        ),
+        relation(1005, ("public", "raw"), &[("id", 23), ("secret", 25)], Some((TenantRule::Session, raw))),
+        relation(1006, ("public", "logins"), &[("id", 23), ("login", CELL)], Some((TenantRule::Session, logins))),
+        relation(1007, ("public", "orders"), &[("id", 23), ("user_id", 23), ("account_id", 20), ("total", 1700)], None),
+        relation(1008, ("other", "users"), &[("id", 23), ("email", 25)], None),
+        relation(1009, ("public", "users_view"), &[("id", 23), ("email", CELL)], None),
+    ];
+    Catalog::of(1, relations, false)
+}
+
+fn describe(text: &str, plans: &[StatementPlan]) -> String {
+    let mut out = String::new();
+    let number = |plan: usize, slot: usize, out: &mut String| write!(out, "${}", plans[plan].values[slot].param);
+    let mut number = number;
+    let rendered = render::render(text, plans, &mut number).unwrap();
+    writeln!(out, "{}", rendered.text).unwrap();
+    for plan in plans {
+        if let Some(lock) = render::render_lock_extended(plan) {
+            let uses = &plan.lock.as_ref().unwrap().uses;
+            writeln!(out, "lock {lock} uses {uses:?}").unwrap();
+        }
+        for value in &plan.values {
+            writeln!(out, "${} {}", value.param, describe_value(&value.source, &value.role)).unwrap();
+        }
+        let params: Vec<_> = plan.params.iter().map(describe_param).collect();
+        if params.iter().any(|p| p != "plain") {
+            writeln!(out, "params {} of {}", params.join(" "), plan.server_params).unwrap();
+        }
+        if let Some(result) = &plan.result {
+            let columns: Vec<_> = result.iter().map(describe_result).collect();
+            writeln!(out, "gives {}", columns.join(" ")).unwrap();
+        }
+    }
+    out
+}
+
+fn describe_value(source: &Source, role: &Role) -> String {
+    let source = match source {
+        Source::Param(n) => format!("param {n}"),
+        Source::Literal(s) => format!("literal {s}"),
+        Source::Rows => "rows".into(),
+    };
+    let role = match role {
+        Role::Seal { column, row, tenant } => format!("seal {} row {row} of {}", column.name, describe_tenant(tenant)),
+        Role::Search { column, tenant } => format!("search {} of {}", column.name, describe_tenant(tenant)),
+        Role::LockedCells { column } => format!("cells {}", column.name),
+        Role::LockedTables => "tables".into(),
+        Role::LockedRows => "ctids".into(),
+    };
+    format!("{role} from {source}")
+}
+
+fn describe_tenant(tenant: &TenantSource) -> String {
+    match tenant {
+        TenantSource::Fixed(name) => format!("fixed {name}"),
+        TenantSource::Session => "session".into(),
+        TenantSource::Param { index, type_oid } => format!("param {index} ({type_oid})"),
+        TenantSource::Literal(name) => format!("literal {name}"),
+    }
+}
+
+fn describe_param(role: &ParamRole) -> String {
+    match role {
+        ParamRole::Plain => "plain".into(),
+        ParamRole::Sealed(c) => format!("sealed:{}", c.name),
+        ParamRole::Both(c) => format!("both:{}", c.name),
+    }
+}
+
+fn describe_result(column: &ResultColumn) -> String {
+    match column {
+        ResultColumn::Plain => "-".into(),
+        ResultColumn::Sealed { column, attnum, with_tenant, .. } => {
+            format!("{}/{attnum}{}", column.name, if *with_tenant { "+tenant" } else { "" })
+        }
+    }
+}
+
+fn found(statement: &str, catalog: &Catalog, filter: &Filter) -> String {
+    if !filter.scan(statement.as_bytes()).touches {
+        return "no hit\n".into();
+    }
+    let context = Context { catalog, search_path: &["public".to_owned()], protocol: Protocol::Extended };
+    match plan(statement, &context) {
+        Verdict::Pass => "pass\n".into(),
+        Verdict::Refuse(refusal) => format!("refuse {} {}\n", refusal.class.sqlstate(), refusal.message),
+        Verdict::Rewrite(plans) => describe(statement, &plans),
+    }
+}
+
+/// A case: lines `> statement`, then what is expected, then an empty line. Other lines starting with `#` are comments.
+fn run(file: &str, cases: &str) -> (String, usize, Vec<String>) {
+    let (catalog, mut written, mut wrong, mut count) = (catalog(), String::new(), Vec::new(), 0);
+    let filter = Filter::new(&catalog).unwrap();
+    for block in cases.split("\n\n").map(|b| b.trim_matches('\n')).filter(|b| !b.is_empty()) {
+        let (comments, rest): (Vec<_>, Vec<_>) = block.lines().partition(|l| l.starts_with('#'));
+        let (statement, expected): (Vec<_>, Vec<_>) = rest.into_iter().partition(|l| l.starts_with("> "));
+        comments.iter().chain(&statement).for_each(|l| writeln!(written, "{l}").unwrap());
+        if !statement.is_empty() {
+            count += 1;
+            let text = statement.iter().map(|l| &l[2..]).collect::<Vec<_>>().join("\n");
+            let found = found(&text, &catalog, &filter);
+            if found.trim() != expected.join("\n").trim() {
+                wrong.push(format!("{file}: {text}\nexpected:\n{}\nfound:\n{found}", expected.join("\n")));
+            }
+            written.push_str(&found);
+        }
+        written.push('\n');
+    }
+    (written, count, wrong)
+}
+
+#[test]
+fn case_files_hold() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
+    let (mut total, mut failures) = (0, Vec::new());
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|e| e != "case") {
+            continue;
+        }
+        let cases = std::fs::read_to_string(&path).unwrap();
+        let (written, count, wrong) = run(&path.file_name().unwrap().to_string_lossy(), &cases);
+        total += count;
+        if std::env::var_os("UPDATE_CASES").is_some() {
+            std::fs::write(&path, written).unwrap();
+        } else {
+            failures.extend(wrong);
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n\n"));
+    assert!(total >= 150, "only {total} cases were found");
+}
+
+/// The text that the server sees in place of a statement, for checks on what it must not hold.
+fn sent(statement: &str, catalog: &Catalog) -> Option<String> {
+    let context = Context { catalog, search_path: &["public".to_owned()], protocol: Protocol::Simple };
+    match plan(statement, &context) {
+        Verdict::Pass => Some(statement.to_owned()),
+        Verdict::Refuse(_) => None,
+        Verdict::Rewrite(plans) => {
+            let mut slot = |_: usize, _: usize, out: &mut String| write!(out, "'\\x'::bytea");
+            Some(render::render(statement, &plans, &mut slot).unwrap().text)
+        }
+    }
+}
+
+#[test]
+fn positions_map_back() {
+    let catalog = catalog();
+    let text = "SELECT é, email FROM users WHERE nme = 1";
+    let context = Context { catalog: &catalog, search_path: &["public".to_owned()], protocol: Protocol::Extended };
+    let Verdict::Rewrite(plans) = plan(text, &context) else { panic!("not rewritten") };
+    let rendered = render::render_extended(text, &plans[0]);
+    let chars = |text: &str, word: &str| text[..text.find(word).unwrap()].chars().count() + 1;
+    let server = chars(&rendered.text, "nme");
+    assert_eq!(rendered.map_position(text, server), chars(text, "nme"));
+    assert_eq!(rendered.map_position(text, 8), 8);
+}
+
+#[test]
+fn blanks_are_read_as_postgres_reads_them() {
+    let catalog = catalog();
+    let crlf = sent("SELECT id,\r\n\temail -- c\r\nFROM users\r\n", &catalog).unwrap();
+    assert!(crlf.contains("rowseal.with_tenant(email, users.account_id::text) AS email -- c\r\nFROM users"), "{crlf}");
+    for text in ["SELECT email\u{a0}FROM users", "SELECT email FROM\u{3000}users", "SELECT email FROM\u{85}users"] {
+        let sent = sent(text, &catalog);
+        assert!(sent.is_none() || sent.as_deref() == Some(text), "{sent:?}");
+    }
+    let hidden = sent("-- x\rINSERT INTO users (id, account_id, email) VALUES (1, 2, 'SECRET')", &catalog);
+    assert!(!hidden.unwrap_or_default().contains("SECRET"));
+}
+
+#[test]
+fn deep_statements_are_refused_without_overflow() {
+    let catalog = catalog();
+    for text in [
+        format!("SELECT * FROM users WHERE {}1=1", "(".repeat(5000)),
+        format!("SELECT * FROM users WHERE {}true", "NOT ".repeat(50_000)),
+        format!("SELECT * FROM users WHERE id = 1{}", " + 1".repeat(50_000)),
+        format!("SELECT * FROM users{}", " UNION SELECT 1".repeat(20_000)),
+        format!("SELECT -{}1 FROM users", " -".repeat(20_000)),
+    ] {
+        assert_eq!(sent(&text, &catalog), None);
+    }
+}
+
+#[test]
+fn many_parameters_are_numbered() {
+    let row = |n: usize| format!("(${}, ${}, ${})", 3 * n + 1, 3 * n + 2, 3 * n + 3);
+    let rows: Vec<_> = (0..5000).map(row).collect();
+    let text = format!("INSERT INTO users (id, account_id, email) VALUES {}", rows.join(", "));
+    let catalog = catalog();
+    let context = Context { catalog: &catalog, search_path: &["public".to_owned()], protocol: Protocol::Extended };
+    let Verdict::Rewrite(plans) = plan(&text, &context) else { panic!("not rewritten") };
+    assert_eq!((plans[0].server_params, plans[0].sealed_rows, plans[0].values.len()), (15_000, 5000, 5000));
+    assert!(matches!(plans[0].params[2], ParamRole::Sealed(_)) && matches!(plans[0].params[1], ParamRole::Plain));
+}
+
+#[test]
+fn many_rows_are_planned() {
+    let row = "(1, 2, 'n', 'SECRET-a', -5)";
+    let text = format!("INSERT INTO users (id, account_id, name, email, age) VALUES {}", vec![row; 3000].join(", "));
+    let sent = sent(&text, &catalog()).unwrap();
+    assert!(!sent.contains("SECRET") && !sent.contains("-5"));
+}
+
+proptest! {
+    #[test]
+    fn garbage_never_panics(text in "(?s)[ -~\\n;'\"éü$]{0,80}") {
+        let _ = sent(&format!("{text} users {text}"), &catalog());
+    }
+
+    #[test]
+    fn word_salad_never_leaks(words in proptest::collection::vec(prop_oneof![
+        Just("SELECT"), Just("*"), Just("email"), Just("FROM"), Just("users"), Just("u"), Just("WHERE"), Just("="),
+        Just("'SECRET'"), Just("AND"), Just("account_id"), Just("1"), Just("("), Just(")"), Just(","), Just("INSERT INTO"),
+        Just("VALUES"), Just("UPDATE"), Just("SET"), Just("IN"), Just("id"), Just("RETURNING"), Just("count"),
+        Just("::text"), Just("JOIN"), Just("ON"), Just("orders"), Just("."), Just(";"), Just("ORDER BY"), Just("DELETE FROM"),
+    ], 1..24)) {
+        let text = words.join(" ");
+        let _ = sent(&text, &catalog());
+    }
+
+    #[test]
+    fn unread_text_never_passes(tail in "[ -~]{0,40}") {
+        let text = format!("SELECT email FROM users WHERE (( {tail}");
+        let catalog = catalog();
+        let dialect = sqlparser::dialect::PostgreSqlDialect {};
+        if sqlparser::parser::Parser::parse_sql(&dialect, &text).is_err() && !tail.contains(';') {
+            prop_assert_eq!(sent(&text, &catalog), None);
+        }
+    }
+}

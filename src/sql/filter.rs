@@ -22,8 +22,8 @@ pub struct Filter {
     patterns: AhoCorasick,
 }
 
-const UNICODE: usize = 0;
-const SET_CONFIG: usize = 1;
+const SET_CONFIG: usize = 0;
+const UNICODE: usize = 1;
 
 impl Filter {
     /// A filter for the relations of a catalog.
@@ -31,7 +31,7 @@ impl Filter {
     /// # Errors
     /// When there are too many names.
     pub fn new(catalog: &Catalog) -> Result<Self, BuildError> {
-        let mut names = vec!["u&\"".to_owned(), "set_config".to_owned()];
+        let mut names = vec!["set_config".to_owned(), "u&\"".to_owned()];
         for name in catalog.needles() {
             names.push(name.clone());
             if name.contains('"') {
@@ -53,8 +53,7 @@ impl Filter {
         for found in self.patterns.find_overlapping_iter(text) {
             match found.pattern().as_usize() {
                 SET_CONFIG => hits.facts = true,
-                UNICODE => hits.touches = true,
-                _ => hits.touches = true,
+                UNICODE.. => hits.touches = true,
             }
         }
         leading(text, &mut hits);
@@ -110,4 +109,34 @@ fn skip_comment(text: &[u8]) -> &[u8] {
         }
     }
     &[]
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_what_matters() {
+        let filter = Filter::new(&crate::sql::cases::catalog()).unwrap();
+        let none = Hits::default();
+        for (text, expected) in [
+            ("SELECT 1", none),
+            ("SELECT * FROM USERS", Hits { touches: true, ..none }),
+            ("SELECT * FROM \"Odd\"", Hits { touches: true, ..none }),
+            ("SELECT u&\"x\"", Hits { touches: true, ..none }),
+            ("  /* a /* b */ */ -- c\n set x = 1", Hits { facts: true, ..none }),
+            ("SELECT 1; RESET ALL", Hits { facts: true, ..none }),
+            ("SELECT settings", none),
+            ("SELECT set_config('a', 'b', true)", Hits { facts: true, ..none }),
+            ("begin;Rollback", Hits { facts: true, ..none }),
+            ("CREATE TABLE x ()", Hits { ddl: true, ..none }),
+            ("EXECUTE p(1)", Hits { sql_prepare: true, ..none }),
+            ("((SELECT 1))", none),
+            ("/* open", none),
+            ("", none),
+        ] {
+            assert_eq!(filter.scan(text.as_bytes()), expected, "{text}");
+        }
+    }
 }

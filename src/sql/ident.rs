@@ -3,10 +3,17 @@ use sqlparser::ast::{Ident, ObjectName, ObjectNamePart};
 
 /// An identifier as Postgres stores it.
 pub(super) fn fold(ident: &Ident) -> String {
-    match ident.quote_style {
-        None => ident.value.to_ascii_lowercase(),
-        Some(_) => ident.value.clone(),
+    folded(&ident.value, ident.quote_style.is_some())
+}
+
+/// A word as Postgres stores it: lower case unless quoted, cut to 63 bytes.
+pub(super) fn folded(word: &str, quoted: bool) -> String {
+    let mut end = word.len().min(63);
+    while !word.is_char_boundary(end) {
+        end -= 1;
     }
+    let word = &word[..end];
+    if quoted { word.to_owned() } else { word.to_ascii_lowercase() }
 }
 
 /// The parts of a name, folded; `None` when a part is not an identifier.
@@ -25,7 +32,11 @@ pub(super) fn quote(name: &str) -> String {
     let mut bytes = name.bytes();
     let plain = bytes.next().is_some_and(|b| b.is_ascii_lowercase() || b == b'_')
         && bytes.all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
-    if plain && KEYWORDS.binary_search(&name).is_err() { name.to_owned() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
+    if plain && KEYWORDS.binary_search(&name).is_err() {
+        name.to_owned()
+    } else {
+        format!("\"{}\"", name.replace('"', "\"\""))
+    }
 }
 
 /// Keywords that are not free as a column or table name, sorted.

@@ -4,18 +4,16 @@ use sqlparser::ast::BinaryOperator;
 /// What becomes of an operator or function over a sealed column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Rule {
-    /// Comparison of tokens with this SQL operator, and its form for a list.
-    Tokens { one: &'static str, many: &'static str },
+    /// Comparison of tokens with the same operator, or with this one against a list.
+    Tokens { many: &'static str },
     /// Left as it is: only asks whether the value is NULL.
     NullOnly,
     /// Refused.
     Refused,
 }
 
-const OPERATORS: &[(BinaryOperator, Rule)] = &[
-    (BinaryOperator::Eq, Rule::Tokens { one: "=", many: "IN" }),
-    (BinaryOperator::NotEq, Rule::Tokens { one: "<>", many: "NOT IN" }),
-];
+const OPERATORS: &[(BinaryOperator, Rule)] =
+    &[(BinaryOperator::Eq, Rule::Tokens { many: "IN" }), (BinaryOperator::NotEq, Rule::Tokens { many: "NOT IN" })];
 
 const FUNCTIONS: &[(&str, Rule)] = &[("count", Rule::NullOnly)];
 

@@ -62,15 +62,24 @@ fn render_edits<E>(
     Ok(at)
 }
 
-/// Writes one statement for the extended protocol, with `$n` for its values. The rest of the text is copied.
+/// Writes the text of a Parse (one statement) with `$n` for its values; comments around the statement are kept.
 pub fn render_extended(text: &str, plan: &StatementPlan) -> Rendered {
+    render_numbered(text, plan, (0, text.len()))
+}
+
+/// Writes one statement of several with `$n` for its values, without what stands around it.
+pub fn render_statement_extended(text: &str, plan: &StatementPlan) -> Rendered {
+    render_numbered(text, plan, (plan.range.start, plan.range.end))
+}
+
+fn render_numbered(text: &str, plan: &StatementPlan, (from, to): (usize, usize)) -> Rendered {
     let mut out = Rendered::default();
     let mut slot = |_, value: usize, out: &mut String| {
         number(plan, value, out);
         Ok::<(), std::convert::Infallible>(())
     };
-    let Ok(at) = render_edits(text, 0, (0, plan), &mut slot, &mut out);
-    out.copy(text, at, text.len());
+    let Ok(at) = render_edits(text, from, (0, plan), &mut slot, &mut out);
+    out.copy(text, at, to);
     out
 }
 

@@ -5,7 +5,7 @@ use sqlparser::ast::Statement;
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::Parser;
-use sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan, Tokenizer};
+use sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan, Tokenizer, Whitespace};
 
 /// How many operators may be open at one place: bounds the depth of the tree.
 const OPERATORS_MAX: usize = 400;
@@ -31,7 +31,30 @@ pub(super) struct Tok {
 pub(super) struct Text<'a> {
     pub(super) text: &'a str,
     pub(super) tokens: Vec<Tok>,
-    lines: Vec<usize>,
+}
+
+/// A place in a text, as the tokenizer counts (lines and characters from 1) and in bytes.
+struct Place {
+    line: u64,
+    column: u64,
+    byte: usize,
+}
+
+impl Place {
+    fn location(&self) -> Location {
+        Location { line: self.line, column: self.column }
+    }
+
+    /// Goes on to a location; `None` when it is not ahead in the text.
+    fn advance(&mut self, text: &str, to: Location) -> Option<()> {
+        let mut chars = text.get(self.byte..)?.chars();
+        while self.location() != to {
+            let c = chars.next()?;
+            self.byte += c.len_utf8();
+            (self.line, self.column) = if c == '\n' { (self.line + 1, 1) } else { (self.line, self.column + 1) };
+        }
+        Some(())
+    }
 }
 
 impl<'a> Text<'a> {
@@ -39,23 +62,22 @@ impl<'a> Text<'a> {
     pub(super) fn read(text: &'a str) -> Result<Self, Unread> {
         let dialect = PostgreSqlDialect {};
         let raw = Tokenizer::new(&dialect, text).tokenize_with_location().map_err(|e| at(e.location))?;
-        let mut lines = vec![0];
-        lines.extend(text.bytes().enumerate().filter(|(_, b)| *b == b'\n').map(|(i, _)| i + 1));
-        let mut read = Text { text, tokens: Vec::with_capacity(raw.len() / 2 + 1), lines };
-        let mut end = 0;
+        let mut read = Text { text, tokens: Vec::with_capacity(raw.len() / 2 + 1) };
+        let mut place = Place { line: 1, column: 1, byte: 0 };
         for TokenWithSpan { token, span } in raw {
-            let range = read.range(span).ok_or(at(span.start))?;
-            if range.start != end || matches!(token, Token::CopyData { .. }) {
+            let start = place.byte;
+            if place.location() != span.start || matches!(token, Token::CopyData { .. }) {
                 return Err(at(span.start));
             }
-            end = range.end;
+            place.advance(text, span.end).ok_or(at(span.start))?;
+            let range = start..place.byte;
             match token {
                 Token::EOF => {}
-                Token::Whitespace(ws) => foreign_comment(&ws, span)?,
+                Token::Whitespace(ws) => check_blank(&ws, &text[range]).ok_or(at(span.start))?,
                 token => read.tokens.push(Tok { token, range, span }),
             }
         }
-        if end != text.len() {
+        if place.byte != text.len() {
             return Err(Unread { line: 0, column: 0, too_complex: false });
         }
         read.check()?;
@@ -134,8 +156,7 @@ impl<'a> Text<'a> {
             .collect();
         let start = tokens.first().map_or(Location::empty(), |t| t.span.start);
         let dialect = PostgreSqlDialect {};
-        let mut parser =
-            Parser::new(&dialect).with_recursion_limit(DEPTH_MAX).with_tokens_with_locations(tokens);
+        let mut parser = Parser::new(&dialect).with_recursion_limit(DEPTH_MAX).with_tokens_with_locations(tokens);
         let parsed = parser.parse_statement();
         let stop = parser.peek_token();
         match parsed {
@@ -145,21 +166,11 @@ impl<'a> Text<'a> {
         }
     }
 
-    /// The bytes of a span.
+    /// The bytes of a span that starts and ends with tokens.
     pub(super) fn range(&self, span: Span) -> Option<Range<usize>> {
-        Some(self.offset(span.start)?..self.offset(span.end)?)
-    }
-
-    fn offset(&self, location: Location) -> Option<usize> {
-        let line = usize::try_from(location.line).ok()?.checked_sub(1)?;
-        let column = usize::try_from(location.column).ok()?.checked_sub(1)?;
-        let start = *self.lines.get(line)?;
-        let rest = self.text.get(start..)?;
-        let head = rest.as_bytes().get(..column);
-        if head.is_some_and(|h| h.is_ascii()) {
-            return Some(start + column);
-        }
-        rest.char_indices().map(|(i, _)| i).chain([rest.len()]).nth(column).map(|i| start + i)
+        let first = self.tokens.binary_search_by_key(&span.start, |t| t.span.start).ok()?;
+        let last = self.tokens.binary_search_by_key(&span.end, |t| t.span.end).ok()?;
+        Some(self.tokens[first].range.start..self.tokens[last].range.end)
     }
 
     /// Index of the token that starts at this byte.
@@ -190,12 +201,16 @@ fn at(location: Location) -> Unread {
     Unread { line: location.line, column: location.column, too_complex: false }
 }
 
-/// Only `--` and `/* */` are comments in Postgres.
-fn foreign_comment(ws: &sqlparser::tokenizer::Whitespace, span: Span) -> Result<(), Unread> {
-    match ws {
-        sqlparser::tokenizer::Whitespace::SingleLineComment { prefix, .. } if prefix != "--" => Err(at(span.start)),
-        _ => Ok(()),
-    }
+/// What is blank for Postgres: ASCII blanks, and `--` and `/* */` comments. `None` for anything else.
+fn check_blank(blank: &Whitespace, text: &str) -> Option<()> {
+    let same = match blank {
+        Whitespace::SingleLineComment { prefix, comment } => {
+            prefix == "--" && !comment.trim_end().contains(['\r', '\n'])
+        }
+        Whitespace::MultiLineComment(_) => true,
+        Whitespace::Space | Whitespace::Newline | Whitespace::Tab => text.bytes().all(|b| b" \t\r\n\x0c".contains(&b)),
+    };
+    same.then_some(())
 }
 
 /// True for every form of string literal.
@@ -215,10 +230,25 @@ fn deepens(token: &Token) -> bool {
     match token {
         Token::Word(w) => matches!(
             w.keyword,
-            Keyword::AND | Keyword::OR | Keyword::NOT | Keyword::IS | Keyword::IN | Keyword::LIKE | Keyword::ILIKE
-                | Keyword::BETWEEN | Keyword::UNION | Keyword::INTERSECT | Keyword::EXCEPT | Keyword::JOIN
-                | Keyword::CASE | Keyword::COLLATE | Keyword::AT | Keyword::OPERATOR | Keyword::EXPLAIN
-                | Keyword::SIMILAR | Keyword::SELECT
+            Keyword::AND
+                | Keyword::OR
+                | Keyword::NOT
+                | Keyword::IS
+                | Keyword::IN
+                | Keyword::LIKE
+                | Keyword::ILIKE
+                | Keyword::BETWEEN
+                | Keyword::UNION
+                | Keyword::INTERSECT
+                | Keyword::EXCEPT
+                | Keyword::JOIN
+                | Keyword::CASE
+                | Keyword::COLLATE
+                | Keyword::AT
+                | Keyword::OPERATOR
+                | Keyword::EXPLAIN
+                | Keyword::SIMILAR
+                | Keyword::SELECT
         ),
         Token::Number(..) | Token::Placeholder(_) | Token::Period | Token::Colon => false,
         token => !is_string(token) && !matches!(token, Token::DollarQuotedString(_) | Token::LBrace | Token::RBrace),

@@ -20,10 +20,10 @@ fn parse_hex(mut digits: &[u8], out: &mut Vec<u8>) -> Result<(), ValueError> {
             [] => return Ok(()),
             [b' ' | b'\n' | b'\t' | b'\r', rest @ ..] => rest,
             [high, low, rest @ ..] => {
-                out.push(hex_digit(*high).zip(hex_digit(*low)).map(|(h, l)| h << 4 | l).ok_or(BAD)?);
+                out.push(hex_digit(*high).zip(hex_digit(*low)).map(|(h, l)| h << 4 | l).ok_or(ValueError::BadHex)?);
                 rest
             }
-            [_] => return Err(BAD),
+            [_] => return Err(ValueError::BadHex),
         };
     }
 }

@@ -1,6 +1,6 @@
 //! What can be wrong with a value, in Postgres's own terms and SQLSTATEs. Never holds the value.
 //!
-//! Postgres has three codes more, told here as their nearest kin: 22023 (a bad hexadecimal digit in bytea) as 22P02,
+//! Postgres has two codes more, told here as their nearest kin:
 //! 22009 (an offset past 15 hours) as 22008, 22P05 (`\u0000` in jsonb) as 22P02.
 
 /// A value that Postgres would not take, or that this module cannot take exactly as Postgres would.
@@ -42,6 +42,9 @@ pub enum ValueError {
         /// The type, as Postgres names it in messages.
         ty: &'static str,
     },
+    /// 22023: a hexadecimal digit or their number is wrong.
+    #[error("invalid hexadecimal data")]
+    BadHex,
     /// 22021: not valid UTF-8, or a zero byte.
     #[error("invalid byte sequence for encoding \"UTF8\"")]
     BadEncoding,
@@ -57,6 +60,7 @@ impl ValueError {
             ValueError::OutOfRange { .. } => "22003",
             ValueError::BadDatetime { .. } => "22007",
             ValueError::DatetimeOverflow { .. } => "22008",
+            ValueError::BadHex => "22023",
             ValueError::BadEncoding => "22021",
         }
     }

@@ -166,10 +166,10 @@ pub fn put_execute(out: &mut BytesMut, portal: &[u8]) {
     });
 }
 
-/// Appends a Close of a statement.
-pub fn put_close_statement(out: &mut BytesMut, name: &[u8]) {
+/// Appends a Close of a statement (`S`) or a portal (`P`).
+pub fn put_close(out: &mut BytesMut, kind: u8, name: &[u8]) {
     write(out, b'C', |out| {
-        out.put_u8(b'S');
+        out.put_u8(kind);
         put_cstr(out, name);
     });
 }

@@ -34,7 +34,7 @@ impl Guarded {
             .arg(dir)
             .arg(program)
             .args(args)
-            .env("RUST_LOG", "trace")
+            .env("ROWSEAL_LOG", "trace")
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())

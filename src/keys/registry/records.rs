@@ -136,7 +136,9 @@ impl Snapshot {
         for row in rows {
             match row.get::<_, &str>(0) {
                 "epoch" => snapshot.epoch = epoch(row)?,
-                "tenant" if row.get::<_, &str>(3) != "active" => snapshot.registering.push(row.get::<_, &str>(1).into()),
+                "tenant" if row.get::<_, &str>(3) != "active" => {
+                    snapshot.registering.push(row.get::<_, &str>(1).into());
+                }
                 "tenant" => tenants.push((Tenant::from(row.get::<_, &str>(1)), Wrapping::parse(row.get(2))?)),
                 "master" => {
                     let master = master(row)?;

@@ -1,0 +1,164 @@
+//! From plans to the messages that carry them: inline values, parameters, types, formats. Pure functions.
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use crate::policy::Read;
+use crate::refusal::{Class, Refusal};
+use crate::sql::plan::{ParamRole, Role, StatementPlan};
+use crate::types::Format;
+use crate::wire::frontend::{Param, format_of};
+
+use super::facts::{Facts, quote};
+use super::open::{Shape, denied};
+use super::seal::{self, Inputs};
+
+/// The statement that raises `refusal` in the server.
+pub(super) fn refuse_call(refusal: &Refusal) -> String {
+    format!(
+        "SELECT rowseal.refuse({}, {}, {}, {})",
+        quote(refusal.class.sqlstate()),
+        quote(&refusal.message),
+        quote(&refusal.detail),
+        quote(&refusal.hint)
+    )
+}
+
+/// Refuses a plan whose sealed columns the current role may not see or search, or a session that is not in UTF-8.
+pub(super) fn allowed(plans: &[StatementPlan], facts: &Facts) -> Result<(), Refusal> {
+    if !facts.utf8 {
+        return Err(Refusal::new(Class::NotSupported, "sealed columns need client_encoding UTF8")
+            .hint("SET client_encoding = 'UTF8'."));
+    }
+    for plan in plans {
+        for slot in &plan.values {
+            if let Role::Search { column, .. } = &slot.role
+                && !facts.search
+            {
+                return Err(denied(column));
+            }
+        }
+        for column in plan.result.iter().flatten() {
+            if let crate::sql::plan::ResultColumn::Sealed { column, .. } = column
+                && facts.read == Read::Deny
+            {
+                return Err(denied(column));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a query in which a setting is changed before a statement that was planned under the old one.
+pub(super) fn settled(text: &[u8], plans: &[StatementPlan]) -> Result<(), Refusal> {
+    let changes = |plan: &StatementPlan| {
+        let statement = text.get(plan.range.clone()).unwrap_or_default().trim_ascii_start().to_ascii_lowercase();
+        let leading = [&b"set"[..], b"reset", b"discard", b"rollback", b"abort", b"do", b"call", b"/*", b"--"];
+        leading.iter().any(|word| statement.starts_with(word)) || memchr::memmem::find(&statement, b"set_config").is_some()
+    };
+    if plans.iter().any(changes) {
+        return Err(Refusal::new(Class::NotSupported, "a query that changes settings cannot also use sealed columns")
+            .hint("Send the statements one by one."));
+    }
+    Ok(())
+}
+
+pub(super) fn malformed() -> Refusal {
+    Refusal::new(Class::ProtocolViolation, "invalid message format")
+}
+
+pub(super) fn merge(into: &mut crate::keys::Need, other: crate::keys::Need) {
+    for (tenant, count) in other.fresh {
+        match into.fresh.iter_mut().find(|(known, _)| *known == tenant) {
+            Some((_, sum)) => *sum += count,
+            None => into.fresh.push((tenant, count)),
+        }
+    }
+    for tenant in other.index {
+        if !into.index.contains(&tenant) {
+            into.index.push(tenant);
+        }
+    }
+}
+
+/// The same plan with nothing to compute but its search tokens, for the lock query.
+pub(super) fn searches_only(plan: &StatementPlan) -> StatementPlan {
+    let values = plan.values.iter().map(|slot| {
+        let mut slot = slot.clone();
+        if !matches!(slot.role, Role::Search { .. }) {
+            slot.role = Role::LockedRows;
+        }
+        slot
+    });
+    StatementPlan { values: values.collect(), ..StatementPlan::default() }
+}
+
+/// A slot's bytes as an inline expression.
+pub(super) fn inline(role: &Role, value: Option<&[u8]>) -> String {
+    match (role, value) {
+        (Role::LockedTables, Some(text)) => format!("'{}'::pg_catalog.oid[]", String::from_utf8_lossy(text)),
+        (Role::LockedRows, Some(text)) => format!("'{}'::pg_catalog.tid[]", String::from_utf8_lossy(text)),
+        (Role::LockedCells { .. }, Some(text)) => {
+            format!(" E'{}'::pg_catalog.bytea[]", String::from_utf8_lossy(text).replace('\\', "\\\\"))
+        }
+        (Role::Seal { .. } | Role::Search { .. }, Some(bytes)) => {
+            format!("pg_catalog.decode('{}', 'hex')", seal::hex(bytes))
+        }
+        (_, None) => "NULL::pg_catalog.bytea".to_owned(),
+    }
+}
+
+/// OIDs for the rewritten Parse: the client's for plain parameters, bytea or an array for the proxy's.
+pub(super) fn server_oids(plan: &StatementPlan, client: &[u32]) -> Vec<u32> {
+    const BYTEA: u32 = 17;
+    let mut oids = vec![0; usize::from(plan.server_params)];
+    let plain = client.iter().take(oids.len()).enumerate();
+    plain.for_each(|(n, oid)| oids[n] = *oid);
+    for slot in &plan.values {
+        if let Some(oid) = usize::from(slot.param).checked_sub(1).and_then(|n| oids.get_mut(n)) {
+            *oid = match slot.role {
+                Role::Seal { .. } | Role::Search { .. } => BYTEA,
+                Role::LockedCells { .. } => 1001,
+                Role::LockedTables => 1028,
+                Role::LockedRows => 1010,
+            };
+        }
+    }
+    oids
+}
+
+pub(super) fn server_params<'a>(plan: &StatementPlan, inputs: &Inputs<'a>, values: Vec<Option<Vec<u8>>>) -> Vec<Param<'a>> {
+    let mut params: Vec<Param<'a>> = (0..usize::from(plan.server_params))
+        .map(|n| match plan.params.get(n) {
+            Some(ParamRole::Plain | ParamRole::Both(_)) => Param {
+                format: format_of(inputs.formats, n),
+                value: inputs.params.get(n).copied().flatten().map(Cow::Borrowed),
+            },
+            Some(ParamRole::Sealed(_)) | None => Param { format: 0, value: None },
+        })
+        .collect();
+    for (slot, value) in plan.values.iter().zip(values) {
+        if let Some(param) = usize::from(slot.param).checked_sub(1).and_then(|n| params.get_mut(n)) {
+            let binary = matches!(slot.role, Role::Seal { .. } | Role::Search { .. });
+            *param = Param { format: i16::from(binary), value: value.map(Cow::Owned) };
+        }
+    }
+    params
+}
+
+/// The client's result formats with binary for the columns that hold cells.
+pub(super) fn result_formats(plan: &StatementPlan, client: &[i16]) -> Vec<i16> {
+    match &plan.result {
+        None => client.to_vec(),
+        Some(columns) => columns.iter().enumerate().map(|(n, column)| match column {
+            crate::sql::plan::ResultColumn::Plain => format_of(client, n),
+            crate::sql::plan::ResultColumn::Sealed { .. } => 1,
+        }).collect(),
+    }
+}
+
+/// How the rows of a statement are shown; `None` when no column is sealed.
+pub(super) fn shape(plan: &StatementPlan, formats: Vec<i16>, stored: Format, facts: &Arc<Facts>) -> Option<Arc<Shape>> {
+    let columns = plan.result.as_ref()?;
+    let shape = Shape { columns: columns.clone().into(), formats, stored, facts: facts.clone() };
+    shape.is_sealed().then(|| Arc::new(shape))
+}
