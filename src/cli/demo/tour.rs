@@ -13,11 +13,11 @@ const INSERT: &str = "INSERT INTO customers (account_id, email, ssn, birth, note
     ('acme',   'ada@example.com', '078-05-1120', '1990-12-10', 'first'),\n    \
     ('acme',   'eve@example.com', '457-55-5462', '1985-02-28', 'second'),\n    \
     ('globex', 'bob@example.com', '219-09-9999', '1979-07-01', 'third')";
-const SELECT: &str = "SELECT account_id, email, ssn FROM customers";
+const SELECT: &str = "SELECT account_id, email, ssn FROM customers ORDER BY note";
 const SELECT_CELLS: &str = r"SELECT account_id,
     '\x' || left(encode(email, 'hex'), 8) || '…' || right(encode(email, 'hex'), 8) AS email,
     '\x' || left(encode(ssn, 'hex'), 8) || '…' || right(encode(ssn, 'hex'), 8) AS ssn
-FROM customers";
+FROM customers ORDER BY note";
 const CHANGE: &str = "UPDATE customers SET ssn = '111-22-3333' WHERE account_id = 'acme' AND email = 'eve@example.com'";
 const SEARCH: &str =
     "SELECT account_id, email, ssn, birth FROM customers\nWHERE account_id = 'acme' AND email = 'eve@example.com'";
@@ -31,7 +31,7 @@ const VALUES: [&str; 4] = ["ada@example.com", "bob@example.com", "078-05-1120", 
 pub(super) async fn show(stage: &Stage) -> anyhow::Result<()> {
     let app = stage.app("app");
     let server = stage.server();
-    say("RowSeal demo: a throw-away Postgres, a local keyring, the proxy in between.")?;
+    say("RowSeal demo: a throw-away Postgres, a local keyring, the proxy in between.\n")?;
     heading("1. Two tenants, acme and globex, each with a master key of its own; one table")?;
     statement("Postgres", TABLE, "CREATE TABLE")?;
     heading("2. The application talks to RowSeal as if it were Postgres")?;
@@ -43,19 +43,19 @@ pub(super) async fn show(stage: &Stage) -> anyhow::Result<()> {
     statement("RowSeal", SEARCH, &app.run(SEARCH).await?)?;
     heading("5. Role analyst: the policy says read = \"mask\"")?;
     statement("RowSeal", SELECT, &stage.app("analyst").run(SELECT).await?)?;
-    heading("6. What cannot be done safely is refused, before the server sees it")?;
+    heading("6. What cannot be done safely is refused; the value does not reach the server")?;
     statement("RowSeal", REFUSED, &app.refused(REFUSED).await?)?;
-    heading("7. Past RowSeal there is no way to store plaintext by mistake: the column takes only cells")?;
+    heading("7. Past RowSeal no plaintext is stored by mistake: the column takes only cells")?;
     statement("Postgres", PLAINTEXT, &server.refused(PLAINTEXT).await?)?;
-    heading("8. The application's values are nowhere in the server's files and not in its log")?;
+    heading("8. What the application wrote is nowhere in the server's files, its log included")?;
     search_files(stage, &server).await
 }
 
 async fn panes(app: &Psql, server: &Psql) -> anyhow::Result<()> {
     let (opened, stored) = (app.run(SELECT).await?, server.run(SELECT_CELLS).await?);
     let left = ("the application (psql through RowSeal)", opened.as_str());
-    say(&side_by_side(left, ("the table (psql on Postgres itself; cells shortened)", &stored)))?;
-    Ok(())
+    let both = side_by_side(left, ("the table (psql on Postgres itself; cells shortened)", &stored));
+    Ok(say(&format!("{both}\n"))?)
 }
 
 async fn search_files(stage: &Stage, server: &Psql) -> anyhow::Result<()> {
@@ -92,7 +92,7 @@ fn holds(file: &Path, value: &str) -> bool {
 pub(super) fn say_how_to_connect(stage: &Stage) -> io::Result<()> {
     let (psql, address) = (stage.postgres.program("psql"), stage.proxy.address);
     let (psql, socket) = (psql.display(), stage.postgres.socket_directory().display());
-    heading("Everything is left running until Ctrl-C")?;
+    heading("\nEverything is left running until Ctrl-C")?;
     say(&format!("through RowSeal    {psql} -h {} -p {} -U app app", address.ip(), address.port()))?;
     say(&format!("  as the analyst   {psql} -h {} -p {} -U analyst app", address.ip(), address.port()))?;
     say(&format!("Postgres itself    {psql} -h {socket} -U postgres app"))?;
@@ -100,7 +100,7 @@ pub(super) fn say_how_to_connect(stage: &Stage) -> io::Result<()> {
 }
 
 fn heading(text: &str) -> io::Result<()> {
-    say(&format!("\n{text}\n{}", "-".repeat(text.chars().count())))
+    say(&format!("{text}\n{}", "-".repeat(text.trim_start().chars().count())))
 }
 
 /// A statement as typed into psql at RowSeal or at Postgres, and what came back.
