@@ -12,4 +12,5 @@ mod structure;
 mod support;
 mod tamper;
 mod twin;
+mod updates;
 mod wire;

@@ -73,6 +73,8 @@ pub async fn load(
     };
     let mut catalog = Catalog::of(version, relations, policy.unsealed == Unsealed::Pass);
     catalog.fingerprint = fingerprint;
+    let exists = |table: &policy::Table| catalog.by_name.contains_key(&(table.schema.clone(), table.name.clone()));
+    catalog.missing = policy.tables.iter().filter(|table| !exists(table)).map(|table| table.name.clone()).collect();
     Ok(catalog)
 }
 
