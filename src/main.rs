@@ -8,6 +8,6 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(shown) => return shown,
     };
-    cli::log_to_stderr();
+    cli::log_to_stderr(&arguments);
     cli::run(arguments)
 }

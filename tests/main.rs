@@ -4,6 +4,7 @@
 
 mod canary;
 mod clients;
+mod demo;
 mod documents;
 mod guard;
 mod postgres;

@@ -15,6 +15,7 @@ use crate::policy;
 mod audit;
 mod check;
 mod connect;
+mod demo;
 mod output;
 pub mod serve;
 mod setup;
@@ -51,6 +52,8 @@ pub struct Arguments {
 enum Command {
     /// Run the proxy.
     Serve,
+    /// Show sealed and open views side by side on a throw-away Postgres.
+    Demo(demo::Demo),
     /// Install or upgrade schema rowseal in a database; safe to repeat.
     Setup,
     /// Hold the policy against the live database.
@@ -141,6 +144,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
 fn dispatch(command: Command, context: &Context) -> Result<(), Failure> {
     match command {
         Command::Serve => Ok(serve::run(context.settings()?)?),
+        Command::Demo(demo) => demo::run(&demo),
         Command::Setup => connect::block_on(setup::run(context)),
         Command::Check => connect::block_on(check::run(context)),
         Command::Tenant(command) => connect::block_on(tenant::run(command, context)),
@@ -159,17 +163,19 @@ fn report(failure: &Failure) -> ExitCode {
     }
 }
 
-/// Logs to standard error; `ROWSEAL_LOG` filters as `RUST_LOG` does, `ROWSEAL_LOG_FORMAT=json` writes JSON.
+/// Logs to standard error; `ROWSEAL_LOG` filters as `RUST_LOG` does, `ROWSEAL_LOG_FORMAT=json` writes JSON. The demo,
+/// whose output is for reading, logs only errors by itself.
 ///
 /// # Secrets
 /// Other crates may log what they were given, so of them only warnings and errors are shown, whatever the filter
 /// says, and records of the `log` crate (sqlparser's hold statements) are not taken over at all.
-pub fn log_to_stderr() {
+pub fn log_to_stderr(arguments: &Arguments) {
     use tracing_subscriber::filter::{EnvFilter, FilterFn};
     use tracing_subscriber::fmt;
     use tracing_subscriber::layer::{Layer, SubscriberExt};
 
-    let filter = EnvFilter::try_from_env("ROWSEAL_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let usual = if matches!(arguments.command, Command::Demo(_)) { "error" } else { "info" };
+    let filter = EnvFilter::try_from_env("ROWSEAL_LOG").unwrap_or_else(|_| EnvFilter::new(usual));
     let ours = FilterFn::new(|event| event.target().starts_with("rowseal") || *event.level() <= tracing::Level::WARN);
     let is_json = std::env::var("ROWSEAL_LOG_FORMAT").is_ok_and(|format| format == "json");
     let layer = fmt::layer().with_writer(std::io::stderr);

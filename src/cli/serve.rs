@@ -29,17 +29,26 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
 }
 
 async fn start(settings: Settings) -> anyhow::Result<()> {
-    let server = server_settings(&settings)?;
-    let kms = connect::kms(&settings).await?;
+    let (server, sessions) = prepare(&settings).await?;
+    tracing::info!(address = %settings.listen.address, "listening");
+    serve(server, sessions).await?;
+    Ok(())
+}
+
+/// Everything a proxy needs before its port opens. Registries and keys live on the runtime this is called in.
+///
+/// # Errors
+/// What keeps it from starting.
+pub(super) async fn prepare(settings: &Settings) -> anyhow::Result<(ServerSettings, Arc<Sessions>)> {
+    let server = server_settings(settings)?;
+    let kms = connect::kms(settings).await?;
     let audit = Arc::new(Audit::open(&settings.audit.directory, settings.audit.durability)?);
     let mut databases = HashMap::new();
     for policy in &settings.databases {
-        databases.insert(policy.name.clone(), database(policy, &settings, kms.clone(), audit.clone()).await?);
+        databases.insert(policy.name.clone(), database(policy, settings, kms.clone(), audit.clone()).await?);
     }
     let sessions = Sessions::new(databases, tokio::runtime::Handle::current());
-    tracing::info!(address = %settings.listen.address, "listening");
-    serve(server, Arc::new(sessions)).await?;
-    Ok(())
+    Ok((server, Arc::new(sessions)))
 }
 
 async fn database(
