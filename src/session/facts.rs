@@ -19,6 +19,8 @@ pub struct Facts {
     pub tenant: Option<Arc<str>>,
     /// How values are written as text.
     pub style: TextStyle,
+    /// `standard_conforming_strings`: a backslash in a plain literal is a backslash.
+    pub conforming: bool,
     /// True when the client sends and expects UTF-8.
     pub utf8: bool,
     /// What the current role sees of sealed columns.
@@ -37,6 +39,7 @@ struct Answer {
     time_zone: String,
     bytea_output: String,
     encoding: String,
+    conforming: String,
     member: Vec<String>,
 }
 
@@ -51,6 +54,7 @@ pub fn question(policy: &Database) -> String {
          'date_style', pg_catalog.current_setting('DateStyle'), 'time_zone', pg_catalog.current_setting('TimeZone'), \
          'bytea_output', pg_catalog.current_setting('bytea_output'), \
          'encoding', pg_catalog.current_setting('client_encoding'), \
+         'conforming', pg_catalog.current_setting('standard_conforming_strings'), \
          'member', ARRAY(SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ({roles}) \
          AND pg_catalog.pg_has_role(current_user, oid, 'MEMBER')))::pg_catalog.text"
     )
@@ -70,6 +74,7 @@ pub fn answer(text: &[u8], policy: &Database) -> Option<Facts> {
             time_zone: answer.time_zone,
             bytea_hex: answer.bytea_output != "escape",
         },
+        conforming: answer.conforming == "on",
         utf8: answer.encoding == "UTF8",
         read: access.read,
         search: access.search,
