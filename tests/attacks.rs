@@ -282,3 +282,170 @@ fn no_form_of_a_cell_passes() {
         }
     });
 }
+
+fn describe(kind: u8, name: &str) -> (u8, Vec<u8>) {
+    (b'D', [&[kind], name.as_bytes(), b"\0"].concat())
+}
+
+fn some_rows(portal: &str, limit: u8) -> (u8, Vec<u8>) {
+    (b'E', [portal.as_bytes(), b"\0\0\0\0", &[limit]].concat())
+}
+
+fn values(replies: &[(u8, Vec<u8>)]) -> Vec<String> {
+    let rows = replies.iter().filter(|(tag, _)| *tag == b'D');
+    rows.map(|(_, body)| String::from_utf8_lossy(body.get(6..).unwrap_or_default()).into_owned()).collect()
+}
+
+/// Replies stay in step when a value cannot be opened, with row limits, and with errors in the middle.
+#[test]
+fn replies_stay_in_step() {
+    let scene = scene();
+    run(async {
+        let mut raw = Raw::connect(&scene).await;
+        let rows = "INSERT INTO users (id, account_id, email) VALUES (1, 1, 'one'), (2, 1, 'two'), (3, 2, 'three'), (4, 2, '')";
+        assert_eq!(tags(&raw.round(&[query(rows)]).await), "CZ");
+        let select = "SELECT email FROM users WHERE id < $1 ORDER BY id";
+        let limited = [
+            parse("s", select), bind("a", "s", &["9"]), bind("b", "s", &["9"]), some_rows("a", 1), some_rows("b", 2),
+            some_rows("a", 2), some_rows("b", 9), execute("a"), SYNC,
+        ];
+        let replies = raw.round(&limited).await;
+        assert_eq!(tags(&replies), "122DsDDsDDsDDCDCZ");
+        assert_eq!(values(&replies).join(","), "one,one,two,two,three,three,,");
+        let described = [describe(b'S', "s"), bind("", "s", &["2"]), describe(b'P', ""), execute(""), SYNC];
+        assert_eq!(tags(&raw.round(&described).await), "tT2TDCZ");
+        let erring = [bind("", "s", &["x"]), execute(""), describe(b'S', "s"), SYNC];
+        assert_eq!(tags(&raw.round(&erring).await), "EZ");
+        assert_eq!(values(&raw.round(&[bind("", "s", &["2"]), execute(""), SYNC]).await), ["one"]);
+        // A cell of another tenant in row 2.
+        scene.cluster.psql("app", "UPDATE users SET email = (SELECT email FROM users WHERE id = 3) WHERE id = 2");
+        let damaged = [bind("", "s", &["9"]), execute(""), parse("z", "SELECT 1"), bind("", "z", &[]), execute(""), SYNC];
+        let replies = raw.round(&damaged).await;
+        assert!(tags(&replies).ends_with("EZ") && !tags(&replies).contains('1'), "{}", tags(&replies));
+        assert_eq!(values(&raw.round(&[bind("", "s", &["2"]), execute(""), SYNC]).await), ["one"]);
+        let replies = raw.round(&[query("SELECT 1; SELECT email FROM users ORDER BY id; SELECT 3")]).await;
+        assert_eq!(tags(&replies).replace('D', ""), "TCTEZ");
+        assert_eq!(tags(&raw.round(&[query("BEGIN")]).await), "CZ");
+        let replies = raw.round(&[query("SELECT email FROM users ORDER BY id")]).await;
+        assert_eq!(replies.last().unwrap().1, b"E", "{}", tags(&replies));
+        assert_eq!(tags(&raw.round(&[query("SELECT 1")]).await), "EZ");
+        assert_eq!(tags(&raw.round(&[query("ROLLBACK")]).await), "CZ");
+        assert_eq!(values(&raw.round(&[query("SELECT email FROM users WHERE id = 4")]).await), [""]);
+        assert!(!contains(&scene.tap.to_server(), b"three"), "a plaintext reached the server");
+    });
+}
+
+/// Portals pipelined over several Syncs keep their rows, wherever the bytes are cut.
+#[test]
+fn syncs_in_a_pipeline_keep_portals() {
+    let scene = scene();
+    run(async {
+        let mut raw = Raw::connect(&scene).await;
+        raw.round(&[query("INSERT INTO users (id, account_id, email) VALUES (1, 1, 'one')")]).await;
+        raw.round(&[parse("s", "SELECT email FROM users"), SYNC]).await;
+        for _ in 0..20 {
+            let mut all = Vec::new();
+            for (tag, body) in [bind("", "s", &[]), execute(""), SYNC, bind("", "s", &[]), execute(""), SYNC] {
+                all.push(tag);
+                all.extend((body.len() as i32 + 4).to_be_bytes());
+                all.extend(body);
+            }
+            for piece in all.chunks(13) {
+                raw.0.write_all(piece).await.unwrap();
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(tags(&raw.until_ready().await), "2DCZ");
+            assert_eq!(tags(&raw.until_ready().await), "2DCZ");
+        }
+    });
+}
+
+/// A session confined to a tenant sees, finds and writes nothing of another.
+#[test]
+fn confinement_holds() {
+    let scene = scene();
+    run(async {
+        let client = connect_at(scene.proxy.address(), "app").await;
+        outcome(&client, "INSERT INTO users (id, account_id, email) VALUES (1, 1, 'one'), (2, 2, 'two')").await.unwrap();
+        outcome(&client, "SET rowseal.tenant = '1'").await.unwrap();
+        assert_eq!(outcome(&client, "SELECT email FROM users WHERE id = 1").await.unwrap(), [Some("one".to_owned())]);
+        for sql in [
+            "SELECT email FROM users WHERE id = 2",
+            "SELECT * FROM users ORDER BY id",
+            "SELECT s.email FROM (SELECT email, id FROM users OFFSET 0) s WHERE s.id = 2",
+            "WITH c AS (SELECT * FROM users) SELECT email FROM c WHERE id = 2",
+            "SELECT id FROM users WHERE account_id = 2 AND email = 'two'",
+            "SELECT id FROM users WHERE account_id IN (1, 2) AND email = 'two'",
+            "INSERT INTO users (id, account_id, email) VALUES (3, 2, 'x')",
+            "UPDATE users SET email = 'x' WHERE id = 2",
+            "UPDATE users SET email = 'x' WHERE id = 2 AND account_id = 2",
+            "UPDATE users SET email = 'x'",
+            "UPDATE users SET note = 'x' WHERE id = 2 RETURNING email",
+            "BEGIN; DELETE FROM users WHERE id = 2 RETURNING *",
+        ] {
+            let outcome = outcome(&client, sql).await;
+            assert!(outcome.is_err(), "{sql}: {outcome:?}");
+        }
+        outcome(&client, "ROLLBACK").await.unwrap();
+        outcome(&client, "RESET rowseal.tenant").await.unwrap();
+        let all = outcome(&client, "SELECT email FROM users ORDER BY id").await.unwrap();
+        assert_eq!(all, [Some("one".to_owned()), Some("two".to_owned())]);
+    });
+}
+
+/// Messages that lie end the connection, never the proxy.
+#[test]
+fn lies_end_the_connection_only() {
+    let scene = scene();
+    run(async {
+        let mut lies: Vec<(u8, Vec<u8>)> = Vec::new();
+        for tag in *b"QPBDCEdcfFHSp\0\xff" {
+            for body in [&b""[..], b"\0", b"s", b"\0s\0\0\x01", b"\0s\0\xff\xff\xff\xff", b"Ss", b"S\0\0", b"\0\0\x7f\xff"] {
+                lies.push((tag, body.to_vec()));
+            }
+        }
+        for values in [&b"\0\x02\0\0\0\x01x\x7f\xff\xff\xff"[..], b"\0\x02\xff\xff\xff\xf0", b"\0\x01\0\0\0\x011\0\0", b"\0\x02\0\0\0\x011\0\0\0\x01x\0\x09\0\x01"] {
+            lies.push((b'B', [b"\0s\0\0\0", values].concat()));
+        }
+        lies.push((b'B', b"\0s\0\0\x01\0\x07\0\x02\0\0\0\x011\0\0\0\x01x\0\0".to_vec()));
+        lies.push((b'Q', b"SELECT email FROM users \xff\xfe\0".to_vec()));
+        lies.push((b'Q', b"SELECT 1 \xff\0".to_vec()));
+        lies.push(query(&format!("SELECT id FROM users WHERE {}true", "NOT ".repeat(20_000))));
+        lies.push(query(&format!("SELECT {}1{} FROM users", "(".repeat(20_000), ")".repeat(20_000))));
+        lies.push(query(&format!("SELECT id FROM users WHERE id IN ({}1)", "1,".repeat(50_000))));
+        lies.push(query(&format!("INSERT INTO users (id, account_id, email) VALUES (77, 1, '{}')", "x".repeat(3_000_000))));
+        for (tag, body) in lies {
+            let mut raw = Raw::connect(&scene).await;
+            raw.round(&[parse("s", INSERT), SYNC]).await;
+            let mut out = vec![tag];
+            out.extend((body.len() as i32 + 4).to_be_bytes());
+            out.extend(&body);
+            out.extend(b"S\0\0\0\x04X\0\0\0\x04");
+            raw.0.write_all(&out).await.unwrap();
+            let mut rest = Vec::new();
+            let end = tokio::time::timeout(std::time::Duration::from_secs(20), raw.0.read_to_end(&mut rest)).await;
+            assert!(end.is_ok(), "hangs on {} {:?}", char::from(tag), &body[..body.len().min(20)]);
+        }
+        let client = connect_at(scene.proxy.address(), "app").await;
+        assert_eq!(outcome(&client, "SELECT count(*) FROM users WHERE id = 77").await.unwrap(), [Some("1".to_owned())]);
+    });
+    assert!(!scene.proxy.log().contains("panicked"), "{}", scene.proxy.log());
+    assert!(!contains(&scene.tap.to_server(), b"xxxxxxxx"), "a plaintext reached the server");
+}
+
+/// A trigger that notifies of whole rows shows no cell.
+#[test]
+fn notifications_show_no_cell() {
+    let scene = scene();
+    scene.cluster.psql("app", "CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_notify(''c'', left(row_to_json(NEW)::text, 2000)); RETURN NULL; END'");
+    scene.cluster.psql("app", "CREATE TRIGGER tell AFTER INSERT ON users FOR EACH ROW EXECUTE FUNCTION tell()");
+    run(async {
+        let mut raw = Raw::connect(&scene).await;
+        raw.round(&[query("LISTEN c")]).await;
+        let replies = raw.round(&[query("INSERT INTO users (id, account_id, email) VALUES (1, 1, 'one')")]).await;
+        let told = replies.iter().find(|(tag, _)| *tag == b'A').expect("a notification");
+        assert!(!contains(&told.1, b"c15253"), "{}", String::from_utf8_lossy(&told.1));
+        assert!(contains(&told.1, b"[sealed]") && told.1.ends_with(b"\0"), "{}", String::from_utf8_lossy(&told.1));
+        assert_eq!(tags(&raw.round(&[query("SELECT 1")]).await), "TDCZ");
+    });
+}

@@ -1,7 +1,7 @@
 //! The server's direction: which replies pass, are swallowed, described anew or opened.
 use std::sync::Arc;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use memchr::memmem;
 
 use crate::keys::Need;
@@ -79,6 +79,7 @@ impl Machine {
     fn server_frame(&mut self, header: Header, frame: &[u8]) -> Result<(), Fatal> {
         let body = &frame[HEADER..];
         match header.tag {
+            b'A' if holds_cell(frame) => self.notification(body),
             b'A' | b'S' => self.to_client.extend_from_slice(frame),
             b'N' => self.notice(b'N', body)?,
             b'E' => return self.error(body),
@@ -290,6 +291,20 @@ impl Machine {
             fields.iter().map(|(code, text)| (*code, super::redact::redact(text))).collect();
         backend::put_notice(&mut self.to_client, tag, clean.iter().map(|(code, text)| (*code, text.as_ref())));
         Ok(())
+    }
+
+    /// Forwards a NotificationResponse (process, channel, payload) with the cells in its payload replaced.
+    fn notification(&mut self, body: &[u8]) {
+        let out = &mut self.to_client;
+        let parts = body.split_at_checked(4).and_then(|(process, rest)| {
+            let end = rest.iter().position(|byte| *byte == 0)?;
+            Some((process, rest.split_at(end + 1)))
+        });
+        let Some((process, (channel, payload))) = parts else { return };
+        let payload = super::redact::redact(payload.strip_suffix(b"\0").unwrap_or(payload));
+        out.put_u8(b'A');
+        out.put_u32((4 + process.len() + channel.len() + payload.len() + 1) as u32);
+        [process, channel, &payload, b"\0"].iter().for_each(|part| out.extend_from_slice(part));
     }
 
     /// RowDescription: sealed columns get the client's types.
