@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on must panic")]
 #![allow(dead_code, reason = "support code is written for tests that come and go")]
 
+mod attacks;
 mod canary;
 mod clients;
 mod demo;

@@ -16,8 +16,8 @@ use super::facts::{self, Facts};
 use super::machine::{Fatal, Held, Hold, MESSAGE_BYTES_MAX, Machine, OUT_BYTES_MAX, Prepared, Work};
 use super::queue::{Expect, Own};
 use super::messages::{
-    allowed, inline, malformed, merge, names_any, not_yet, refuse_call, result_formats, searches_only, server_oids, server_params, settled,
-    shape, writes,
+    allowed, inline, malformed, merge, names_any, not_yet, readable, refuse_call, result_formats, searches_only,
+    server_oids, server_params, settled, shape, writes,
 };
 use super::seal::{self, Inputs};
 
@@ -108,6 +108,10 @@ impl Machine {
             b'E' => self.execute(header, input),
             b'S' => {
                 self.skipping = false;
+                // A setting local to an implicit transaction ends here.
+                if std::mem::take(&mut self.facts_local) {
+                    self.facts = None;
+                }
                 if !self.copy_in {
                     self.queue.push(Expect::Sync);
                 }
@@ -120,6 +124,7 @@ impl Machine {
                 Ok(())
             }
             b'F' => {
+                self.facts = None;
                 self.queue.push(Expect::Function);
                 self.forward(header, input);
                 Ok(())
@@ -178,17 +183,16 @@ impl Machine {
         Ok(())
     }
 
+    /// The unnamed statement's entry stays: the server may skip this message, and a Bind of a statement that is gone
+    /// fails there anyway.
     fn plain_query(&mut self) {
-        if !self.statements.is_empty() {
-            self.statements.remove(&b""[..]);
-        }
         self.queue.push(Expect::Query(None, 0));
     }
 
     fn plain_parse(&mut self, name: Bytes, facts: bool) {
         if facts {
             self.fact_statements.insert(name.clone());
-        } else if !self.fact_statements.is_empty() {
+        } else if !self.fact_statements.is_empty() && name.is_empty() && self.queue.is_empty() {
             self.fact_statements.remove(&name);
         }
         let before = if self.statements.is_empty() { None } else { self.statements.remove(&name) };
@@ -227,13 +231,13 @@ impl Machine {
     }
 
     fn verdict(&self, text: &[u8], facts: &Facts, protocol: Protocol) -> Result<(Verdict, Arc<super::machine::Schema>), Refusal> {
-        if !facts.standard_strings {
-            return Err(Refusal::new(Class::NotSupported, "sealed columns need standard_conforming_strings")
-                .hint("SET standard_conforming_strings = on."));
-        }
         let schema = self.shared.schema.load_full();
+        if !schema.filter.scan(text).touches {
+            return Ok((Verdict::Pass, schema));
+        }
         let text = std::str::from_utf8(text)
             .map_err(|_| Refusal::new(Class::BadEncoding, "invalid byte sequence for encoding \"UTF8\""))?;
+        readable(text, facts)?;
         let context = sql::Context { catalog: &schema.catalog, search_path: &facts.search_path, protocol };
         let verdict = self.shared.plans.plan(text, &context);
         if let Verdict::Rewrite(plans) = &verdict {
@@ -251,6 +255,9 @@ impl Machine {
             Verdict::Pass => {
                 self.plain_query();
                 frontend::put_query(&mut self.to_server, text);
+                if self.shared.schema.load().filter.scan(text).facts {
+                    self.facts = None;
+                }
                 return Ok(());
             }
             Verdict::Rewrite(plans) => plans,
@@ -288,7 +295,6 @@ impl Machine {
         let rows = plans.iter().map(|plan| plan.sealed_rows as u64).sum();
         self.audit(uses, rows, granted.kms_requests)?;
         let shapes = plans.iter().map(|plan| shape(plan, Vec::new(), Format::Text, facts)).collect();
-        self.statements.remove(&b""[..]);
         if self.shared.schema.load().filter.scan(text.as_bytes()).facts {
             self.facts = None;
         }
@@ -317,6 +323,9 @@ impl Machine {
         let text = String::from_utf8_lossy(parse.text);
         let rewritten = sql::render::render_extended(&text, statement).text;
         frontend::put_parse(&mut self.to_server, parse.name, rewritten.as_bytes(), &server_oids(statement, &parse.oids));
+        if schema.filter.scan(parse.text).facts {
+            self.fact_statements.insert(name.clone());
+        }
         let prepared = Prepared { plan: plan.clone(), oids: parse.oids, facts: facts.clone() };
         let before = self.statements.insert(name.clone(), Arc::new(prepared));
         self.queue.push(Expect::Parse { name, before });
@@ -384,6 +393,9 @@ impl Machine {
         let formats = result_formats(plan, &bind.result_formats);
         frontend::put_bind(&mut self.to_server, bind.portal, bind.statement, &params, &formats);
         let portal = Bytes::copy_from_slice(bind.portal);
+        if self.fact_statements.contains(bind.statement) {
+            self.fact_portals.insert(portal.clone());
+        }
         match shape(plan, bind.result_formats, Format::Binary, facts) {
             Some(shape) => self.portals.insert(portal, shape),
             None => self.portals.remove(&portal),
@@ -484,15 +496,8 @@ impl Machine {
         let expect = match (header.tag, kind) {
             (b'D', b'S') => Expect::Statement(self.statements.get(name).cloned()),
             (b'D', _) => Expect::Portal(self.portals.get(name).cloned()),
-            (_, b'S') => {
-                self.statements.remove(name);
-                self.fact_statements.remove(name);
-                Expect::Close
-            }
-            (_, _) => {
-                self.portals.remove(name);
-                Expect::Close
-            }
+            (_, b'S') => Expect::Close(Some((Bytes::copy_from_slice(name), self.statements.get(name).cloned()))),
+            (_, _) => Expect::Close(None),
         };
         self.queue.push(expect);
         self.forward(header, input);
@@ -503,6 +508,7 @@ impl Machine {
         let portal = frontend::execute(&input[HEADER..header.total])?;
         if self.fact_portals.contains(portal) {
             self.facts = None;
+            self.facts_local = true;
         }
         let shape = self.portals.get(portal).cloned();
         self.queue.push(Expect::Execute(shape));

@@ -19,10 +19,10 @@ pub struct Facts {
     pub tenant: Option<Arc<str>>,
     /// How values are written as text.
     pub style: TextStyle,
+    /// `standard_conforming_strings`: a backslash in a plain literal is a backslash.
+    pub conforming: bool,
     /// True when the client sends and expects UTF-8.
     pub utf8: bool,
-    /// `standard_conforming_strings`: false gives backslashes in literals another meaning.
-    pub standard_strings: bool,
     /// What the current role sees of sealed columns.
     pub read: Read,
     /// Whether the current role may search sealed columns.
@@ -39,7 +39,7 @@ struct Answer {
     time_zone: String,
     bytea_output: String,
     encoding: String,
-    strings: String,
+    conforming: String,
     member: Vec<String>,
 }
 
@@ -54,7 +54,7 @@ pub fn question(policy: &Database) -> String {
          'tenant', pg_catalog.current_setting('rowseal.tenant', true), \
          'date_style', pg_catalog.current_setting('DateStyle'), 'time_zone', pg_catalog.current_setting('TimeZone'), \
          'bytea_output', pg_catalog.current_setting('bytea_output'), \
-         'strings', pg_catalog.current_setting('standard_conforming_strings'), \
+         'conforming', pg_catalog.current_setting('standard_conforming_strings'), \
          'encoding', pg_catalog.current_setting('client_encoding'), \
          'member', ARRAY(WITH RECURSIVE mine(id) AS (\
          SELECT oid FROM pg_catalog.pg_roles WHERE rolname OPERATOR(pg_catalog.=) current_user \
@@ -79,7 +79,7 @@ pub fn answer(text: &[u8], policy: &Database) -> Option<Facts> {
             time_zone: answer.time_zone,
             bytea_hex: answer.bytea_output != "escape",
         },
-        standard_strings: answer.strings == "on",
+        conforming: answer.conforming == "on",
         utf8: answer.encoding == "UTF8",
         read: access.read,
         search: access.search,

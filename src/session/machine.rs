@@ -142,6 +142,8 @@ pub struct Machine {
     pub(super) portals: HashMap<Bytes, Arc<Shape>>,
     pub(super) fact_statements: HashSet<Bytes>,
     pub(super) fact_portals: HashSet<Bytes>,
+    /// A setting may have been changed since the last Sync.
+    pub(super) facts_local: bool,
     pub(super) hold: Option<Hold>,
     pub(super) skipping: bool,
     pub(super) reload: bool,
@@ -179,6 +181,7 @@ impl Machine {
             portals: HashMap::new(),
             fact_statements: HashSet::new(),
             fact_portals: HashSet::new(),
+            facts_local: false,
             hold: None,
             skipping: false,
             reload: false,
@@ -268,7 +271,11 @@ impl Machine {
     pub fn on_reloaded(&mut self, loaded: Result<(), Refusal>) -> Result<(), Fatal> {
         let Some(Hold::Schema(held)) = self.hold.take() else { return Ok(()) };
         match loaded {
-            Ok(()) => self.resume(held),
+            Ok(()) => {
+                // What is not committed yet is not in the snapshot.
+                self.reload |= self.status != b'I' || !self.queue.is_empty();
+                self.resume(held)
+            }
             Err(refusal) => {
                 self.reload = true;
                 self.refuse(held.tag, &refusal)

@@ -62,6 +62,20 @@ pub(super) fn settled(text: &[u8], plans: &[StatementPlan]) -> Result<(), Refusa
     Ok(())
 }
 
+/// Refuses a text over sealed tables that the server would read in another way than the proxy: backslashes that escape,
+/// characters of another encoding.
+pub(super) fn readable(text: &str, facts: &Facts) -> Result<(), Refusal> {
+    let refuse = |what: &'static str, hint: &'static str| Err(Refusal::new(Class::NotSupported, what).hint(hint));
+    if !facts.conforming && text.contains('\\') {
+        return refuse("a backslash in a statement over sealed columns needs standard_conforming_strings",
+            "SET standard_conforming_strings = on.");
+    }
+    if !facts.utf8 && !text.is_ascii() {
+        return refuse("sealed columns need client_encoding UTF8", "SET client_encoding = 'UTF8'.");
+    }
+    Ok(())
+}
+
 pub(super) fn malformed() -> Refusal {
     Refusal::new(Class::ProtocolViolation, "invalid message format")
 }

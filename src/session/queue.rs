@@ -27,8 +27,8 @@ pub enum Expect {
     Portal(Option<Arc<Shape>>),
     /// Rows and the end of a portal's execution.
     Execute(Option<Arc<Shape>>),
-    /// CloseComplete.
-    Close,
+    /// CloseComplete, with the statement's name and entry: it goes only when the server did close it.
+    Close(Option<(Bytes, Option<Arc<Prepared>>)>),
     /// ReadyForQuery.
     Sync,
     /// The results of a simple query, one shape a statement, then ReadyForQuery; `None` for a plain query.
@@ -64,6 +64,11 @@ impl Queue {
     /// Adds at the end.
     pub fn push(&mut self, expect: Expect) {
         self.0.push_back(expect);
+    }
+
+    /// True when a Parse under this name is under way.
+    pub fn expects_parse(&self, of: &[u8]) -> bool {
+        self.0.iter().any(|expect| matches!(expect, Expect::Parse { name, .. } if **name == *of))
     }
 
     /// Adds before everything else.

@@ -1,7 +1,7 @@
 //! The server's direction: which replies pass, are swallowed, described anew or opened.
 use std::sync::Arc;
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use memchr::memmem;
 
 use crate::keys::Need;
@@ -23,6 +23,8 @@ use super::seal::LockedRow;
 const CELL: &[u8] = b"\xC1\x52\x53\x01\x01";
 /// The same in the hex form of bytea.
 const CELL_HEX: &[u8] = b"\\xc152530101";
+/// Magic of a cell in the escape form of bytea, inside another value too.
+const CELL_ESCAPED: &[u8] = b"\\301RS\\";
 
 impl Machine {
     /// Takes what the server sent: as many whole messages as can go on now are consumed from `input`.
@@ -77,6 +79,7 @@ impl Machine {
     fn server_frame(&mut self, header: Header, frame: &[u8]) -> Result<(), Fatal> {
         let body = &frame[HEADER..];
         match header.tag {
+            b'A' if holds_cell(frame) => self.notification(body),
             b'A' | b'S' => self.to_client.extend_from_slice(frame),
             b'N' => self.notice(b'N', body)?,
             b'E' => return self.error(body),
@@ -112,7 +115,12 @@ impl Machine {
     /// Moves the queue on after a reply that ends an entry.
     fn advance(&mut self, tag: u8) {
         let done = match (tag, self.queue.front_mut()) {
-            (b'1', Some(Expect::Parse { .. })) | (b'2', Some(Expect::Bind)) | (b'3', Some(Expect::Close)) => true,
+            (b'1', Some(Expect::Parse { .. })) | (b'2', Some(Expect::Bind)) => true,
+            (b'3', Some(Expect::Close(closed))) => {
+                let closed = closed.take();
+                self.closed(closed);
+                true
+            }
             (b'T' | b'n', Some(Expect::Statement(_) | Expect::Portal(_))) => true,
             (b'C' | b'I' | b's', Some(Expect::Execute(_))) => true,
             (b'C' | b'I', Some(Expect::Query(_, at))) => {
@@ -126,6 +134,18 @@ impl Machine {
         }
         if done {
             self.queue.pop();
+        }
+    }
+
+    /// Forgets a statement that the server has closed, unless another one has its name by now.
+    fn closed(&mut self, closed: Option<(Bytes, Option<Arc<Prepared>>)>) {
+        let Some((name, was)) = closed else { return };
+        let same = |now: &Arc<Prepared>| was.as_ref().is_some_and(|was| Arc::ptr_eq(was, now));
+        if self.statements.get(&name).is_some_and(same) {
+            self.statements.remove(&name);
+        }
+        if !self.fact_statements.is_empty() && !self.queue.expects_parse(&name) {
+            self.fact_statements.remove(&name);
         }
     }
 
@@ -246,7 +266,7 @@ impl Machine {
         self.queue.pop();
         self.status = status;
         self.copy_in = false;
-        if status == b'I' {
+        if status == b'I' && self.queue.is_empty() {
             self.portals.clear();
             self.fact_portals.clear();
         }
@@ -271,6 +291,20 @@ impl Machine {
             fields.iter().map(|(code, text)| (*code, super::redact::redact(text))).collect();
         backend::put_notice(&mut self.to_client, tag, clean.iter().map(|(code, text)| (*code, text.as_ref())));
         Ok(())
+    }
+
+    /// Forwards a NotificationResponse (process, channel, payload) with the cells in its payload replaced.
+    fn notification(&mut self, body: &[u8]) {
+        let out = &mut self.to_client;
+        let parts = body.split_at_checked(4).and_then(|(process, rest)| {
+            let end = rest.iter().position(|byte| *byte == 0)?;
+            Some((process, rest.split_at(end + 1)))
+        });
+        let Some((process, (channel, payload))) = parts else { return };
+        let payload = super::redact::redact(payload.strip_suffix(b"\0").unwrap_or(payload));
+        out.put_u8(b'A');
+        out.put_u32((4 + process.len() + channel.len() + payload.len() + 1) as u32);
+        [process, channel, &payload, b"\0"].iter().for_each(|part| out.extend_from_slice(part));
     }
 
     /// RowDescription: sealed columns get the client's types.
@@ -434,6 +468,7 @@ impl Machine {
 /// True when the bytes hold something that begins like a cell, in binary or in the hex form of bytea.
 fn holds_cell(bytes: &[u8]) -> bool {
     memmem::find_iter(bytes, CELL).any(|at| matches!(bytes.get(at + 5..at + 7), Some([0..=3, 0 | 16]) | None))
+        || memmem::find(bytes, CELL_ESCAPED).is_some()
         || memmem::find_iter(bytes, CELL_HEX).any(|at| {
             matches!(bytes.get(at + 12..at + 16), Some([b'0', b'0'..=b'3', b'0' | b'1', b'0']) | None)
         })

@@ -361,7 +361,9 @@ impl Planner<'_> {
             FunctionArgExpr::Expr(e) if rule == Rule::NullOnly => self.null_test(e, scope),
             FunctionArgExpr::Expr(e) => self.plain(e, scope, "in a function"),
             FunctionArgExpr::Wildcard => Ok(()),
-            FunctionArgExpr::QualifiedWildcard(_) => scope.relations.iter().try_for_each(whole_row),
+            FunctionArgExpr::QualifiedWildcard(_) => std::iter::successors(Some(scope), |scope| scope.parent)
+                .flat_map(|scope| &scope.relations)
+                .try_for_each(whole_row),
             FunctionArgExpr::WildcardWithOptions(_) => Err(unsupported("this function call")),
         }
     }

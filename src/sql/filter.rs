@@ -75,7 +75,8 @@ fn leading(text: &[u8], hits: &mut Hits) {
         b"set" | b"reset" | b"discard" | b"rollback" | b"abort" | b"commit" | b"end" => hits.facts = true,
         b"create" | b"alter" | b"drop" => hits.ddl = true,
         b"prepare" => (hits.sql_prepare, hits.facts) = (true, true),
-        b"execute" | b"declare" | b"fetch" | b"move" | b"deallocate" | b"copy" => hits.sql_prepare = true,
+        b"execute" | b"fetch" | b"move" => (hits.sql_prepare, hits.facts) = (true, true),
+        b"declare" | b"deallocate" | b"copy" => hits.sql_prepare = true,
         b"do" | b"call" => (hits.sql_prepare, hits.facts, hits.ddl) = (true, true, true),
         _ => {}
     }
@@ -131,7 +132,7 @@ mod tests {
             ("SELECT set_config('a', 'b', true)", Hits { facts: true, ..none }),
             ("begin;Rollback", Hits { facts: true, ..none }),
             ("CREATE TABLE x ()", Hits { ddl: true, ..none }),
-            ("EXECUTE p(1)", Hits { sql_prepare: true, ..none }),
+            ("EXECUTE p(1)", Hits { sql_prepare: true, facts: true, ..none }),
             ("((SELECT 1))", none),
             ("/* open", none),
             ("", none),
