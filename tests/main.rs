@@ -2,10 +2,12 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on must panic")]
 #![allow(dead_code, reason = "support code is written for tests that come and go")]
 
+mod badinput;
 mod canary;
 mod clients;
 mod documents;
 mod guard;
+mod pipeline;
 mod postgres;
 mod structure;
 mod support;
