@@ -158,6 +158,13 @@ fn line_27_a_value_of_200_megabytes() {
     assert!(show(&replies).contains("INSERT 0 1"), "{}", show(&replies));
     peer.send(&Out::new().run("SELECT body FROM notes WHERE id = 200", &[]).sync().0);
     assert!(peer.until_ready(1).iter().any(|(tag, body)| *tag == b'D' && body.len() > value.len()));
+    // The same when the message's header has arrived alone.
+    let insert = Out::new().bind("", "plain", &[Some(&value)], 0).execute("", 0).sync().0;
+    let prepare = Out::new().parse("plain", "INSERT INTO notes (id, body) VALUES (201, $1)").flush().0;
+    peer.send(&[&prepare, &insert[..5]].concat());
+    peer.until(b'1');
+    peer.send(&insert[5..]);
+    assert_eq!(show(&peer.until_ready(1)), "2 C(INSERT 0 1\\x00) Z(I)");
     let streamed = peak_mib(&witness.0);
     assert!(streamed < before + 64, "{before} MiB before, {streamed} MiB after streaming");
     // A sealed one is refused, and so is a query that cannot be looked at.
