@@ -13,4 +13,5 @@ mod structure;
 mod support;
 mod tamper;
 mod twin;
+mod updates;
 mod wire;

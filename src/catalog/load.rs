@@ -59,11 +59,8 @@ pub async fn load(
         if relations.last().is_none_or(|r| r.oid != oid) {
             relations.push(relation(&row, oid, &mut keys, policy)?);
         }
-        if let Some(relation) = relations.last_mut() {
-            if let Some(attribute) = attribute(&row, relation, &domains)? {
-                relation.columns.push(attribute);
-            }
-        }
+        let Some(relation) = relations.last_mut() else { continue };
+        relation.columns.extend(attribute(&row, relation, &domains)?);
     }
     for relation in &relations {
         hash_relation(relation, &mut hasher);
@@ -76,6 +73,8 @@ pub async fn load(
     };
     let mut catalog = Catalog::of(version, relations, policy.unsealed == Unsealed::Pass);
     catalog.fingerprint = fingerprint;
+    let exists = |table: &policy::Table| catalog.by_name.contains_key(&(table.schema.clone(), table.name.clone()));
+    catalog.missing = policy.tables.iter().filter(|table| !exists(table)).map(|table| table.name.clone()).collect();
     Ok(catalog)
 }
 
@@ -98,7 +97,15 @@ fn relation(
     let kind: String = row.try_get(3)?;
     let policy = policy.tables.iter().find(|t| t.schema == schema && t.name == name).cloned();
     let primary_key = keys.remove(&oid).unwrap_or_default();
-    Ok(Relation { oid, schema, name, kind: kind.chars().next().unwrap_or('r'), columns: Vec::new(), primary_key, policy })
+    Ok(Relation {
+        oid,
+        schema,
+        name,
+        kind: kind.chars().next().unwrap_or('r'),
+        columns: Vec::new(),
+        primary_key,
+        policy,
+    })
 }
 
 fn attribute(

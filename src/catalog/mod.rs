@@ -24,6 +24,8 @@ pub struct Catalog {
     pub pass_unsealed: bool,
     /// What the snapshot was made from, to tell two snapshots apart.
     pub fingerprint: u64,
+    /// Names of policy tables that did not exist yet: a statement that names one is looked at all the same.
+    pub missing: Vec<String>,
     /// Names of relations that expose a sealed column; filled at first use.
     pub exposed: OnceLock<HashSet<String>>,
 }
@@ -96,10 +98,12 @@ impl Catalog {
         relation.columns.iter().any(|a| a.is_cell || a.sealed.is_some() || (a.is_unsealed && !self.pass_unsealed))
     }
 
-    /// Names of all relations that expose a sealed column, without their schemas.
+    /// Names of all relations that expose a sealed column, and of policy tables that do not exist yet, without their
+    /// schemas.
     pub fn needles(&self) -> &HashSet<String> {
         self.exposed.get_or_init(|| {
-            self.relations.iter().filter(|r| self.exposes(r)).map(|r| r.name.clone()).collect()
+            let exposed = self.relations.iter().filter(|r| self.exposes(r)).map(|r| r.name.clone());
+            exposed.chain(self.missing.iter().cloned()).collect()
         })
     }
 

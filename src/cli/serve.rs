@@ -23,6 +23,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// # Errors
 /// What keeps it from starting.
 pub fn run(settings: Settings) -> anyhow::Result<()> {
+    crate::server::listener::forbid_core_dumps();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(start(settings))
 }

@@ -369,6 +369,15 @@ async fn rest_after(error: io::Error) {
     tokio::time::sleep(ACCEPT_PAUSE).await;
 }
 
+/// Keeps keys and plaintexts out of core dumps and out of reach of debuggers of the same user.
+pub fn forbid_core_dumps() {
+    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    if setrlimit(Resource::Core, none).is_err() || set_dumpable_behavior(DumpableBehavior::NotDumpable).is_err() {
+        warn!("core dumps could not be switched off");
+    }
+}
+
 /// Raises the limit of open files to the hard limit: each session has two.
 fn raise_nofile() {
     let limit = getrlimit(Resource::Nofile);

@@ -202,6 +202,8 @@ impl Machine {
     pub(super) fn resume(&mut self, held: Held) -> Result<(), Fatal> {
         let Some(facts) = self.facts.clone() else { return self.ask_facts(held) };
         let tag = held.tag;
+        let again = Held { tag, body: held.body.clone(), reloaded: true, ..Held::default() };
+        let may_be_new = !held.reloaded && tag != b'B' && !self.shared.schema.load().catalog.missing.is_empty();
         let result = match tag {
             b'Q' => self.query(held, &facts),
             b'P' => self.parse(&held, &facts),
@@ -209,11 +211,21 @@ impl Machine {
         };
         match result {
             Ok(()) => Ok(()),
+            // The statement may name a policy table that has come into being since the schema was read.
+            Err(refusal) if may_be_new && refusal.class == Class::NotSupported => {
+                self.hold = Some(Hold::Schema(again));
+                self.client_work = Some(Work::Reload);
+                Ok(())
+            }
             Err(refusal) => self.refuse(tag, &refusal),
         }
     }
 
     fn verdict(&self, text: &[u8], facts: &Facts, protocol: Protocol) -> Result<(Verdict, Arc<super::machine::Schema>), Refusal> {
+        if !facts.standard_strings {
+            return Err(Refusal::new(Class::NotSupported, "sealed columns need standard_conforming_strings")
+                .hint("SET standard_conforming_strings = on."));
+        }
         let schema = self.shared.schema.load_full();
         let text = std::str::from_utf8(text)
             .map_err(|_| Refusal::new(Class::BadEncoding, "invalid byte sequence for encoding \"UTF8\""))?;

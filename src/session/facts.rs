@@ -21,6 +21,8 @@ pub struct Facts {
     pub style: TextStyle,
     /// True when the client sends and expects UTF-8.
     pub utf8: bool,
+    /// `standard_conforming_strings`: false gives backslashes in literals another meaning.
+    pub standard_strings: bool,
     /// What the current role sees of sealed columns.
     pub read: Read,
     /// Whether the current role may search sealed columns.
@@ -37,22 +39,29 @@ struct Answer {
     time_zone: String,
     bytea_output: String,
     encoding: String,
+    strings: String,
     member: Vec<String>,
 }
 
 /// The statement that asks for the facts; it answers one text value.
 pub fn question(policy: &Database) -> String {
     let roles: Vec<String> = policy.roles.iter().map(|rule| quote(&rule.name)).collect();
-    let roles = if roles.is_empty() { "''".to_owned() } else { roles.join(", ") };
+    // Operators are qualified: the session's search_path is the client's to choose. Membership is looked up, not asked
+    // of pg_has_role, for which a superuser is a member of every role.
     format!(
         "SELECT pg_catalog.json_build_object(\
          'path', pg_catalog.current_schemas(true), 'login', session_user, 'role', current_user, \
          'tenant', pg_catalog.current_setting('rowseal.tenant', true), \
          'date_style', pg_catalog.current_setting('DateStyle'), 'time_zone', pg_catalog.current_setting('TimeZone'), \
          'bytea_output', pg_catalog.current_setting('bytea_output'), \
+         'strings', pg_catalog.current_setting('standard_conforming_strings'), \
          'encoding', pg_catalog.current_setting('client_encoding'), \
-         'member', ARRAY(SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ({roles}) \
-         AND pg_catalog.pg_has_role(current_user, oid, 'MEMBER')))::pg_catalog.text"
+         'member', ARRAY(WITH RECURSIVE mine(id) AS (\
+         SELECT oid FROM pg_catalog.pg_roles WHERE rolname OPERATOR(pg_catalog.=) current_user \
+         UNION SELECT m.roleid FROM pg_catalog.pg_auth_members m, mine WHERE m.member OPERATOR(pg_catalog.=) mine.id) \
+         SELECT r.rolname FROM mine, pg_catalog.pg_roles r WHERE r.oid OPERATOR(pg_catalog.=) mine.id \
+         AND r.rolname OPERATOR(pg_catalog.=) ANY (ARRAY[{}]::pg_catalog.name[])))::pg_catalog.text",
+        roles.join(", ")
     )
 }
 
@@ -70,6 +79,7 @@ pub fn answer(text: &[u8], policy: &Database) -> Option<Facts> {
             time_zone: answer.time_zone,
             bytea_hex: answer.bytea_output != "escape",
         },
+        standard_strings: answer.strings == "on",
         utf8: answer.encoding == "UTF8",
         read: access.read,
         search: access.search,

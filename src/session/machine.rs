@@ -108,6 +108,7 @@ pub(super) struct Held {
     pub body: Bytes,
     pub locked: Option<Vec<LockedRow>>,
     pub granted: Option<Granted>,
+    pub reloaded: bool,
 }
 
 /// Why the client's direction is held up.

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use sqlparser::tokenizer::Token;
 
+use super::Context;
 use super::operand::{Operand, Shape, parameter};
 use super::plan::{Edit, LockQuery, ParamRole, Piece, ResultColumn, Role, Source, StatementPlan, ValueSlot};
 use super::scope::ScopeColumn;
 use super::text::Text;
-use super::Context;
 use crate::policy::Column;
 use crate::refusal::{Class, Refusal};
 
@@ -141,12 +141,15 @@ impl<'a> Planner<'a> {
         let mut plain: Vec<bool> = Vec::new();
         for tok in &self.text.tokens[self.tokens.clone()] {
             let Token::Placeholder(name) = &tok.token else { continue };
-            let index = parameter(name).ok_or_else(|| Refusal::new(Class::NotSupported, "a parameter must be written $n"))?;
+            let index =
+                parameter(name).ok_or_else(|| Refusal::new(Class::NotSupported, "a parameter must be written $n"))?;
             let index = usize::from(index);
             if plain.len() <= index {
                 plain.resize(index + 1, false);
             }
-            let edited = self.edits.iter().any(|e| e.range.start <= tok.range.start && tok.range.end <= e.range.end);
+            // The edits are sorted by now and do not overlap.
+            let before = self.edits.partition_point(|e| e.range.start <= tok.range.start);
+            let edited = self.edits[..before].last().is_some_and(|e| tok.range.end <= e.range.end);
             plain[index] |= !edited;
         }
         let count = u16::try_from(plain.len()).map_err(|_| too_many())?;
@@ -167,7 +170,8 @@ fn listed(values: &[usize]) -> Vec<Piece> {
 }
 
 fn too_many() -> Refusal {
-    Refusal::new(Class::NotSupported, "the rewritten statement has too many parameters").hint("Write fewer rows in one statement.")
+    Refusal::new(Class::NotSupported, "the rewritten statement has too many parameters")
+        .hint("Write fewer rows in one statement.")
 }
 
 /// Gives a client parameter to a value; true when the value keeps its number.

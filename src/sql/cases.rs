@@ -42,7 +42,12 @@ fn attribute(name: &str, attnum: usize, oid: u32) -> Attribute {
 }
 
 /// A relation from `name type` pairs; the first column is the primary key of a table.
-fn relation(oid: u32, name: (&str, &str), columns: &[(&str, u32)], policy: Option<(TenantRule, Vec<Arc<Column>>)>) -> Relation {
+fn relation(
+    oid: u32,
+    name: (&str, &str),
+    columns: &[(&str, u32)],
+    policy: Option<(TenantRule, Vec<Arc<Column>>)>,
+) -> Relation {
     let mut attributes: Vec<_> = columns.iter().enumerate().map(|(i, (n, t))| attribute(n, i + 1, *t)).collect();
     let policy = policy.map(|(tenant, columns)| {
         for a in &mut attributes {
@@ -91,7 +96,16 @@ pub(super) fn catalog() -> Catalog {
         relation(
             1001,
             ("public", "users"),
-            &[("id", 23), ("account_id", 20), ("name", 25), ("email", CELL), ("ssn", CELL), ("login", CELL), ("age", CELL), ("born", CELL)],
+            &[
+                ("id", 23),
+                ("account_id", 20),
+                ("name", 25),
+                ("email", CELL),
+                ("ssn", CELL),
+                ("login", CELL),
+                ("age", CELL),
+                ("born", CELL),
+            ],
             Some((tenant("account_id"), users)),
         ),
         relation(
@@ -101,7 +115,12 @@ pub(super) fn catalog() -> Catalog {
             Some((TenantRule::Fixed("acme".into()), wide)),
         ),
         relation(1003, ("public", "notes"), &[("id", 23), ("body", CELL)], Some((TenantRule::Session, notes))),
-        relation(1004, ("public", "Odd"), &[("id", 23), ("Org Id", 25), ("Select", CELL)], Some((tenant("Org Id"), odd))),
+        relation(
+            1004,
+            ("public", "Odd"),
+            &[("id", 23), ("Org Id", 25), ("Select", CELL)],
+            Some((tenant("Org Id"), odd)),
+        ),
         relation(1005, ("public", "raw"), &[("id", 23), ("secret", 25)], Some((TenantRule::Session, raw))),
         relation(1006, ("public", "logins"), &[("id", 23), ("login", CELL)], Some((TenantRule::Session, logins))),
         relation(1007, ("public", "orders"), &[("id", 23), ("user_id", 23), ("account_id", 20), ("total", 1700)], None),
@@ -113,9 +132,7 @@ pub(super) fn catalog() -> Catalog {
 
 fn describe(text: &str, plans: &[StatementPlan]) -> String {
     let mut out = String::new();
-    let number = |plan: usize, slot: usize, out: &mut String| {
-        write!(out, "${}", plans[plan].values[slot].param)
-    };
+    let number = |plan: usize, slot: usize, out: &mut String| write!(out, "${}", plans[plan].values[slot].param);
     let mut number = number;
     let rendered = render::render(text, plans, &mut number).unwrap();
     writeln!(out, "{}", rendered.text).unwrap();
@@ -264,6 +281,19 @@ fn positions_map_back() {
 }
 
 #[test]
+fn blanks_are_read_as_postgres_reads_them() {
+    let catalog = catalog();
+    let crlf = sent("SELECT id,\r\n\temail -- c\r\nFROM users\r\n", &catalog).unwrap();
+    assert!(crlf.contains("rowseal.with_tenant(email, users.account_id::text) AS email -- c\r\nFROM users"), "{crlf}");
+    for text in ["SELECT email\u{a0}FROM users", "SELECT email FROM\u{3000}users", "SELECT email FROM\u{85}users"] {
+        let sent = sent(text, &catalog);
+        assert!(sent.is_none() || sent.as_deref() == Some(text), "{sent:?}");
+    }
+    let hidden = sent("-- x\rINSERT INTO users (id, account_id, email) VALUES (1, 2, 'SECRET')", &catalog);
+    assert!(!hidden.unwrap_or_default().contains("SECRET"));
+}
+
+#[test]
 fn deep_statements_are_refused_without_overflow() {
     let catalog = catalog();
     for text in [
@@ -271,10 +301,22 @@ fn deep_statements_are_refused_without_overflow() {
         format!("SELECT * FROM users WHERE {}true", "NOT ".repeat(50_000)),
         format!("SELECT * FROM users WHERE id = 1{}", " + 1".repeat(50_000)),
         format!("SELECT * FROM users{}", " UNION SELECT 1".repeat(20_000)),
-        format!("SELECT {}1 FROM users", "-".repeat(1) + &" -".repeat(20_000)),
+        format!("SELECT -{}1 FROM users", " -".repeat(20_000)),
     ] {
         assert_eq!(sent(&text, &catalog), None);
     }
+}
+
+#[test]
+fn many_parameters_are_numbered() {
+    let row = |n: usize| format!("(${}, ${}, ${})", 3 * n + 1, 3 * n + 2, 3 * n + 3);
+    let rows: Vec<_> = (0..5000).map(row).collect();
+    let text = format!("INSERT INTO users (id, account_id, email) VALUES {}", rows.join(", "));
+    let catalog = catalog();
+    let context = Context { catalog: &catalog, search_path: &["public".to_owned()], protocol: Protocol::Extended };
+    let Verdict::Rewrite(plans) = plan(&text, &context) else { panic!("not rewritten") };
+    assert_eq!((plans[0].server_params, plans[0].sealed_rows, plans[0].values.len()), (15_000, 5000, 5000));
+    assert!(matches!(plans[0].params[2], ParamRole::Sealed(_)) && matches!(plans[0].params[1], ParamRole::Plain));
 }
 
 #[test]

@@ -60,7 +60,12 @@ impl Planner<'_> {
         }
     }
 
-    fn all<'e>(&mut self, exprs: impl IntoIterator<Item = &'e Expr>, scope: &Scope<'_>, place: &str) -> Result<(), Refusal> {
+    fn all<'e>(
+        &mut self,
+        exprs: impl IntoIterator<Item = &'e Expr>,
+        scope: &Scope<'_>,
+        place: &str,
+    ) -> Result<(), Refusal> {
         exprs.into_iter().try_for_each(|e| self.plain(e, scope, place))
     }
 
@@ -68,15 +73,23 @@ impl Planner<'_> {
     pub(super) fn expr(&mut self, expr: &Expr, scope: &Scope<'_>) -> Result<Ty, Refusal> {
         const CALL: &str = "in a function";
         match expr {
-            Expr::Identifier(_) | Expr::CompoundIdentifier(_) => return scope.resolve(column_parts(expr).unwrap_or(&[])),
+            Expr::Identifier(_) | Expr::CompoundIdentifier(_) => {
+                return scope.resolve(column_parts(expr).unwrap_or(&[]));
+            }
             Expr::Nested(inner) => return self.expr(inner, scope),
             Expr::Value(_) | Expr::TypedString(_) | Expr::Interval(_) => self.constant(expr, scope),
             Expr::IsNull(e) | Expr::IsNotNull(e) => self.null_test(e, scope),
             Expr::BinaryOp { .. } => self.binary(expr, scope),
             Expr::In { expr, target, negated: _, global: false } => self.in_target(expr, target, scope),
-            Expr::IsFalse(e) | Expr::IsNotFalse(e) | Expr::IsTrue(e) | Expr::IsNotTrue(e) | Expr::IsUnknown(e)
+            Expr::IsFalse(e)
+            | Expr::IsNotFalse(e)
+            | Expr::IsTrue(e)
+            | Expr::IsNotTrue(e)
+            | Expr::IsUnknown(e)
             | Expr::IsNotUnknown(e) => self.all([&**e], scope, "with IS"),
-            Expr::IsDistinctFrom(a, b) | Expr::IsNotDistinctFrom(a, b) => self.all([&**a, b], scope, "with IS DISTINCT FROM"),
+            Expr::IsDistinctFrom(a, b) | Expr::IsNotDistinctFrom(a, b) => {
+                self.all([&**a, b], scope, "with IS DISTINCT FROM")
+            }
             Expr::Between { expr, low, high, .. } => self.all([&**expr, low, high], scope, "with BETWEEN"),
             Expr::Like { expr, pattern, escape_char, any: false, .. }
             | Expr::ILike { expr, pattern, escape_char, any: false, .. }
@@ -91,17 +104,19 @@ impl Planner<'_> {
             Expr::Ceil { expr, field: CeilFloorKind::DateTimeField(_) }
             | Expr::Floor { expr, field: CeilFloorKind::DateTimeField(_) } => self.all([&**expr], scope, CALL),
             Expr::Position { expr, r#in } => self.all([&**expr, r#in], scope, CALL),
-            Expr::Substring { expr, substring_from, substring_for, .. } => {
-                self.all([&**expr].into_iter().chain(substring_from.as_deref()).chain(substring_for.as_deref()), scope, CALL)
-            }
-            Expr::Trim { trim_what, expr, trim_characters, .. } => {
-                self.all([&**expr].into_iter().chain(trim_what.as_deref()).chain(trim_characters.iter().flatten()), scope, CALL)
-            }
-            Expr::Overlay { expr, overlay_what, overlay_from, overlay_for } => self.all(
-                [&**expr, overlay_what, overlay_from].into_iter().chain(overlay_for.as_deref()),
+            Expr::Substring { expr, substring_from, substring_for, .. } => self.all(
+                [&**expr].into_iter().chain(substring_from.as_deref()).chain(substring_for.as_deref()),
                 scope,
                 CALL,
             ),
+            Expr::Trim { trim_what, expr, trim_characters, .. } => self.all(
+                [&**expr].into_iter().chain(trim_what.as_deref()).chain(trim_characters.iter().flatten()),
+                scope,
+                CALL,
+            ),
+            Expr::Overlay { expr, overlay_what, overlay_from, overlay_for } => {
+                self.all([&**expr, overlay_what, overlay_from].into_iter().chain(overlay_for.as_deref()), scope, CALL)
+            }
             Expr::Collate { expr, .. } => self.all([&**expr], scope, "with COLLATE"),
             Expr::Function(function) => self.function(function, scope),
             Expr::Case { operand, conditions, else_result, .. } => {
@@ -192,7 +207,13 @@ impl Planner<'_> {
     }
 
     /// Two sealed columns: their tokens are equal when both are global and share a token key.
-    fn join_tokens(&mut self, left: &Expr, right: &Expr, rule: Rule, (a, b): (&SealedRef, &SealedRef)) -> Result<(), Refusal> {
+    fn join_tokens(
+        &mut self,
+        left: &Expr,
+        right: &Expr,
+        rule: Rule,
+        (a, b): (&SealedRef, &SealedRef),
+    ) -> Result<(), Refusal> {
         let global = [a, b].iter().all(|s| s.column.equality == Some(Equality::Global));
         let same = a.column.token_scope() == b.column.token_scope() && a.column.logical == b.column.logical;
         if !matches!(rule, Rule::Tokens { .. }) || !global || !same {
@@ -225,7 +246,13 @@ impl Planner<'_> {
     }
 
     /// `column = value` for several tenants: the column in a list of tokens.
-    fn compare_many(&mut self, column: &Range<usize>, value: Range<usize>, many: &str, values: &[usize]) -> Result<(), Refusal> {
+    fn compare_many(
+        &mut self,
+        column: &Range<usize>,
+        value: Range<usize>,
+        many: &str,
+        values: &[usize],
+    ) -> Result<(), Refusal> {
         let column_text = format!("rowseal.eq({})", &self.text.text[column.clone()]);
         let (first, last) = if column.start < value.start { (column.clone(), value) } else { (value, column.clone()) };
         let mut index = self.text.token_ending(first.end).ok_or_else(|| unsupported("this comparison"))? + 1;

@@ -86,9 +86,10 @@ fn value_operand(text: &Text<'_>, value: &ValueWithSpan) -> Option<Operand> {
         Value::SingleQuotedString(s) => quoted(s),
         Value::DollarQuotedString(d) => quoted(&d.value),
         Value::EscapedStringLiteral(s) => plain_escapes(text.text.get(range.clone())?).then(|| quoted(s)).flatten(),
-        Value::Number(n, false) => {
-            n.bytes().all(|b| b.is_ascii_digit() || b".eE+-".contains(&b)).then(|| Shape::Literal(n.as_str().into(), Kind::Number))
-        }
+        Value::Number(n, false) => n
+            .bytes()
+            .all(|b| b.is_ascii_digit() || b".eE+-".contains(&b))
+            .then(|| Shape::Literal(n.as_str().into(), Kind::Number)),
         Value::Boolean(b) => Some(Shape::Literal(if *b { "true" } else { "false" }.into(), Kind::Bool)),
         Value::Null => Some(Shape::Null),
         Value::Placeholder(p) => parameter(p).map(Shape::Param),

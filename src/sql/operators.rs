@@ -12,10 +12,8 @@ pub(super) enum Rule {
     Refused,
 }
 
-const OPERATORS: &[(BinaryOperator, Rule)] = &[
-    (BinaryOperator::Eq, Rule::Tokens { many: "IN" }),
-    (BinaryOperator::NotEq, Rule::Tokens { many: "NOT IN" }),
-];
+const OPERATORS: &[(BinaryOperator, Rule)] =
+    &[(BinaryOperator::Eq, Rule::Tokens { many: "IN" }), (BinaryOperator::NotEq, Rule::Tokens { many: "NOT IN" })];
 
 const FUNCTIONS: &[(&str, Rule)] = &[("count", Rule::NullOnly)];
 

@@ -1,15 +1,14 @@
-//! Queries: FROM, the select list, ORDER BY, set operations, WITH.
+//! Queries: the select list, ORDER BY, set operations, WITH.
 use sqlparser::ast::{
-    BinaryOperator, Distinct, Expr, GroupByExpr, Ident, InTarget, Join, JoinConstraint, JoinOperator, LimitClause,
-    NamedWindowExpr, OrderBy, OrderByKind, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr,
-    TableAlias, TableFactor, TableWithJoins, Value, WildcardAdditionalOptions,
+    BinaryOperator, Distinct, Expr, GroupByExpr, Ident, InTarget, LimitClause, NamedWindowExpr, OrderBy, OrderByKind,
+    Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, Value, WildcardAdditionalOptions,
 };
 
 use super::build::Planner;
 use super::expr::{column_parts, unsupported};
+use super::from::rename;
 use super::ident::{fold, parts, quote};
 use super::operand::operand;
-use super::operators::Rule;
 use super::plan::ResultColumn;
 use super::scope::{Pin, Scope, ScopeColumn, ScopeRelation, Ty, refuse_use};
 use crate::refusal::Refusal;
@@ -275,115 +274,15 @@ impl Planner<'_> {
                 Value::Number(n, _) => n.parse::<usize>().ok().and_then(|n| columns.get(n.checked_sub(1)?)),
                 _ => None,
             },
-            (Expr::Value(v), None) if matches!(v.value, Value::Number(..)) => return Err(unsupported("a column number")),
+            (Expr::Value(v), None) if matches!(v.value, Value::Number(..)) => {
+                return Err(unsupported("a column number"));
+            }
             _ => None,
         };
         if let Some(column) = output {
             only_plain(&column.ty, place)?;
         }
         self.plain(e, scope, place)
-    }
-
-    /// Adds what a FROM item gives to the scope; join conditions are walked later.
-    pub(super) fn from<'e>(
-        &mut self,
-        table: &'e TableWithJoins,
-        scope: &mut Scope<'_>,
-        conditions: &mut Vec<&'e Expr>,
-    ) -> Result<(), Refusal> {
-        let start = scope.star.len();
-        self.factor(&table.relation, scope, conditions)?;
-        for join in &table.joins {
-            let right = scope.star.len();
-            self.factor(&join.relation, scope, conditions)?;
-            let (constraint, outer) = constraint(join)?;
-            match constraint {
-                JoinConstraint::On(e) => conditions.push(e),
-                JoinConstraint::None => {}
-                JoinConstraint::Using(names) => {
-                    let names: Option<Vec<_>> = names.iter().map(|n| parts(n)?.pop()).collect();
-                    let names = names.ok_or_else(|| unsupported("this form of USING"))?;
-                    using(scope, (start, right), &names, outer)?;
-                }
-                JoinConstraint::UsingAlias(..) => return Err(unsupported("USING ... AS")),
-                JoinConstraint::Natural => return Err(unsupported("NATURAL JOIN")),
-            }
-        }
-        Ok(())
-    }
-
-    fn factor<'e>(
-        &mut self,
-        factor: &'e TableFactor,
-        scope: &mut Scope<'_>,
-        conditions: &mut Vec<&'e Expr>,
-    ) -> Result<(), Refusal> {
-        match factor {
-            TableFactor::Table {
-                name, alias, args: None, with_hints, version: None, with_ordinality: false, partitions, json_path: None,
-                sample: None, index_directives, inheritance: _,
-            } if with_hints.is_empty() && partitions.is_empty() && index_directives.is_empty() => {
-                let parts = parts(name).ok_or_else(|| unsupported("this table name"))?;
-                let mut relation = self.relation(&parts)?;
-                set_alias(&mut relation, alias.as_ref())?;
-                scope.add(relation);
-                Ok(())
-            }
-            TableFactor::Table { args: Some(args), alias, .. } if args.settings.is_none() => {
-                for arg in &args.args {
-                    self.argument(arg, Rule::Refused, scope)?;
-                }
-                self.add_opaque(alias.as_ref(), scope)
-            }
-            TableFactor::Function { args, alias, .. } => {
-                for arg in args {
-                    self.argument(arg, Rule::Refused, scope)?;
-                }
-                self.add_opaque(alias.as_ref(), scope)
-            }
-            TableFactor::UNNEST { alias, array_exprs, with_offset: false, .. } => {
-                for e in array_exprs {
-                    self.plain(e, scope, "in a function")?;
-                }
-                self.add_opaque(alias.as_ref(), scope)
-            }
-            TableFactor::Derived { lateral, subquery, alias, sample: None } => {
-                let parent = if *lateral { Some(&*scope) } else { scope.parent };
-                let columns = self.subquery(subquery, parent)?;
-                let columns = columns.ok_or_else(|| unsupported("a subquery whose columns cannot be counted"))?;
-                let mut relation = derived(columns);
-                set_alias(&mut relation, alias.as_ref())?;
-                scope.add(relation);
-                Ok(())
-            }
-            TableFactor::NestedJoin { table_with_joins, alias: None } => self.from(table_with_joins, scope, conditions),
-            _ => Err(unsupported("this FROM item")),
-        }
-    }
-
-    fn add_opaque(&mut self, alias: Option<&TableAlias>, scope: &mut Scope<'_>) -> Result<(), Refusal> {
-        scope.add(ScopeRelation::opaque(alias.map(|a| fold(&a.name))));
-        Ok(())
-    }
-
-    /// The relation of a name: a common table expression, or what the catalog resolves it to.
-    pub(super) fn relation(&self, parts: &[String]) -> Result<ScopeRelation, Refusal> {
-        let (schema, name) = match parts {
-            [name] => (None, name),
-            [schema, name] | [_, schema, name] => (Some(schema.as_str()), name),
-            _ => return Err(unsupported("this table name")),
-        };
-        if schema.is_none() {
-            if let Some((_, columns)) = self.ctes.iter().rev().find(|(cte, _)| cte == name) {
-                let mut relation = derived(columns.clone());
-                relation.alias = Some(name.clone());
-                return Ok(relation);
-            }
-        }
-        match self.context.catalog.resolve(self.context.search_path, schema, name) {
-            Some(relation) => Ok(ScopeRelation::table(relation, self.context.catalog, None)),
-            None => Ok(ScopeRelation { aliased: false, ..ScopeRelation::opaque(Some(name.clone())) }),
-        }
     }
 
     /// Walks a select list or RETURNING.
@@ -433,11 +332,17 @@ impl Planner<'_> {
         let start = self.text.range(first.span)?.start;
         let last = self.text.token_ending(self.text.range(last.span)?.end)?;
         let star = self.text.tokens.get(last + 2)?;
-        (star.token == sqlparser::tokenizer::Token::Mul).then(|| start..star.range.end)
+        (star.token == sqlparser::tokenizer::Token::Mul).then_some(start..star.range.end)
     }
 
     /// One output expression.
-    fn output(&mut self, e: &Expr, alias: Option<String>, scope: &Scope<'_>, list: List) -> Result<ScopeColumn, Refusal> {
+    fn output(
+        &mut self,
+        e: &Expr,
+        alias: Option<String>,
+        scope: &Scope<'_>,
+        list: List,
+    ) -> Result<ScopeColumn, Refusal> {
         let named = alias.is_some();
         let name = alias.or_else(|| column_parts(e)?.last().map(fold));
         let mut ty = self.expr(e, scope)?;
@@ -552,77 +457,12 @@ fn find_column(scope: &Scope<'_>, parts: &[Ident]) -> Option<(usize, i16)> {
 fn find_relation(scope: &Scope<'_>, qualifier: &[String]) -> Option<usize> {
     let matches = |r: &ScopeRelation| match qualifier {
         [alias] => r.alias.as_ref() == Some(alias),
-        [schema, name] => !r.aliased && r.alias.as_ref() == Some(name) && r.base.as_ref().is_some_and(|b| b.schema == *schema),
+        [schema, name] => {
+            !r.aliased && r.alias.as_ref() == Some(name) && r.base.as_ref().is_some_and(|b| b.schema == *schema)
+        }
         _ => false,
     };
     scope.relations.iter().position(matches)
-}
-
-fn derived(columns: Vec<ScopeColumn>) -> ScopeRelation {
-    ScopeRelation { alias: None, aliased: true, base: None, columns, opaque: false, pins: Vec::new() }
-}
-
-fn rename(mut columns: Vec<ScopeColumn>, alias: &TableAlias) -> Vec<ScopeColumn> {
-    for (column, name) in columns.iter_mut().zip(&alias.columns) {
-        column.name = Some(fold(&name.name));
-    }
-    columns
-}
-
-fn set_alias(relation: &mut ScopeRelation, alias: Option<&TableAlias>) -> Result<(), Refusal> {
-    let Some(alias) = alias else { return Ok(()) };
-    if alias.at.is_some() || alias.columns.iter().any(|c| c.data_type.is_some()) {
-        return Err(unsupported("this form of alias"));
-    }
-    relation.alias = Some(fold(&alias.name));
-    relation.aliased = true;
-    relation.columns = rename(std::mem::take(&mut relation.columns), alias);
-    Ok(())
-}
-
-/// The constraint of a join, and whether its merged columns come from both sides.
-fn constraint(join: &Join) -> Result<(&JoinConstraint, bool), Refusal> {
-    if join.global {
-        return Err(unsupported("this join"));
-    }
-    match &join.join_operator {
-        JoinOperator::Join(c) | JoinOperator::Inner(c) | JoinOperator::CrossJoin(c) | JoinOperator::Left(c)
-        | JoinOperator::LeftOuter(c) => Ok((c, false)),
-        JoinOperator::Right(c) | JoinOperator::RightOuter(c) | JoinOperator::FullOuter(c) => Ok((c, true)),
-        _ => Err(unsupported("this join")),
-    }
-}
-
-/// Merges the columns of USING: they come first in `*`, once.
-fn using(scope: &mut Scope<'_>, (start, right): (usize, usize), names: &[String], _outer: bool) -> Result<(), Refusal> {
-    let mut merged = Vec::new();
-    for name in names {
-        let mut find = |from: usize, to: usize, hide: bool| -> Result<Option<(usize, usize, bool)>, Refusal> {
-            for i in from..to.min(scope.star.len()) {
-                let (r, c, _) = scope.star[i];
-                let column = &mut scope.relations[r].columns[c];
-                if !column.hidden && column.name.as_deref() == Some(name) {
-                    only_plain(&column.ty, "in USING")?;
-                    column.hidden |= hide;
-                    scope.star.remove(i);
-                    return Ok(Some((r, c, true)));
-                }
-            }
-            Ok(None)
-        };
-        let _ = find(right - merged_before(&merged), usize::MAX, true)?;
-        match find(start, right - merged_before(&merged), false)? {
-            Some(found) => merged.push(found),
-            None => return Err(unsupported("USING over columns that are not known")),
-        }
-    }
-    scope.star.splice(start..start, merged);
-    Ok(())
-}
-
-/// How many columns were taken out of the left side so far.
-fn merged_before(merged: &[(usize, usize, bool)]) -> usize {
-    merged.len()
 }
 
 fn check_wildcard(options: &WildcardAdditionalOptions) -> Result<(), Refusal> {

@@ -94,7 +94,14 @@ impl ScopeRelation {
 
     /// A relation whose columns are not known.
     pub(super) fn opaque(alias: Option<String>) -> Self {
-        ScopeRelation { aliased: alias.is_some(), alias, base: None, columns: Vec::new(), opaque: true, pins: Vec::new() }
+        ScopeRelation {
+            aliased: alias.is_some(),
+            alias,
+            base: None,
+            columns: Vec::new(),
+            opaque: true,
+            pins: Vec::new(),
+        }
     }
 }
 
@@ -109,14 +116,17 @@ pub(super) fn attribute_type(relation: &Arc<Relation>, a: &Attribute, catalog: &
             tenant: None,
             pins: None,
         }),
-        None if !a.is_cell && !(a.is_unsealed && !catalog.pass_unsealed) => Ty::Plain,
+        None if !a.is_cell && (!a.is_unsealed || catalog.pass_unsealed) => Ty::Plain,
         _ if a.is_unsealed => Ty::Blocked(
             Refusal::new(Class::KeyUnavailable, format!("column {} is not sealed yet", name()))
                 .hint("Seal it with `rowseal column seal`, or set unsealed = \"pass\" while that runs."),
         ),
         _ => Ty::Blocked(
-            Refusal::new(Class::NotSupported, format!("column {} holds sealed values that the policy does not name", name()))
-                .hint("Read the column from its table, or add it to the policy."),
+            Refusal::new(
+                Class::NotSupported,
+                format!("column {} holds sealed values that the policy does not name", name()),
+            )
+            .hint("Read the column from its table, or add it to the policy."),
         ),
     }
 }

@@ -44,12 +44,18 @@ pub(super) fn source(attribute: &Attribute, operand: &Operand) -> Option<TenantS
 
 /// The refusal of a search that is not confined to a tenant.
 pub(super) fn not_pinned(column: &Column) -> Refusal {
-    Refusal::new(Class::NotSupported, format!("sealed column {} can be compared only within one tenant", column.qualified))
-        .hint("Pin the tenant in WHERE, or set equality = \"global\" for the column.")
+    Refusal::new(
+        Class::NotSupported,
+        format!("sealed column {} can be compared only within one tenant", column.qualified),
+    )
+    .hint("Pin the tenant in WHERE, or set equality = \"global\" for the column.")
 }
 
 /// The refusal of a write whose tenant is not in the statement.
 pub(super) fn no_tenant(column: &Column) -> Refusal {
-    Refusal::new(Class::KeyUnavailable, format!("the tenant of a row for sealed column {} is not known", column.qualified))
-        .hint("Give the tenant column a literal or a parameter in the same row.")
+    Refusal::new(
+        Class::KeyUnavailable,
+        format!("the tenant of a row for sealed column {} is not known", column.qualified),
+    )
+    .hint("Give the tenant column a literal or a parameter in the same row.")
 }

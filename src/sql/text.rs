@@ -5,7 +5,7 @@ use sqlparser::ast::Statement;
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::Parser;
-use sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan, Tokenizer};
+use sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan, Tokenizer, Whitespace};
 
 /// How many operators may be open at one place: bounds the depth of the tree.
 const OPERATORS_MAX: usize = 400;
@@ -73,7 +73,7 @@ impl<'a> Text<'a> {
             let range = start..place.byte;
             match token {
                 Token::EOF => {}
-                Token::Whitespace(ws) => foreign_comment(&ws, span)?,
+                Token::Whitespace(ws) => check_blank(&ws, &text[range]).ok_or(at(span.start))?,
                 token => read.tokens.push(Tok { token, range, span }),
             }
         }
@@ -156,8 +156,7 @@ impl<'a> Text<'a> {
             .collect();
         let start = tokens.first().map_or(Location::empty(), |t| t.span.start);
         let dialect = PostgreSqlDialect {};
-        let mut parser =
-            Parser::new(&dialect).with_recursion_limit(DEPTH_MAX).with_tokens_with_locations(tokens);
+        let mut parser = Parser::new(&dialect).with_recursion_limit(DEPTH_MAX).with_tokens_with_locations(tokens);
         let parsed = parser.parse_statement();
         let stop = parser.peek_token();
         match parsed {
@@ -202,16 +201,16 @@ fn at(location: Location) -> Unread {
     Unread { line: location.line, column: location.column, too_complex: false }
 }
 
-/// Only `--` and `/* */` are comments in Postgres, and a carriage return ends one too.
-fn foreign_comment(ws: &sqlparser::tokenizer::Whitespace, span: Span) -> Result<(), Unread> {
-    match ws {
-        sqlparser::tokenizer::Whitespace::SingleLineComment { prefix, comment }
-            if prefix != "--" || comment.trim_end_matches(['\r', '\n']).contains('\r') =>
-        {
-            Err(at(span.start))
+/// What is blank for Postgres: ASCII blanks, and `--` and `/* */` comments. `None` for anything else.
+fn check_blank(blank: &Whitespace, text: &str) -> Option<()> {
+    let same = match blank {
+        Whitespace::SingleLineComment { prefix, comment } => {
+            prefix == "--" && !comment.trim_end().contains(['\r', '\n'])
         }
-        _ => Ok(()),
-    }
+        Whitespace::MultiLineComment(_) => true,
+        Whitespace::Space | Whitespace::Newline | Whitespace::Tab => text.bytes().all(|b| b" \t\r\n\x0c".contains(&b)),
+    };
+    same.then_some(())
 }
 
 /// True for every form of string literal.
@@ -231,10 +230,25 @@ fn deepens(token: &Token) -> bool {
     match token {
         Token::Word(w) => matches!(
             w.keyword,
-            Keyword::AND | Keyword::OR | Keyword::NOT | Keyword::IS | Keyword::IN | Keyword::LIKE | Keyword::ILIKE
-                | Keyword::BETWEEN | Keyword::UNION | Keyword::INTERSECT | Keyword::EXCEPT | Keyword::JOIN
-                | Keyword::CASE | Keyword::COLLATE | Keyword::AT | Keyword::OPERATOR | Keyword::EXPLAIN
-                | Keyword::SIMILAR | Keyword::SELECT
+            Keyword::AND
+                | Keyword::OR
+                | Keyword::NOT
+                | Keyword::IS
+                | Keyword::IN
+                | Keyword::LIKE
+                | Keyword::ILIKE
+                | Keyword::BETWEEN
+                | Keyword::UNION
+                | Keyword::INTERSECT
+                | Keyword::EXCEPT
+                | Keyword::JOIN
+                | Keyword::CASE
+                | Keyword::COLLATE
+                | Keyword::AT
+                | Keyword::OPERATOR
+                | Keyword::EXPLAIN
+                | Keyword::SIMILAR
+                | Keyword::SELECT
         ),
         Token::Number(..) | Token::Placeholder(_) | Token::Period | Token::Colon => false,
         token => !is_string(token) && !matches!(token, Token::DollarQuotedString(_) | Token::LBrace | Token::RBrace),

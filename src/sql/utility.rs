@@ -1,33 +1,62 @@
 //! Statements that are neither queries nor writes: the few that pass though they name a sealed table.
 use std::ops::Range;
+use std::sync::Arc;
 
-use sqlparser::ast::{AlterTableOperation, CreateIndex, Expr, ObjectType, Statement};
+use sqlparser::ast::{AlterTableOperation, CreateIndex, Expr, ObjectName, ObjectType, Statement};
+use sqlparser::tokenizer::Token;
 
 use super::build::Planner;
-use super::ident::fold;
+use super::expr::unsupported;
+use super::ident::{fold, parts};
+use super::scope::refuse_use;
 use super::text::Text;
 use crate::catalog::Relation;
+use crate::policy::{Equality, TenantRule};
 use crate::refusal::{Class, Refusal};
 
 /// Statements that can neither carry nor reveal a value, by their first words.
 const HARMLESS: &[&[&str]] = &[
-    &["vacuum"], &["analyze"], &["analyse"], &["lock"], &["comment", "on"], &["grant"], &["revoke"], &["truncate"],
-    &["reindex"], &["cluster"],
+    &["vacuum"],
+    &["analyze"],
+    &["analyse"],
+    &["lock"],
+    &["comment", "on"],
+    &["grant"],
+    &["revoke"],
+    &["truncate"],
+    &["reindex"],
+    &["cluster"],
 ];
 
 /// True when the first words show that the statement cannot carry or reveal a value.
 pub(super) fn passes_by_tokens(text: &Text<'_>, tokens: &Range<usize>) -> bool {
     HARMLESS.iter().any(|words| {
-        words.iter().enumerate().all(|(i, word)| {
-            tokens.start + i < tokens.end && text.word(tokens.start + i).as_deref() == Some(word)
-        })
+        words
+            .iter()
+            .enumerate()
+            .all(|(i, word)| tokens.start + i < tokens.end && text.word(tokens.start + i).as_deref() == Some(word))
     })
+}
+
+/// True when the statement may change which relation a name means: search_path, role, or all settings.
+pub(super) fn moves_names(text: &Text<'_>, tokens: &Range<usize>) -> bool {
+    const MOVING: &[&str] =
+        &["search_path", "schema", "role", "authorization", "all", "discard", "rollback", "abort", "do", "call"];
+    let word = |i: usize| text.word(i).unwrap_or_default();
+    let first = word(tokens.start);
+    let setting = matches!(first.as_str(), "set" | "reset" | "discard" | "rollback" | "abort" | "do" | "call");
+    let quoted = matches!(text.token(tokens.start + 1), Some(Token::Word(w)) if w.quote_style.is_some());
+    (setting && (quoted || tokens.clone().any(|i| MOVING.contains(&word(i).as_str()))))
+        || tokens
+            .clone()
+            .any(|i| matches!(text.token(i), Some(Token::Word(w)) if w.value.eq_ignore_ascii_case("set_config")))
 }
 
 /// The refusal of a kind of statement on a sealed table.
 pub(super) fn refuse_statement(what: &str, relation: &Relation) -> Refusal {
     let columns: Vec<_> = relation.columns.iter().filter_map(|a| a.sealed.as_ref()).map(|c| c.name.as_str()).collect();
-    let refusal = Refusal::new(Class::NotSupported, format!("{what} is not supported on table {}", relation.qualified()));
+    let refusal =
+        Refusal::new(Class::NotSupported, format!("{what} is not supported on table {}", relation.qualified()));
     match columns.is_empty() {
         true => refusal,
         false => refusal.detail(format!("Its sealed columns are {}.", columns.join(", "))),
@@ -40,12 +69,20 @@ pub(super) fn passes(planner: &Planner<'_>, statement: &Statement, relation: &Re
     let refuse = |what: &str| Err(refuse_statement(what, relation));
     match statement {
         Statement::Drop { object_type: ObjectType::Table | ObjectType::View | ObjectType::Index, .. } => Ok(()),
-        Statement::CreateIndex(index) if plain_index(index, relation) => Ok(()),
-        Statement::CreateIndex(_) => refuse("this index"),
-        Statement::AlterTable(alter) => match alter.operations.iter().all(|op| harmless(op, relation)) {
-            true => Ok(()),
-            false => refuse("this ALTER TABLE"),
+        Statement::AlterTable(alter) => match planner.named(&alter.name)? {
+            Some(table) if alter.operations.iter().all(|op| harmless(op, &table)) => Ok(()),
+            Some(table) => Err(refuse_statement("this ALTER TABLE", &table)),
+            None => Ok(()),
         },
+        Statement::CreateTable(create)
+            if create.query.is_none()
+                && create.like.is_none()
+                && create.clone.is_none()
+                && create.inherits.is_none()
+                && create.partition_of.is_none() =>
+        {
+            Ok(())
+        }
         Statement::Copy { .. } => refuse("COPY"),
         Statement::Merge(_) => refuse("MERGE"),
         Statement::CreateView(_) => refuse("CREATE VIEW"),
@@ -60,18 +97,54 @@ pub(super) fn passes(planner: &Planner<'_>, statement: &Statement, relation: &Re
     }
 }
 
-/// An index over plain columns only.
-fn plain_index(index: &CreateIndex, relation: &Relation) -> bool {
-    let plain = |e: &Expr| {
-        matches!(e, Expr::Identifier(i) if relation.attribute(&fold(i)).is_some_and(|a| !a.is_cell && !a.is_unsealed))
-    };
-    index.predicate.is_none() && index.columns.iter().all(|c| plain(&c.column.expr))
+impl Planner<'_> {
+    /// The relation of a name, if it exposes a sealed column.
+    fn named(&self, name: &ObjectName) -> Result<Option<Arc<Relation>>, Refusal> {
+        let parts = parts(name).ok_or_else(|| unsupported("this table name"))?;
+        let base = self.relation(&parts)?.base;
+        Ok(base.filter(|b| self.context.catalog.exposes(b)))
+    }
+
+    /// An index: searchable sealed columns become expressions over their tokens.
+    pub(super) fn create_index(&mut self, index: &CreateIndex) -> Result<(), Refusal> {
+        let Some(relation) = self.named(&index.table_name)? else { return Ok(()) };
+        let relation = &*relation;
+        let refused = || refuse_statement("this index", relation);
+        if index.predicate.is_some() || !index.include.is_empty() {
+            return Err(refused());
+        }
+        let mut sealed = Vec::new();
+        let mut names = Vec::new();
+        for column in &index.columns {
+            let Expr::Identifier(ident) = &column.column.expr else { return Err(refused()) };
+            let attribute = relation.attribute(&fold(ident)).ok_or_else(refused)?;
+            names.push(attribute.name.as_str());
+            match &attribute.sealed {
+                Some(policy) if policy.equality.is_some() => sealed.push((policy, ident)),
+                None if !attribute.is_cell && !attribute.is_unsealed => {}
+                _ => return Err(refused()),
+            }
+        }
+        for (policy, ident) in sealed {
+            let confined = policy.equality == Some(Equality::Global)
+                || match relation.policy.as_ref().map(|p| &p.tenant) {
+                    Some(TenantRule::Column(tenant)) => names.contains(&tenant.as_str()),
+                    Some(TenantRule::Fixed(_)) => true,
+                    Some(TenantRule::Session) | None => false,
+                };
+            if index.unique && !confined {
+                return Err(refuse_use(policy, "in a unique index without the tenant column")
+                    .hint("Add the tenant column to the index, or set equality = \"global\"."));
+            }
+            let range = self.text.range(ident.span).ok_or_else(refused)?;
+            self.wrap(&range, "rowseal.eq(", ")");
+        }
+        Ok(())
+    }
 }
 
 fn harmless(operation: &AlterTableOperation, relation: &Relation) -> bool {
-    let in_policy = |name: &str| {
-        relation.policy.as_ref().is_some_and(|p| p.columns.iter().any(|c| c.name == name))
-    };
+    let in_policy = |name: &str| relation.policy.as_ref().is_some_and(|p| p.columns.iter().any(|c| c.name == name));
     match operation {
         AlterTableOperation::OwnerTo { .. }
         | AlterTableOperation::EnableRowLevelSecurity

@@ -3,8 +3,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use sqlparser::ast::{
-    AssignmentTarget, ConflictTarget, Delete, DoUpdate, Expr, FromTable, Insert, ObjectName, OnConflictAction, OnInsert, Query,
-    SelectItem, SetExpr, TableFactor, TableObject, Update, UpdateTableFromKind,
+    AssignmentTarget, ConflictTarget, Delete, DoUpdate, Expr, FromTable, Insert, ObjectName, OnConflictAction,
+    OnInsert, Query, SelectItem, SetExpr, TableFactor, TableObject, Update, UpdateTableFromKind,
 };
 use sqlparser::tokenizer::Token;
 
@@ -53,7 +53,11 @@ impl Planner<'_> {
     }
 
     /// The target columns in order.
-    fn insert_targets<'r>(&self, base: &'r Arc<Relation>, columns: &[ObjectName]) -> Result<Vec<Option<&'r Attribute>>, Refusal> {
+    fn insert_targets<'r>(
+        &self,
+        base: &'r Arc<Relation>,
+        columns: &[ObjectName],
+    ) -> Result<Vec<Option<&'r Attribute>>, Refusal> {
         let targets: Vec<_> = if columns.is_empty() {
             base.columns.iter().map(Some).collect()
         } else {
@@ -75,7 +79,12 @@ impl Planner<'_> {
         Ok(targets)
     }
 
-    fn insert_source(&mut self, base: &Arc<Relation>, targets: &[Option<&Attribute>], source: Option<&Query>) -> Result<(), Refusal> {
+    fn insert_source(
+        &mut self,
+        base: &Arc<Relation>,
+        targets: &[Option<&Attribute>],
+        source: Option<&Query>,
+    ) -> Result<(), Refusal> {
         let sealed = targets.iter().flatten().find_map(|a| a.sealed.as_ref());
         let default = || base.columns.iter().find(|a| a.sealed.is_some() && a.has_default);
         let Some(source) = source else {
@@ -90,7 +99,8 @@ impl Planner<'_> {
             }
             return self.plain_subquery(source, &Scope::default());
         };
-        if source.with.is_some() || source.order_by.is_some() || source.limit_clause.is_some() || source.fetch.is_some() {
+        if source.with.is_some() || source.order_by.is_some() || source.limit_clause.is_some() || source.fetch.is_some()
+        {
             return Err(unsupported("VALUES with other clauses"));
         }
         for row in &values.rows {
@@ -102,7 +112,12 @@ impl Planner<'_> {
         Ok(())
     }
 
-    fn insert_row(&mut self, base: &Arc<Relation>, targets: &[Option<&Attribute>], row: &[Expr]) -> Result<(), Refusal> {
+    fn insert_row(
+        &mut self,
+        base: &Arc<Relation>,
+        targets: &[Option<&Attribute>],
+        row: &[Expr],
+    ) -> Result<(), Refusal> {
         let scope = Scope::default();
         let mut writes = Vec::new();
         for (target, e) in targets.iter().zip(row) {
@@ -160,7 +175,12 @@ impl Planner<'_> {
         }
     }
 
-    fn on_conflict(&mut self, on: Option<&OnInsert>, base: Option<&Arc<Relation>>, scope: &Scope<'_>) -> Result<(), Refusal> {
+    fn on_conflict(
+        &mut self,
+        on: Option<&OnInsert>,
+        base: Option<&Arc<Relation>>,
+        scope: &Scope<'_>,
+    ) -> Result<(), Refusal> {
         let conflict = match on {
             None => return Ok(()),
             Some(OnInsert::OnConflict(conflict)) => conflict,
@@ -188,7 +208,12 @@ impl Planner<'_> {
     }
 
     /// DO UPDATE: a sealed column may take the proposed row's cell when that is sure to be of the same tenant.
-    fn do_update(&mut self, update: &DoUpdate, (base, names): (&Arc<Relation>, &[String]), outer: &Scope<'_>) -> Result<(), Refusal> {
+    fn do_update(
+        &mut self,
+        update: &DoUpdate,
+        (base, names): (&Arc<Relation>, &[String]),
+        outer: &Scope<'_>,
+    ) -> Result<(), Refusal> {
         let alias = outer.relations.first().and_then(|r| r.alias.clone());
         let mut scope = Scope::default();
         scope.add(ScopeRelation::table(base, self.context.catalog, alias));
@@ -214,7 +239,13 @@ impl Planner<'_> {
         Ok(())
     }
 
-    fn conflict_value(&mut self, target: &SealedRef, value: &Expr, same_tenant: bool, scope: &Scope<'_>) -> Result<(), Refusal> {
+    fn conflict_value(
+        &mut self,
+        target: &SealedRef,
+        value: &Expr,
+        same_tenant: bool,
+        scope: &Scope<'_>,
+    ) -> Result<(), Refusal> {
         if operand(self.text, value).is_some_and(|o| matches!(o.shape, Shape::Null)) {
             return Ok(());
         }
@@ -222,15 +253,22 @@ impl Planner<'_> {
         let own = !parts.is_empty() && matches!(self.expr(value, scope)?, Ty::Sealed(s) if s.attnum == target.attnum);
         let excluded = parts.len() == 2 && fold(&parts[0]) == "excluded";
         match (own, excluded) {
-            (true, true) if !same_tenant => Err(refuse_use(&target.column, "in DO UPDATE when the other row's tenant is not known")
-                .hint("Name the tenant column in the conflict target, with a unique index that has it.")),
+            (true, true) if !same_tenant => {
+                Err(refuse_use(&target.column, "in DO UPDATE when the other row's tenant is not known")
+                    .hint("Name the tenant column in the conflict target, with a unique index that has it."))
+            }
             (true, _) => Ok(()),
             (false, _) => Err(refuse_use(&target.column, "in DO UPDATE with this value")
                 .hint("Write EXCLUDED and the column's own name.")),
         }
     }
 
-    fn returning(&mut self, items: Option<&[SelectItem]>, scope: &Scope<'_>, list: List) -> Result<Option<Vec<ResultColumn>>, Refusal> {
+    fn returning(
+        &mut self,
+        items: Option<&[SelectItem]>,
+        scope: &Scope<'_>,
+        list: List,
+    ) -> Result<Option<Vec<ResultColumn>>, Refusal> {
         match items {
             None => Ok(None),
             Some(items) => {
@@ -361,7 +399,7 @@ impl Planner<'_> {
         let fail = || unsupported("this UPDATE");
         let base = relation.base.as_ref().ok_or_else(fail)?;
         let alias = quote(relation.alias.as_deref().ok_or_else(fail)?);
-        let set = self.keyword(update, "set").ok_or_else(fail)?;
+        let set = self.keyword("set").ok_or_else(fail)?;
         let target = self.text.tokens[self.tokens.start].range.end..self.text.tokens[set].range.start;
         let clause = self.where_clause(update).ok_or_else(fail)?;
         let mut lock = self.lock_head(relation, base, &alias, &target)?;
@@ -390,7 +428,7 @@ impl Planner<'_> {
                 self.edit(condition.end..condition.end, ")");
             }
             None => {
-                let end = self.set_end(update).ok_or_else(fail)?;
+                let end = self.end_of(update).ok_or_else(fail)?;
                 self.edits.push(Edit { range: end..end, with: join });
             }
         }
@@ -398,7 +436,13 @@ impl Planner<'_> {
         Ok(())
     }
 
-    fn lock_head(&self, relation: &ScopeRelation, base: &Relation, alias: &str, target: &Range<usize>) -> Result<LockQuery, Refusal> {
+    fn lock_head(
+        &self,
+        relation: &ScopeRelation,
+        base: &Relation,
+        alias: &str,
+        target: &Range<usize>,
+    ) -> Result<LockQuery, Refusal> {
         if relation.columns.iter().any(|c| c.name.as_deref().is_some_and(|n| n.starts_with("rowseal_"))) {
             return Err(unsupported("a table with columns named rowseal_..."));
         }
@@ -437,13 +481,15 @@ impl Planner<'_> {
     }
 
     /// The first token of this keyword outside parentheses.
-    fn keyword(&self, _update: &Update, keyword: &str) -> Option<usize> {
+    fn keyword(&self, keyword: &str) -> Option<usize> {
         let mut depth = 0usize;
         for index in self.tokens.clone() {
             match self.text.token(index)? {
                 Token::LParen | Token::LBracket => depth += 1,
                 Token::RParen | Token::RBracket => depth = depth.checked_sub(1)?,
-                Token::Word(_) if depth == 0 && self.text.word(index).as_deref() == Some(keyword) => return Some(index),
+                Token::Word(_) if depth == 0 && self.text.word(index).as_deref() == Some(keyword) => {
+                    return Some(index);
+                }
                 _ => {}
             }
         }
@@ -451,26 +497,21 @@ impl Planner<'_> {
     }
 
     /// The range of WHERE and of its condition; `Some(None)` without one, `None` when unsure.
-    #[expect(clippy::option_option, reason = "no clause and an unclear clause are two answers")]
     fn where_clause(&self, update: &Update) -> Option<Option<(Range<usize>, Range<usize>)>> {
         if update.selection.is_none() {
             return Some(None);
         }
-        let keyword = self.keyword(update, "where")?;
+        let keyword = self.keyword("where")?;
         let start = self.text.tokens.get(keyword + 1)?.range.start;
         let end = self.end_of(update)?;
         Some(Some((self.text.tokens[keyword].range.clone(), start..end)))
-    }
-
-    fn set_end(&self, update: &Update) -> Option<usize> {
-        self.end_of(update)
     }
 
     /// Where RETURNING, or the statement, ends what stands before it.
     fn end_of(&self, update: &Update) -> Option<usize> {
         match update.returning {
             Some(_) => {
-                let returning = self.keyword(update, "returning")?;
+                let returning = self.keyword("returning")?;
                 Some(self.text.tokens[returning.checked_sub(1)?].range.end)
             }
             None => Some(self.bytes().end),
@@ -518,7 +559,9 @@ fn known<'r>(base: &'r Relation, name: &str) -> Result<Option<&'r Attribute>, Re
     let attribute = base.attribute(name);
     let policy = base.policy.as_ref().and_then(|p| p.columns.iter().find(|c| c.name == name));
     match (attribute, policy) {
-        (None, Some(column)) => Err(refuse_use(column, "before the proxy has seen it in the database").hint("Try again.")),
+        (None, Some(column)) => {
+            Err(refuse_use(column, "before the proxy has seen it in the database").hint("Try again."))
+        }
         _ => Ok(attribute),
     }
 }
