@@ -3,11 +3,13 @@
 #![allow(dead_code, reason = "support code is written for tests that come and go")]
 
 mod attacks;
+mod badinput;
 mod canary;
 mod clients;
 mod demo;
 mod documents;
 mod guard;
+mod pipeline;
 mod postgres;
 mod structure;
 mod support;

@@ -81,6 +81,16 @@ fn every_flipped_bit_is_damage_or_refused_by_the_domain() {
     assert!(refused > 30 && damage > 8 * (16 + 16 + 12 + 32 + 16), "{refused} refused, {damage} damaged");
     assert_eq!(outcome(&mut peer, EMAIL), Ok(good));
     assert!(!wired.proxy.log().contains("panicked"), "{}", wired.proxy.log());
+    // A proxy that has to unwrap the key notices those bits as well.
+    wired.proxy.stop();
+    let proxy = wired.site.serve();
+    let mut peer = Peer::connect(proxy.address(), "app");
+    for byte in key.filter(|byte| stored[byte * 8 + byte % 8] == "stored") {
+        let sql = format!("SELECT email FROM users WHERE id = {}", 1000 + byte * 8 + byte % 8);
+        assert_eq!(outcome(&mut peer, &sql), Err("XX001".to_owned()), "byte {byte}, key not cached");
+    }
+    assert!(outcome(&mut peer, EMAIL).is_ok());
+    assert!(!proxy.log().contains("panicked"), "{}", proxy.log());
 }
 
 #[test]

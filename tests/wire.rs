@@ -316,3 +316,26 @@ fn lines_11_27_33_any_split_of_the_bytes_gives_the_same_replies() {
         assert_eq!(played(&wired, chunk), whole, "in pieces of {chunk}");
     }
 }
+
+#[test]
+fn line_33_what_was_sent_before_the_end_still_counts() {
+    let wired = wired();
+    let (mut sealed, mut plain) = wired.pair();
+    for peer in [&mut sealed, &mut plain] {
+        peer.send(&insert(insert(Out::new(), "6", "f@x").sync(), "7", "g@x").sync().query("SELECT email FROM users WHERE id = 7").0);
+        // Half a message behind whole ones is dropped.
+        peer.send(b"Q\0\0\x01");
+        peer.finish();
+    }
+    assert_eq!(show(&sealed.until_ready(3)), show(&plain.until_ready(3)));
+    assert!(sealed.rest().is_empty());
+    // Gone at once, without reading a reply.
+    let mut gone = wired.peer();
+    gone.send(&insert(insert(Out::new(), "8", "f@x").sync(), "9", "g@x").sync().raw(b'X', b"").0);
+    drop(gone);
+    poll("the rows of the client that left", || (wired.cluster.psql("app", "SELECT count(*) FROM users").trim() == "9").then_some(()));
+    poll("its session to end", || {
+        let left = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'app' AND backend_type = 'client backend' AND query LIKE 'INSERT%'";
+        (wired.cluster.psql("app", left).trim() == "0").then_some(())
+    });
+}

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-use super::connect;
+use super::{check, connect};
 use crate::audit::Audit;
 use crate::config::{self, Settings};
 use crate::keys::kms::Kms;
@@ -57,6 +57,7 @@ async fn database(
     kms: Arc<dyn Kms>,
     audit: Arc<Audit>,
 ) -> anyhow::Result<Arc<Database>> {
+    warn_of_findings(policy).await.with_context(|| format!("database {:?}", policy.name))?;
     let registry = Arc::new(connect::registry(policy).await?);
     let keys = Arc::new(Keys::new(registry.clone(), kms, keys_settings(settings)));
     let wrapping = connect::wrapping(settings.keys.wrapping);
@@ -66,6 +67,15 @@ async fn database(
     };
     let database = Database::open(policy.clone(), registry, keys, audit, bounds).await;
     database.with_context(|| format!("database {:?} cannot be served", policy.name))
+}
+
+/// Holds the policy against the live database and logs what does not fit.
+async fn warn_of_findings(policy: &policy::Database) -> anyhow::Result<()> {
+    let client = connect::control(policy).await?;
+    for finding in check::check(&client, policy).await? {
+        tracing::warn!(database = %policy.name, finding = %finding.message, "the policy does not fit");
+    }
+    Ok(())
 }
 
 /// What the outside of the proxy needs to know; reads the certificates.

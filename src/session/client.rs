@@ -75,6 +75,7 @@ impl Machine {
                 self.client_pass = header.total;
                 return Ok(true);
             }
+            b'B' if names_awaited(header, input) => return Ok(false),
             b'B' if !self.bind_is_sealed(header, input)? => return self.plain_bind(header, input),
             b'Q' | b'P' | b'B' if header.total > MESSAGE_BYTES_MAX => {
                 self.client_skip = header.total;
@@ -515,4 +516,10 @@ impl Machine {
         self.forward(header, input);
         Ok(())
     }
+}
+
+/// True while a Bind has not arrived far enough to show which statement it is for.
+fn names_awaited(header: Header, input: &BytesMut) -> bool {
+    let have = input.len().min(header.total);
+    have < header.total.min(BIND_NAMES) && frontend::bind_names(&input[HEADER..have]).is_err()
 }

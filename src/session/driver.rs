@@ -63,6 +63,18 @@ struct Driver<C, S> {
     shared: Arc<Shared>,
     reload: Reload,
     jobs: Vec<Job>,
+    leaving: Leaving,
+}
+
+/// How far the client's end of stream has been carried to the server, which then ends the session itself: what the
+/// client sent before still counts, as it does without a proxy.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Leaving {
+    No,
+    /// The client sends nothing more; what it sent may still be under way.
+    Ended,
+    /// The server knows.
+    Told,
 }
 
 /// Runs a session to its end.
@@ -81,7 +93,7 @@ where
     C: AsyncRead + AsyncWrite + Unpin,
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut driver = Driver { ends, machine, shared, reload, jobs: Vec::new() };
+    let mut driver = Driver { ends, machine, shared, reload, jobs: Vec::new(), leaving: Leaving::No };
     let mut draining = pin!(async move { drain.wait_for(|stop| *stop).await.is_ok() });
     let mut drained = false;
     let end = poll_fn(|cx| {
@@ -160,6 +172,7 @@ where
                 self.machine.on_server(&mut self.ends.server_in)?;
                 Ok(None)
             }
+            Poll::Ready(_) if self.leaving != Leaving::No => Ok(Some(End::Client)),
             Poll::Ready(_) => Ok(Some(End::Server)),
         }
     }
@@ -169,6 +182,10 @@ where
         if before > 0 {
             self.machine.on_client(&mut self.ends.client_in)?;
             *progress |= self.ends.client_in.len() != before;
+        }
+        if self.leaving != Leaving::No {
+            self.tell_server(cx, *progress);
+            return Ok(None);
         }
         let full = self.machine.is_held() && self.ends.client_in.len() >= OUT_BYTES_MAX;
         if self.machine.to_server.len() >= OUT_BYTES_MAX || full || self.machine.is_terminated() {
@@ -181,7 +198,20 @@ where
                 self.machine.on_client(&mut self.ends.client_in)?;
                 Ok(None)
             }
-            Poll::Ready(_) => Ok(Some(End::Client)),
+            Poll::Ready(Ok(_)) => {
+                *progress = true;
+                self.leaving = Leaving::Ended;
+                Ok(None)
+            }
+            Poll::Ready(Err(_)) => Ok(Some(End::Client)),
+        }
+    }
+
+    /// Ends the stream to the server once nothing of the client's is left to send; half a message never will be.
+    fn tell_server(&mut self, cx: &mut Context<'_>, progress: bool) {
+        let quiet = !progress && !self.machine.is_held() && self.machine.to_server.is_empty();
+        if quiet && self.leaving == Leaving::Ended && Pin::new(&mut self.ends.server).poll_shutdown(cx).is_ready() {
+            self.leaving = Leaving::Told;
         }
     }
 
