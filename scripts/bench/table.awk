@@ -1,6 +1,10 @@
 # The table of scripts/bench.sh from lines ROUND GROUP MODE CLIENTS NAME TPS CPU (for the group cold: milliseconds).
 function key(group, mode, count, name) { return group SUBSEP mode SUBSEP count SUBSEP name }
 
+function shown(target) {
+  return target == "rowseal" ? "rowseal, unprotected" : target == "protected" ? "rowseal, protected" : target
+}
+
 function sorted(values, n,    i, j, t) {
   for (i = 2; i <= n; i++) {
     t = values[i]
@@ -19,10 +23,11 @@ function median(figure, k,    r, n, v) {
   return middle(v, n)
 }
 
-# "median [smallest, largest]" of tps in relation to another case of the same round.
-function ratio(k, base,    r, n, v) {
+# "median [smallest, largest]" of a figure (tps unless said) in relation to another case of the same round.
+function ratio(k, base, figure,    r, n, v) {
+  if (!figure) figure = 1
   for (r = 1; r <= rounds; r++)
-    if ((1, k, r) in seen && (1, base, r) in seen) v[++n] = seen[1, k, r] / seen[1, base, r]
+    if ((figure, k, r) in seen && seen[figure, base, r] > 0) v[++n] = seen[figure, k, r] / seen[figure, base, r]
   if (!n) return "-"
   sorted(v, n)
   return sprintf("%.2f [%.2f, %.2f]", middle(v, n), v[1], v[n])
@@ -37,14 +42,15 @@ function ratio(k, base,    r, n, v) {
 }
 
 END {
-  line = "%-9s %8s %7s  %-22s %9s %20s %20s %9s\n"
-  printf line, "case", "protocol", "clients", "target", "tps", "x direct", "x pgbouncer", "CPU µs/tx"
+  line = "%-9s %8s %7s  %-22s %9s %20s %20s %10s %20s\n"
+  printf line, "case", "protocol", "clients", "target", "tps", "x direct", "x pgbouncer", "CPU µs/tx", "CPU x pgbouncer"
   for (i = 1; i <= cases; i++) {
     split(order[i], f, SUBSEP)
     if (f[1] != "hop") continue
-    printf line, "select", f[2], f[3], f[4] == "rowseal" ? "rowseal pass-through" : f[4], sprintf("%.0f", median(1, order[i])),
+    printf line, "select", f[2], f[3], shown(f[4]), sprintf("%.0f", median(1, order[i])),
       ratio(order[i], key("hop", f[2], f[3], "direct")), ratio(order[i], key("hop", f[2], f[3], "pgbouncer")),
-      f[4] == "direct" ? "-" : sprintf("%.1f", median(2, order[i]))
+      f[4] == "direct" ? "-" : sprintf("%.1f", median(2, order[i])),
+      f[4] == "direct" ? "-" : ratio(order[i], key("hop", f[2], f[3], "pgbouncer"), 2)
   }
   line = "%-9s %8s %7s  %-22s %9s %20s %30s\n"
   title = 0
