@@ -335,7 +335,7 @@ fn line_33_what_was_sent_before_the_end_still_counts() {
     drop(gone);
     poll("the rows of the client that left", || (wired.cluster.psql("app", "SELECT count(*) FROM users").trim() == "9").then_some(()));
     poll("its session to end", || {
-        let left = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'app' AND backend_type = 'client backend' AND query LIKE 'INSERT%'";
+        let left = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'app' AND backend_type = 'client backend' AND query LIKE 'INSERT INTO users%'";
         (wired.cluster.psql("app", left).trim() == "0").then_some(())
     });
 }
