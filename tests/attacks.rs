@@ -474,3 +474,23 @@ fn masked_roles_cannot_compare() {
         }
     });
 }
+
+/// A statement prepared under one search path is not run under another one unseen.
+#[test]
+fn prepared_statements_follow_the_search_path() {
+    let scene = scene();
+    run(async {
+        let mut raw = Raw::connect(&scene).await;
+        raw.round(&[query("SET search_path = elsewhere")]).await;
+        assert_eq!(tags(&raw.round(&[parse("s", INSERT), bind("", "s", &["1", "plain"]), execute(""), SYNC]).await), "12CZ");
+        raw.round(&[query("SET search_path = public")]).await;
+        let replies = raw.round(&[bind("", "s", &["2", "canary7f3"]), execute(""), SYNC]).await;
+        println!("{}", tags(&replies));
+        assert!(!contains(&scene.tap.to_server(), b"canary7f3"), "a plaintext reached the server");
+        raw.round(&[parse("t", INSERT), SYNC]).await;
+        raw.round(&[query("SET search_path = elsewhere")]).await;
+        let replies = raw.round(&[bind("", "t", &["3", "third"]), execute(""), SYNC]).await;
+        println!("{}", tags(&replies));
+        assert!(!scene.cluster.psql("app", "SELECT email FROM elsewhere.users").contains("c15253"));
+    });
+}
