@@ -449,3 +449,48 @@ fn notifications_show_no_cell() {
         assert_eq!(tags(&raw.round(&[query("SELECT 1")]).await), "TDCZ");
     });
 }
+
+/// A role that sees masks cannot find values by comparing columns.
+#[test]
+fn masked_roles_cannot_compare() {
+    let cluster = Cluster::start(Version::Any);
+    cluster.createdb("app");
+    let policy = POLICY.replace("equality = \"tenant\"", "equality = \"global\"") + "\n[[database.role]]\nname = \"analyst\"\nread = \"mask\"\n[[database.role]]\nname = \"postgres\"\nread = \"open\"\n";
+    let site = Site::new(&cluster, &policy);
+    site.run_ok(&["setup"]);
+    site.run_ok(&["tenant", "register", "1"]);
+    cluster.psql("app", "CREATE TABLE users (id int8 PRIMARY KEY, account_id int8 NOT NULL, email rowseal.text); CREATE ROLE analyst; GRANT ALL ON users TO analyst");
+    let proxy = site.serve();
+    run(async {
+        let client = connect_at(proxy.address(), "app").await;
+        outcome(&client, "INSERT INTO users VALUES (1, 1, 'one'), (2, 1, 'one')").await.unwrap();
+        let join = "SELECT a.id FROM users a JOIN users b ON a.email = b.email WHERE b.id = 2";
+        assert_eq!(outcome(&client, join).await.unwrap().len(), 2);
+        outcome(&client, "SET ROLE analyst").await.unwrap();
+        assert_eq!(outcome(&client, "SELECT email FROM users").await.unwrap(), [None, None]);
+        for sql in [join, "SELECT id FROM users WHERE email = 'one'", "DELETE FROM users WHERE email IN ('one')"] {
+            let refused = outcome(&client, sql).await.unwrap_err();
+            assert!(refused.starts_with("42501"), "{sql}: {refused}");
+        }
+    });
+}
+
+/// A statement prepared under one search path is not run under another one unseen.
+#[test]
+fn prepared_statements_follow_the_search_path() {
+    let scene = scene();
+    run(async {
+        let mut raw = Raw::connect(&scene).await;
+        raw.round(&[query("SET search_path = elsewhere")]).await;
+        assert_eq!(tags(&raw.round(&[parse("s", INSERT), bind("", "s", &["1", "plain"]), execute(""), SYNC]).await), "12CZ");
+        raw.round(&[query("SET search_path = public")]).await;
+        let replies = raw.round(&[bind("", "s", &["2", "canary7f3"]), execute(""), SYNC]).await;
+        println!("{}", tags(&replies));
+        assert!(!contains(&scene.tap.to_server(), b"canary7f3"), "a plaintext reached the server");
+        raw.round(&[parse("t", INSERT), SYNC]).await;
+        raw.round(&[query("SET search_path = elsewhere")]).await;
+        let replies = raw.round(&[bind("", "t", &["3", "third"]), execute(""), SYNC]).await;
+        println!("{}", tags(&replies));
+        assert!(!scene.cluster.psql("app", "SELECT email FROM elsewhere.users").contains("c15253"));
+    });
+}

@@ -196,6 +196,9 @@ impl Machine {
         } else if !self.fact_statements.is_empty() && name.is_empty() && self.queue.is_empty() {
             self.fact_statements.remove(&name);
         }
+        if !self.passed.is_empty() {
+            self.passed.remove(&name);
+        }
         let before = if self.statements.is_empty() { None } else { self.statements.remove(&name) };
         self.queue.push(Expect::Parse { name, before });
     }
@@ -312,7 +315,11 @@ impl Machine {
         let plan = match verdict {
             Verdict::Refuse(refusal) => return Err(refusal),
             Verdict::Pass => {
-                self.plain_parse(name, schema.filter.scan(parse.text).facts);
+                let hits = schema.filter.scan(parse.text);
+                self.plain_parse(name.clone(), hits.facts);
+                if hits.touches {
+                    self.passed.insert(name, (Bytes::copy_from_slice(parse.text), facts.clone()));
+                }
                 frontend::put_parse(&mut self.to_server, parse.name, parse.text, &parse.oids);
                 return Ok(());
             }
@@ -328,21 +335,46 @@ impl Machine {
             self.fact_statements.insert(name.clone());
         }
         let prepared = Prepared { plan: plan.clone(), oids: parse.oids, facts: facts.clone() };
+        self.passed.remove(&name);
         let before = self.statements.insert(name.clone(), Arc::new(prepared));
         self.queue.push(Expect::Parse { name, before });
         Ok(())
     }
 
     fn bind_is_sealed(&self, header: Header, input: &BytesMut) -> Result<bool, Fatal> {
-        if self.statements.is_empty() {
+        if self.statements.is_empty() && self.passed.is_empty() {
             return Ok(false);
         }
         let have = input.len().min(header.total);
         match frontend::bind_names(&input[HEADER..have]) {
-            Ok((_, statement)) => Ok(self.statements.contains_key(statement)),
+            Ok((_, statement)) => Ok(self.statements.contains_key(statement) || self.passed_elsewhere(statement)),
             Err(_) if have < header.total => Ok(true),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// True when a statement passed under another search path than now: the server resolves its names anew.
+    fn passed_elsewhere(&self, statement: &[u8]) -> bool {
+        let now = self.facts.as_ref();
+        self.passed.get(statement).is_some_and(|(_, then)| now.is_none_or(|now| now.search_path != then.search_path))
+    }
+
+    /// A Bind of such a statement: it goes on if it passes now too.
+    fn bind_passed(&mut self, body: &[u8], (portal, statement): (&[u8], &[u8]), facts: &Arc<Facts>) -> Result<(), Refusal> {
+        let Some((text, _)) = self.passed.get(statement).cloned() else { return Err(malformed()) };
+        if !matches!(self.verdict(&text, facts, Protocol::Extended)?.0, Verdict::Pass) {
+            return Err(Refusal::new(Class::NotSupported, "the prepared statement means a sealed table under this search_path")
+                .hint("Prepare it again."));
+        }
+        self.passed.insert(Bytes::copy_from_slice(statement), (text, facts.clone()));
+        self.portals.remove(portal);
+        self.fact_portals.remove(portal);
+        if self.fact_statements.contains(statement) {
+            self.fact_portals.insert(Bytes::copy_from_slice(portal));
+        }
+        self.queue.push(Expect::Bind);
+        frontend::put_raw(&mut self.to_server, b'B', body);
+        Ok(())
     }
 
     fn plain_bind(&mut self, header: Header, input: &BytesMut) -> Result<bool, Fatal> {
@@ -370,7 +402,14 @@ impl Machine {
     fn bind(&mut self, mut held: Held, facts: &Arc<Facts>) -> Result<(), Refusal> {
         let body = held.body.clone();
         let bind = frontend::bind(&body).map_err(|_| malformed())?;
-        let prepared = self.statements.get(bind.statement).cloned().ok_or_else(malformed)?;
+        let Some(prepared) = self.statements.get(bind.statement).cloned() else {
+            return self.bind_passed(&body, (bind.portal, bind.statement), facts);
+        };
+        let schemas = |facts: &Facts| facts.search_path.iter().filter(|s| !s.starts_with("pg_temp")).cloned().collect::<Vec<_>>();
+        if schemas(&prepared.facts) != schemas(facts) {
+            return Err(Refusal::new(Class::NotSupported, "search_path has changed since the statement was prepared")
+                .hint("Prepare it again."));
+        }
         let plan = &prepared.plan[0];
         allowed(&prepared.plan, facts)?;
         if bind.values.len() != plan.params.len() {

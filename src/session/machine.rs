@@ -142,6 +142,8 @@ pub struct Machine {
     pub(super) portals: HashMap<Bytes, Arc<Shape>>,
     pub(super) fact_statements: HashSet<Bytes>,
     pub(super) fact_portals: HashSet<Bytes>,
+    /// Statements that name a sealed table but pass: text, and the facts under which they do.
+    pub(super) passed: HashMap<Bytes, (Bytes, Arc<Facts>)>,
     /// A setting may have been changed since the last Sync.
     pub(super) facts_local: bool,
     pub(super) hold: Option<Hold>,
@@ -181,6 +183,7 @@ impl Machine {
             portals: HashMap::new(),
             fact_statements: HashSet::new(),
             fact_portals: HashSet::new(),
+            passed: HashMap::new(),
             facts_local: false,
             hold: None,
             skipping: false,

@@ -37,6 +37,9 @@ pub(super) fn allowed(plans: &[StatementPlan], facts: &Facts) -> Result<(), Refu
                 return Err(denied(column));
             }
         }
+        if let (false, Some(column)) = (facts.search, plan.compared.first()) {
+            return Err(denied(column));
+        }
         for column in plan.result.iter().flatten() {
             if let crate::sql::plan::ResultColumn::Sealed { column, .. } = column
                 && facts.read == Read::Deny

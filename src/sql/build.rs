@@ -22,6 +22,7 @@ pub(super) struct Planner<'a> {
     pub(super) values: Vec<ValueSlot>,
     pub(super) sealed_rows: usize,
     pub(super) lock: Option<LockQuery>,
+    pub(super) compared: Vec<Arc<Column>>,
     /// Common table expressions in scope, innermost last.
     pub(super) ctes: Vec<(String, Vec<ScopeColumn>)>,
 }
@@ -29,7 +30,7 @@ pub(super) struct Planner<'a> {
 impl<'a> Planner<'a> {
     pub(super) fn new(context: &'a Context<'a>, text: &'a Text<'a>, tokens: Range<usize>) -> Self {
         let (edits, values, ctes) = (Vec::new(), Vec::new(), Vec::new());
-        Planner { context, text, tokens, edits, values, sealed_rows: 0, lock: None, ctes }
+        Planner { context, text, tokens, edits, values, sealed_rows: 0, lock: None, compared: Vec::new(), ctes }
     }
 
     /// The bytes of the statement.
@@ -133,6 +134,7 @@ impl<'a> Planner<'a> {
             result,
             sealed_rows: self.sealed_rows,
             lock,
+            compared: self.compared,
         })
     }
 

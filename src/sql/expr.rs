@@ -220,6 +220,7 @@ impl Planner<'_> {
             return Err(refuse_use(&a.column, "in a comparison with another column")
                 .hint("Give both columns equality = \"global\" and the same join_group."));
         }
+        self.compared.extend([&a.column, &b.column].map(std::sync::Arc::clone));
         for side in [left, right] {
             let range = self.column_range(side).ok_or_else(|| unsupported("this comparison"))?;
             self.wrap(&range, "rowseal.eq(", ")");

@@ -35,6 +35,8 @@ pub struct StatementPlan {
     pub sealed_rows: usize,
     /// Set when the statement runs in two steps: first this query, then the edited text.
     pub lock: Option<LockQuery>,
+    /// Sealed columns that are compared with each other: a search without a value.
+    pub compared: Vec<Arc<Column>>,
 }
 
 /// One replacement in the client's text.

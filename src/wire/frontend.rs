@@ -174,6 +174,11 @@ pub fn put_close(out: &mut BytesMut, kind: u8, name: &[u8]) {
     });
 }
 
+/// Appends a message with the body as it came.
+pub fn put_raw(out: &mut BytesMut, tag: u8, body: &[u8]) {
+    write(out, tag, |out| out.put_slice(body));
+}
+
 /// Appends a Sync (`S`) or a Flush (`H`).
 pub fn put_empty(out: &mut BytesMut, tag: u8) {
     write(out, tag, |_| ());
