@@ -103,9 +103,13 @@ impl Audit {
             return Ok(());
         }
         let mut state = self.shared.lock();
+        // A syncer that is behind looks again by itself; to wake it for each record would cost more than the record.
+        let was_synced = state.synced_seq == state.head.seq;
         state.append(records)?;
         let seq = state.head.seq;
-        self.shared.changed.notify_all();
+        if was_synced {
+            self.shared.changed.notify_all();
+        }
         match self.durability {
             Durability::Group => Ok(()),
             Durability::Strict => self.shared.wait_for(state, seq),

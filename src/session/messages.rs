@@ -51,14 +51,18 @@ pub(super) fn allowed(plans: &[StatementPlan], facts: &Facts) -> Result<(), Refu
     Ok(())
 }
 
-/// Refuses a query in which a setting is changed before a statement that was planned under the old one.
+/// Refuses a query in which a setting may change before a statement that was planned under the old one; the end of a
+/// transaction takes back what was set in it.
 pub(super) fn settled(text: &[u8], plans: &[StatementPlan]) -> Result<(), Refusal> {
     let changes = |plan: &StatementPlan| {
         let statement = text.get(plan.range.clone()).unwrap_or_default().trim_ascii_start().to_ascii_lowercase();
-        let leading = [&b"set"[..], b"reset", b"discard", b"rollback", b"abort", b"do", b"call", b"/*", b"--"];
+        let leading = [
+            &b"set"[..], b"reset", b"discard", b"rollback", b"abort", b"commit", b"end", b"do", b"call", b"/*", b"--",
+        ];
         leading.iter().any(|word| statement.starts_with(word)) || memchr::memmem::find(&statement, b"set_config").is_some()
     };
-    if plans.iter().any(changes) {
+    let last_sealed = plans.iter().rposition(|plan| !plan.values.is_empty() || !plan.edits.is_empty());
+    if plans.iter().take(last_sealed.unwrap_or(0)).any(changes) {
         return Err(Refusal::new(Class::NotSupported, "a query that changes settings cannot also use sealed columns")
             .hint("Send the statements one by one."));
     }
