@@ -1,22 +1,16 @@
 //! What one cell costs: seal, open, token, wrap. Keys are warm; no I/O except drawing the nonce where it says so.
-#![allow(
-    missing_docs,
-    reason = "criterion's macros make undocumented functions"
-)]
+#![allow(missing_docs, reason = "criterion's macros make undocumented functions")]
 
 use std::hint::black_box;
 
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use rowseal::crypto::{
-    Binding, BranchKey, Cell, Dek, DekId, IndexRoot, KeyId, OwnedSlot, Padding, SealInput,
-    TokenKey, WrapAlgorithm, open, random_bytes, replace_slot, seal, token, unwrap_dek, wrap_dek,
+    Binding, BranchKey, Cell, Dek, DekId, IndexRoot, KeyId, OwnedSlot, Padding, SealInput, TokenKey, WrapAlgorithm,
+    open, random_bytes, replace_slot, seal, token, unwrap_dek, wrap_dek,
 };
 
-const BINDING: Binding<'_> = Binding {
-    tenant: "acme",
-    column: "public.customers.email",
-};
+const BINDING: Binding<'_> = Binding { tenant: "acme", column: "public.customers.email" };
 const VALUE_LENS: [usize; 4] = [4, 16, 256, 4096];
 
 fn slot() -> OwnedSlot {
@@ -29,14 +23,7 @@ fn slot() -> OwnedSlot {
 }
 
 fn input<'a>(value: &'a [u8], slot: &'a OwnedSlot) -> SealInput<'a> {
-    SealInput {
-        binding: BINDING,
-        type_tag: 1,
-        value,
-        token: None,
-        padding: Padding::Padme,
-        slot,
-    }
+    SealInput { binding: BINDING, type_tag: 1, value, token: None, padding: Padding::Padme, slot }
 }
 
 fn bench_seal(c: &mut Criterion) {
@@ -61,20 +48,10 @@ fn bench_open(c: &mut Criterion) {
     let mut group = c.benchmark_group("parse_and_open");
     for len in VALUE_LENS {
         let mut cell = Vec::new();
-        seal(
-            &input(&vec![b'x'; len], &slot),
-            &dek,
-            random_bytes(),
-            &mut cell,
-        )
-        .expect("seals");
+        seal(&input(&vec![b'x'; len], &slot), &dek, random_bytes(), &mut cell).expect("seals");
         group.throughput(Throughput::Elements(1));
         group.bench_with_input(BenchmarkId::from_parameter(len), &cell, |b, cell| {
-            b.iter(|| {
-                Cell::parse(black_box(cell))
-                    .and_then(|cell| open(&cell, &BINDING, &dek))
-                    .is_ok()
-            });
+            b.iter(|| Cell::parse(black_box(cell)).and_then(|cell| open(&cell, &BINDING, &dek)).is_ok());
         });
     }
     group.finish();
@@ -85,21 +62,9 @@ fn bench_keys(c: &mut Criterion) {
     let (dek_id, key_id) = (DekId::random(), KeyId::random());
     let wrapped = wrap_dek(&branch, "acme", key_id, dek_id, &dek);
     let token_key = TokenKey::derive(&root, "public.customers.email");
-    c.bench_function("token", |b| {
-        b.iter(|| {
-            token(
-                &root,
-                "public.customers.email",
-                black_box(b"ada@example.com"),
-            )
-        })
-    });
-    c.bench_function("token/derived_key", |b| {
-        b.iter(|| token_key.token(black_box(b"ada@example.com")))
-    });
-    c.bench_function("wrap_dek", |b| {
-        b.iter(|| wrap_dek(&branch, "acme", key_id, dek_id, black_box(&dek)))
-    });
+    c.bench_function("token", |b| b.iter(|| token(&root, "public.customers.email", black_box(b"ada@example.com"))));
+    c.bench_function("token/derived_key", |b| b.iter(|| token_key.token(black_box(b"ada@example.com"))));
+    c.bench_function("wrap_dek", |b| b.iter(|| wrap_dek(&branch, "acme", key_id, dek_id, black_box(&dek))));
     c.bench_function("unwrap_dek", |b| {
         b.iter(|| unwrap_dek(&branch, "acme", key_id, dek_id, black_box(&wrapped)).is_ok());
     });
@@ -108,21 +73,10 @@ fn bench_keys(c: &mut Criterion) {
 
 fn bench_rotation(c: &mut Criterion) {
     let (dek, old) = (Dek::random(), slot());
-    let new = OwnedSlot {
-        dek_id: old.dek_id,
-        ..slot()
-    };
+    let new = OwnedSlot { dek_id: old.dek_id, ..slot() };
     let mut cell = Vec::new();
-    seal(
-        &input(b"ada@example.com", &old),
-        &dek,
-        random_bytes(),
-        &mut cell,
-    )
-    .expect("seals");
-    c.bench_function("replace_slot", |b| {
-        b.iter(|| replace_slot(black_box(&cell), &new).is_ok())
-    });
+    seal(&input(b"ada@example.com", &old), &dek, random_bytes(), &mut cell).expect("seals");
+    c.bench_function("replace_slot", |b| b.iter(|| replace_slot(black_box(&cell), &new).is_ok()));
 }
 
 criterion_group!(benches, bench_seal, bench_open, bench_keys, bench_rotation);

@@ -28,8 +28,14 @@ fn scene() -> Scene {
     site.run_ok(&["setup"]);
     site.run_ok(&["tenant", "register", "1"]);
     site.run_ok(&["tenant", "register", "2"]);
-    cluster.psql("app", "CREATE TABLE users (id int8 PRIMARY KEY, account_id int8 NOT NULL, email rowseal.text, note text)");
-    cluster.psql("app", "CREATE TABLE a23456789_123456789_123456789_123456789_123456789_123456789_123 (email rowseal.text)");
+    cluster.psql(
+        "app",
+        "CREATE TABLE users (id int8 PRIMARY KEY, account_id int8 NOT NULL, email rowseal.text, note text)",
+    );
+    cluster.psql(
+        "app",
+        "CREATE TABLE a23456789_123456789_123456789_123456789_123456789_123456789_123 (email rowseal.text)",
+    );
     cluster.psql("app", "CREATE SCHEMA users_plain; CREATE TABLE users_plain.users (id int8 PRIMARY KEY, account_id int8 NOT NULL, email text, note text)");
     cluster.psql("app", "CREATE SCHEMA elsewhere; CREATE TABLE elsewhere.users (LIKE users_plain.users)");
     cluster.psql("app", "CREATE FUNCTION everybody() RETURNS SETOF users LANGUAGE sql AS 'SELECT * FROM public.users'");
@@ -148,14 +154,21 @@ fn facts_never_go_stale() {
         for (n, (change, back)) in changes.into_iter().enumerate() {
             let client = connect_at(scene.proxy.address(), "app").await;
             outcome(&client, back).await.unwrap();
-            outcome(&client, &format!("INSERT INTO users (id, account_id, email) VALUES ({n}, 1, 'first')")).await.unwrap();
-            for part in change.split("; EXECUTE").enumerate().map(|(i, p)| if i == 0 { p.to_owned() } else { format!("EXECUTE{p}") }) {
+            outcome(&client, &format!("INSERT INTO users (id, account_id, email) VALUES ({n}, 1, 'first')"))
+                .await
+                .unwrap();
+            for part in change
+                .split("; EXECUTE")
+                .enumerate()
+                .map(|(i, p)| if i == 0 { p.to_owned() } else { format!("EXECUTE{p}") })
+            {
                 outcome(&client, &part).await.unwrap();
                 if part.starts_with("PREPARE") {
                     outcome(&client, "SELECT email FROM users LIMIT 0").await.unwrap();
                 }
             }
-            outcome(&client, &format!("INSERT INTO users (id, account_id, email) VALUES ({n}, 1, 'plain {n}')")).await
+            outcome(&client, &format!("INSERT INTO users (id, account_id, email) VALUES ({n}, 1, 'plain {n}')"))
+                .await
                 .unwrap_or_else(|e| panic!("{change}: {e}"));
             let stored = scene.cluster.psql("app", &format!("SELECT email FROM users_plain.users WHERE id = {n} UNION ALL SELECT email FROM elsewhere.users WHERE id = {n}"));
             assert_eq!(stored.trim(), format!("plain {n}"), "after {change}");
@@ -173,7 +186,15 @@ fn settings_local_to_a_pipeline_end_with_it() {
     run(async {
         let mut raw = Raw::connect(&scene).await;
         let local = "SELECT set_config('search_path', 'users_plain', true)";
-        let first = [parse("", local), bind("", "", &[]), execute(""), parse("", INSERT), bind("", "", &["1", "first"]), execute(""), SYNC];
+        let first = [
+            parse("", local),
+            bind("", "", &[]),
+            execute(""),
+            parse("", INSERT),
+            bind("", "", &["1", "first"]),
+            execute(""),
+            SYNC,
+        ];
         assert_eq!(tags(&raw.round(&first).await), "12DC12CZ");
         let second = [parse("", INSERT), bind("", "", &["1", "canary7f3"]), execute(""), SYNC];
         assert_eq!(tags(&raw.round(&second).await), "12CZ");
@@ -192,7 +213,13 @@ fn skipped_messages_change_nothing() {
         assert_eq!(tags(&raw.round(&failing).await), "EZ");
         assert_eq!(tags(&raw.round(&[bind("", "s", &["1", "canary7f3"]), execute(""), SYNC]).await), "2CZ");
         assert_eq!(tags(&raw.round(&[bind("", "", &["2", "canary7f3"]), execute(""), SYNC]).await), "2CZ");
-        assert_eq!(tags(&raw.round(&[close("s"), parse("s", "SELECT $1::text"), bind("", "s", &["x"]), execute(""), SYNC]).await), "312DCZ");
+        assert_eq!(
+            tags(
+                &raw.round(&[close("s"), parse("s", "SELECT $1::text"), bind("", "s", &["x"]), execute(""), SYNC])
+                    .await
+            ),
+            "312DCZ"
+        );
         let set = [parse("p", "SET search_path = users_plain"), SYNC];
         assert_eq!(tags(&raw.round(&set).await), "1Z");
         assert_eq!(tags(&raw.round(&[parse("p", "SELECT 1"), SYNC]).await), "EZ");
@@ -210,7 +237,9 @@ fn own_statements_repeat_in_a_transaction() {
     let scene = scene();
     run(async {
         let client = connect_at(scene.proxy.address(), "app").await;
-        outcome(&client, "INSERT INTO users (id, account_id, email) VALUES (1, 1, 'one'), (2, 2, 'two')").await.unwrap();
+        outcome(&client, "INSERT INTO users (id, account_id, email) VALUES (1, 1, 'one'), (2, 2, 'two')")
+            .await
+            .unwrap();
         outcome(&client, "BEGIN").await.unwrap();
         for round in 0..3 {
             outcome(&client, &format!("SET x.y = '{round}'")).await.unwrap();
@@ -306,8 +335,15 @@ fn replies_stay_in_step() {
         assert_eq!(tags(&raw.round(&[query(rows)]).await), "CZ");
         let select = "SELECT email FROM users WHERE id < $1 ORDER BY id";
         let limited = [
-            parse("s", select), bind("a", "s", &["9"]), bind("b", "s", &["9"]), some_rows("a", 1), some_rows("b", 2),
-            some_rows("a", 2), some_rows("b", 9), execute("a"), SYNC,
+            parse("s", select),
+            bind("a", "s", &["9"]),
+            bind("b", "s", &["9"]),
+            some_rows("a", 1),
+            some_rows("b", 2),
+            some_rows("a", 2),
+            some_rows("b", 9),
+            execute("a"),
+            SYNC,
         ];
         let replies = raw.round(&limited).await;
         assert_eq!(tags(&replies), "122DsDDsDDsDDCDCZ");
@@ -319,7 +355,8 @@ fn replies_stay_in_step() {
         assert_eq!(values(&raw.round(&[bind("", "s", &["2"]), execute(""), SYNC]).await), ["one"]);
         // A cell of another tenant in row 2.
         scene.cluster.psql("app", "UPDATE users SET email = (SELECT email FROM users WHERE id = 3) WHERE id = 2");
-        let damaged = [bind("", "s", &["9"]), execute(""), parse("z", "SELECT 1"), bind("", "z", &[]), execute(""), SYNC];
+        let damaged =
+            [bind("", "s", &["9"]), execute(""), parse("z", "SELECT 1"), bind("", "z", &[]), execute(""), SYNC];
         let replies = raw.round(&damaged).await;
         assert!(tags(&replies).ends_with("EZ") && !tags(&replies).contains('1'), "{}", tags(&replies));
         assert_eq!(values(&raw.round(&[bind("", "s", &["2"]), execute(""), SYNC]).await), ["one"]);
@@ -366,7 +403,9 @@ fn confinement_holds() {
     let scene = scene();
     run(async {
         let client = connect_at(scene.proxy.address(), "app").await;
-        outcome(&client, "INSERT INTO users (id, account_id, email) VALUES (1, 1, 'one'), (2, 2, 'two')").await.unwrap();
+        outcome(&client, "INSERT INTO users (id, account_id, email) VALUES (1, 1, 'one'), (2, 2, 'two')")
+            .await
+            .unwrap();
         outcome(&client, "SET rowseal.tenant = '1'").await.unwrap();
         assert_eq!(outcome(&client, "SELECT email FROM users WHERE id = 1").await.unwrap(), [Some("one".to_owned())]);
         for sql in [
@@ -400,11 +439,18 @@ fn lies_end_the_connection_only() {
     run(async {
         let mut lies: Vec<(u8, Vec<u8>)> = Vec::new();
         for tag in *b"QPBDCEdcfFHSp\0\xff" {
-            for body in [&b""[..], b"\0", b"s", b"\0s\0\0\x01", b"\0s\0\xff\xff\xff\xff", b"Ss", b"S\0\0", b"\0\0\x7f\xff"] {
+            for body in
+                [&b""[..], b"\0", b"s", b"\0s\0\0\x01", b"\0s\0\xff\xff\xff\xff", b"Ss", b"S\0\0", b"\0\0\x7f\xff"]
+            {
                 lies.push((tag, body.to_vec()));
             }
         }
-        for values in [&b"\0\x02\0\0\0\x01x\x7f\xff\xff\xff"[..], b"\0\x02\xff\xff\xff\xf0", b"\0\x01\0\0\0\x011\0\0", b"\0\x02\0\0\0\x011\0\0\0\x01x\0\x09\0\x01"] {
+        for values in [
+            &b"\0\x02\0\0\0\x01x\x7f\xff\xff\xff"[..],
+            b"\0\x02\xff\xff\xff\xf0",
+            b"\0\x01\0\0\0\x011\0\0",
+            b"\0\x02\0\0\0\x011\0\0\0\x01x\0\x09\0\x01",
+        ] {
             lies.push((b'B', [b"\0s\0\0\0", values].concat()));
         }
         lies.push((b'B', b"\0s\0\0\x01\0\x07\0\x02\0\0\0\x011\0\0\0\x01x\0\0".to_vec()));
@@ -413,7 +459,10 @@ fn lies_end_the_connection_only() {
         lies.push(query(&format!("SELECT id FROM users WHERE {}true", "NOT ".repeat(20_000))));
         lies.push(query(&format!("SELECT {}1{} FROM users", "(".repeat(20_000), ")".repeat(20_000))));
         lies.push(query(&format!("SELECT id FROM users WHERE id IN ({}1)", "1,".repeat(50_000))));
-        lies.push(query(&format!("INSERT INTO users (id, account_id, email) VALUES (77, 1, '{}')", "x".repeat(3_000_000))));
+        lies.push(query(&format!(
+            "INSERT INTO users (id, account_id, email) VALUES (77, 1, '{}')",
+            "x".repeat(3_000_000)
+        )));
         for (tag, body) in lies {
             let mut raw = Raw::connect(&scene).await;
             raw.round(&[parse("s", INSERT), SYNC]).await;
@@ -455,7 +504,8 @@ fn notifications_show_no_cell() {
 fn masked_roles_cannot_compare() {
     let cluster = Cluster::start(Version::Any);
     cluster.createdb("app");
-    let policy = POLICY.replace("equality = \"tenant\"", "equality = \"global\"") + "\n[[database.role]]\nname = \"analyst\"\nread = \"mask\"\n[[database.role]]\nname = \"postgres\"\nread = \"open\"\n";
+    let policy = POLICY.replace("equality = \"tenant\"", "equality = \"global\"")
+        + "\n[[database.role]]\nname = \"analyst\"\nread = \"mask\"\n[[database.role]]\nname = \"postgres\"\nread = \"open\"\n";
     let site = Site::new(&cluster, &policy);
     site.run_ok(&["setup"]);
     site.run_ok(&["tenant", "register", "1"]);
@@ -482,7 +532,10 @@ fn prepared_statements_follow_the_search_path() {
     run(async {
         let mut raw = Raw::connect(&scene).await;
         raw.round(&[query("SET search_path = elsewhere")]).await;
-        assert_eq!(tags(&raw.round(&[parse("s", INSERT), bind("", "s", &["1", "plain"]), execute(""), SYNC]).await), "12CZ");
+        assert_eq!(
+            tags(&raw.round(&[parse("s", INSERT), bind("", "s", &["1", "plain"]), execute(""), SYNC]).await),
+            "12CZ"
+        );
         raw.round(&[query("SET search_path = public")]).await;
         let replies = raw.round(&[bind("", "s", &["2", "canary7f3"]), execute(""), SYNC]).await;
         println!("{}", tags(&replies));

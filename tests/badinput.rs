@@ -13,7 +13,10 @@ struct Witness(Wired, Peer);
 fn witness() -> Witness {
     let wired = wired();
     let mut peer = wired.peer();
-    assert_eq!(peer.ask("INSERT INTO users (id, account_id, email) VALUES (1, 1, 'witness@x')"), "C(INSERT 0 1\\x00) Z(I)");
+    assert_eq!(
+        peer.ask("INSERT INTO users (id, account_id, email) VALUES (1, 1, 'witness@x')"),
+        "C(INSERT 0 1\\x00) Z(I)"
+    );
     Witness(wired, peer)
 }
 
@@ -55,7 +58,13 @@ fn line_5_noise_on_the_port() {
         peer.finish();
         peer.rest();
     }
-    for start in [&b"GET / HTTP/1.0\r\n\r\n"[..], b"\0\0\0\0\0\x03\0\0", b"\x7f\xff\xff\xff\0\x03\0\0", b"\0\0\0\x07abc", b"\0\0\x27\x11\0\x03\0\0"] {
+    for start in [
+        &b"GET / HTTP/1.0\r\n\r\n"[..],
+        b"\0\0\0\0\0\x03\0\0",
+        b"\x7f\xff\xff\xff\0\x03\0\0",
+        b"\0\0\0\x07abc",
+        b"\0\0\x27\x11\0\x03\0\0",
+    ] {
         let mut peer = Peer::bare(address);
         peer.send_anyway(start);
         peer.finish();
@@ -81,9 +90,18 @@ fn line_28_lying_lengths_after_login() {
         ("a parse whose count lies", Out::new().raw(b'P', b"x\0SELECT email FROM users\0\x7f\xff\0\0").0),
         ("an empty bind", sealed.clone().raw(b'B', b"").0),
         ("a bind cut short", sealed.clone().raw(b'B', b"\0s\0\0\0\0\x03\0\0\0\x01").0),
-        ("a bind whose value is too long", sealed.clone().raw(b'B', b"\0s\0\0\0\0\x03\0\0\0\x011\0\0\0\x011\x7f\xff\xff\xffx\0\0").0),
-        ("a bind with a negative value", sealed.clone().raw(b'B', b"\0s\0\0\0\0\x03\0\0\0\x011\0\0\0\x011\xff\xff\xff\xfex\0\0").0),
-        ("a bind with more after it", sealed.clone().raw(b'B', b"\0s\0\0\0\0\x03\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\0\0more").0),
+        (
+            "a bind whose value is too long",
+            sealed.clone().raw(b'B', b"\0s\0\0\0\0\x03\0\0\0\x011\0\0\0\x011\x7f\xff\xff\xffx\0\0").0,
+        ),
+        (
+            "a bind with a negative value",
+            sealed.clone().raw(b'B', b"\0s\0\0\0\0\x03\0\0\0\x011\0\0\0\x011\xff\xff\xff\xfex\0\0").0,
+        ),
+        (
+            "a bind with more after it",
+            sealed.clone().raw(b'B', b"\0s\0\0\0\0\x03\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\0\0more").0,
+        ),
         ("an empty execute", Out::new().raw(b'E', b"").0),
         ("an empty describe", Out::new().raw(b'D', b"").0),
         ("a describe of nothing known", Out::new().raw(b'D', b"Xs\0").0),
@@ -118,17 +136,31 @@ fn values_that_look_like_cells_or_are_no_text() {
     let mut witness = witness();
     let cell = witness.0.cluster.psql("app", "SELECT email::bytea FROM users WHERE id = 1").trim().to_owned();
     let peer = &mut witness.1;
-    assert_eq!(peer.ask(&format!("INSERT INTO users (id, account_id, email) VALUES (2, 1, '{cell}')")), "C(INSERT 0 1\\x00) Z(I)");
+    assert_eq!(
+        peer.ask(&format!("INSERT INTO users (id, account_id, email) VALUES (2, 1, '{cell}')")),
+        "C(INSERT 0 1\\x00) Z(I)"
+    );
     let seen = peer.ask("SELECT email FROM users WHERE id = 2");
     assert!(seen.contains(&cell.escape_default().to_string()), "a literal like a cell is data: {seen}");
-    peer.send(&Out::new().run("INSERT INTO users (id, account_id, email) VALUES (3, 1, $1) RETURNING email", &[Some(&cell)]).sync().0);
+    peer.send(
+        &Out::new()
+            .run("INSERT INTO users (id, account_id, email) VALUES (3, 1, $1) RETURNING email", &[Some(&cell)])
+            .sync()
+            .0,
+    );
     let seen = show(&peer.until_ready(1));
     assert!(seen.contains(&cell.escape_default().to_string()), "a parameter like a cell is data: {seen}");
     let broken = [&b"INSERT INTO users (id, account_id, email) VALUES (4, 1, '"[..], b"\xff\xfe", b"')\0"].concat();
     peer.send(&Out::new().raw(b'Q', &broken).0);
     assert_eq!(show(&peer.until_ready(1)), "E(ERROR 22021) Z(I)");
-    peer.send(&Out::new().parse("", "INSERT INTO users (id, account_id, email) VALUES (4, 1, $1)")
-        .raw(b'B', b"\0\0\0\0\0\x01\0\0\0\x02\xff\xfe\0\0").execute("", 0).sync().0);
+    peer.send(
+        &Out::new()
+            .parse("", "INSERT INTO users (id, account_id, email) VALUES (4, 1, $1)")
+            .raw(b'B', b"\0\0\0\0\0\x01\0\0\0\x02\xff\xfe\0\0")
+            .execute("", 0)
+            .sync()
+            .0,
+    );
     assert_eq!(show(&peer.until_ready(1)), "1 E(ERROR 22021) Z(I)");
     let broken = [&b"SELECT '"[..], b"\xff\xfe", b"'\0"].concat();
     peer.send(&Out::new().raw(b'Q', &broken).0);
@@ -168,10 +200,15 @@ fn line_27_a_value_of_200_megabytes() {
     let streamed = peak_mib(&witness.0);
     assert!(streamed < before + 64, "{before} MiB before, {streamed} MiB after streaming");
     // A sealed one is refused, and so is a query that cannot be looked at.
-    peer.send(&Out::new().run("INSERT INTO users (id, account_id, email) VALUES (200, 1, $1)", &[Some(&value)]).sync().0);
+    peer.send(
+        &Out::new().run("INSERT INTO users (id, account_id, email) VALUES (200, 1, $1)", &[Some(&value)]).sync().0,
+    );
     let replies = peer.until_ready(1);
     assert!(show(&replies).ends_with("E(ERROR 54000) Z(I)"), "{}", show(&replies));
-    assert_eq!(peer.ask(&format!("INSERT INTO users (id, account_id, email) VALUES (200, 1, '{value}')")), "E(ERROR 54000) Z(I)");
+    assert_eq!(
+        peer.ask(&format!("INSERT INTO users (id, account_id, email) VALUES (200, 1, '{value}')")),
+        "E(ERROR 54000) Z(I)"
+    );
     assert!(peer.ask("SELECT email FROM users WHERE id = 1").contains("witness@x"));
     let after = peak_mib(&witness.0);
     assert!(after < before + 256, "{before} MiB before, {after} MiB after");

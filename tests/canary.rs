@@ -84,7 +84,8 @@ fn assert_clean(place: &str, bytes: &[u8]) {
     let hex: String = MARK.bytes().map(|b| format!("{b:02x}")).collect();
     for needle in [MARK.as_bytes(), hex.as_bytes()] {
         if let Some(at) = bytes.windows(needle.len()).position(|window| window == needle) {
-            let context = String::from_utf8_lossy(&bytes[at.saturating_sub(200)..(at + 60).min(bytes.len())]).into_owned();
+            let context =
+                String::from_utf8_lossy(&bytes[at.saturating_sub(200)..(at + 60).min(bytes.len())]).into_owned();
             panic!("a plaintext leaked into {place}: {context}");
         }
     }
@@ -119,14 +120,16 @@ fn no_plaintext_leaves_but_to_the_client() {
         let sql = "INSERT INTO users (id, account_id, email, ssn) VALUES ($1, $2, $3, $4) RETURNING email, ssn";
         let statement = client.prepare(sql).await.unwrap();
         let param = |text: &str| Text(Some(text.to_owned()));
-        let (id, tenant, email, ssn) = (param("1"), param("1"), param(&format!("{MARK}-p")), param(&format!("{MARK}-q")));
+        let (id, tenant, email, ssn) =
+            (param("1"), param("1"), param(&format!("{MARK}-p")), param(&format!("{MARK}-q")));
         let row = client.query_one(&statement, &[&id, &tenant, &email, &ssn]).await.unwrap();
         assert_eq!(row.get::<_, &str>(0), format!("{MARK}-p"));
         let again = client.query(&statement, &[&param("2"), &tenant, &email, &ssn]).await.unwrap_err();
         let again = again.as_db_error().unwrap();
         assert_eq!(again.code().code(), "23505");
         assert_clean("a unique violation", format!("{again:?}").as_bytes());
-        let row = client.query_one("SELECT email FROM users WHERE account_id = 1 AND email = $1", &[&email]).await.unwrap();
+        let row =
+            client.query_one("SELECT email FROM users WHERE account_id = 1 AND email = $1", &[&email]).await.unwrap();
         assert_eq!(row.get::<_, &str>(0), format!("{MARK}-p"));
     });
     let stored = cluster.psql("app", "SELECT email FROM users");

@@ -28,7 +28,8 @@ fn the_policies_in_readme_and_samples_load() {
 fn the_files_that_documents_link_to_exist() {
     let docs = fs::read_dir(package().join("docs")).unwrap().map(|entry| entry.unwrap().path());
     let documents = docs.filter(|path| path.extension().is_some_and(|e| e == "md"));
-    let missing: Vec<String> = documents.chain([package().join("README.md")]).flat_map(|path| dead_links(&path)).collect();
+    let missing: Vec<String> =
+        documents.chain([package().join("README.md")]).flat_map(|path| dead_links(&path)).collect();
     assert!(missing.is_empty(), "\n{}\n", missing.join("\n"));
 }
 

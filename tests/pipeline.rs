@@ -46,6 +46,7 @@ fn twenty_thousand_sealed_inserts_unread_have_a_key_each() {
     assert!(shown.contains(&(ROWS / 2).to_string()), "{shown}");
     // Reading them all back unread, too: the proxy must not hold what the client does not take.
     peer.send(&Out::new().run("SELECT id, email, age FROM users ORDER BY id", &[]).sync().0);
-    let rows = peer.until_ready(1).into_iter().filter(|(tag, body)| *tag == b'D' && body.ends_with(b"same@x\0\0\0\x017"));
+    let rows =
+        peer.until_ready(1).into_iter().filter(|(tag, body)| *tag == b'D' && body.ends_with(b"same@x\0\0\0\x017"));
     assert_eq!(rows.count(), ROWS);
 }

@@ -1,16 +1,19 @@
 //! Stored bytes changed behind the proxy's back: XX001 or a refused write, never a value (docs/format.md 2; STYLE
 //! "stored bytes wrong or foreign"). Whoever can write to the table cannot make the proxy show something it did not seal.
-use crate::support::peer::{Peer, field, Out, show};
+use crate::support::peer::{Out, Peer, field, show};
 use crate::wire::{Wired, wired};
 
 const EMAIL: &str = "SELECT email FROM users WHERE id = 1";
-const RESTORE: &str = "UPDATE users SET (email, age, account_id) = (SELECT email, age, account_id FROM kept WHERE kept.id = users.id)";
+const RESTORE: &str =
+    "UPDATE users SET (email, age, account_id) = (SELECT email, age, account_id FROM kept WHERE kept.id = users.id)";
 
 fn sealed() -> (Wired, Peer) {
     let wired = wired();
     let mut peer = wired.peer();
     for (id, tenant, email) in [(1, 1, "one@x"), (2, 1, "two@x"), (3, 2, "one@x")] {
-        let sql = format!("INSERT INTO users (id, account_id, email, age, code) VALUES ({id}, {tenant}, '{email}', 3{id}, 'c')");
+        let sql = format!(
+            "INSERT INTO users (id, account_id, email, age, code) VALUES ({id}, {tenant}, '{email}', 3{id}, 'c')"
+        );
         assert_eq!(peer.ask(&sql), "C(INSERT 0 1\\x00) Z(I)");
     }
     wired.cluster.psql("app", "CREATE TABLE kept AS SELECT * FROM users");
@@ -98,7 +101,11 @@ fn a_cell_in_another_place_is_damage() {
     let (wired, mut peer) = sealed();
     let moves = [
         ("another column", "UPDATE users SET age = email::bytea WHERE id = 1", "SELECT age FROM users WHERE id = 1"),
-        ("another column of the same type", "UPDATE users SET code = email::bytea WHERE id = 1", "SELECT code FROM users WHERE id = 1"),
+        (
+            "another column of the same type",
+            "UPDATE users SET code = email::bytea WHERE id = 1",
+            "SELECT code FROM users WHERE id = 1",
+        ),
         ("another tenant's row", "UPDATE users SET email = (SELECT email FROM kept WHERE id = 3) WHERE id = 1", EMAIL),
         ("a row given to another tenant", "UPDATE users SET account_id = 2 WHERE id = 1", EMAIL),
         ("a row given to nobody", "UPDATE users SET account_id = 77 WHERE id = 1", EMAIL),
@@ -158,8 +165,11 @@ fn a_cut_longer_or_unknown_cell_is_refused_or_damage() {
     }
     // Another value's token put on: the row is found by it, and errs.
     wired.cluster.psql("app", RESTORE);
-    wired.cluster.psql("app", "UPDATE users SET email = overlay(email::bytea PLACING (SELECT substring(email::bytea FROM 9 FOR 16) FROM kept \
-        WHERE id = 2) FROM 9) WHERE id = 1");
+    wired.cluster.psql(
+        "app",
+        "UPDATE users SET email = overlay(email::bytea PLACING (SELECT substring(email::bytea FROM 9 FOR 16) FROM kept \
+        WHERE id = 2) FROM 9) WHERE id = 1",
+    );
     damaged(&mut peer, "SELECT email FROM users WHERE account_id = 1 AND email = 'two@x'", "a foreign token");
     damaged(&mut peer, EMAIL, "a foreign token");
 }

@@ -15,9 +15,19 @@ const TYPES: &[(&str, &str, &[&str], Option<&str>)] = &[
     ("c_int8", "int8", &["0", "-9223372036854775808", "9007199254740993"], Some("9223372036854775808")),
     ("c_bool", "bool", &["t", "false", "yes", "0"], Some("maybe")),
     ("c_date", "date", &["2024-02-29", "0001-01-01", "infinity"], Some("2023-02-30")),
-    ("c_timestamptz", "timestamptz", &["2024-02-29 12:34:56.789+02", "1999-12-31T23:59:59Z", "-infinity"], Some("2024-13-01 00:00")),
+    (
+        "c_timestamptz",
+        "timestamptz",
+        &["2024-02-29 12:34:56.789+02", "1999-12-31T23:59:59Z", "-infinity"],
+        Some("2024-13-01 00:00"),
+    ),
     ("c_numeric", "numeric(12,2)", &["0", "-1234.5", "9999999999.99", "NaN", "1.005"], Some("99999999999")),
-    ("c_uuid", "uuid", &["a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11", "{A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A12}"], Some("a0eebc99")),
+    (
+        "c_uuid",
+        "uuid",
+        &["a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11", "{A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A12}"],
+        Some("a0eebc99"),
+    ),
     ("c_jsonb", "jsonb", &["{\"b\": 1.50, \"a\": [true, null, \"x\"]}", "[]", "\"s\"", "1e3"], Some("{\"a\":}")),
     ("c_bytea", "bytea", &["\\x", "\\xdeadbeef", "\\xc15253010100"], Some("\\xzz")),
 ];
@@ -154,13 +164,38 @@ async fn every_type(twins: &Twins) -> usize {
             twins.simple(&format!("INSERT INTO t (id, account_id, {column}) VALUES ({id}, 1, {q})")).await;
             twins.simple(&format!("SELECT id, {column}, note FROM t WHERE id = {id}")).await;
             twins.simple(&format!("SELECT id FROM t WHERE account_id = 1 AND {column} = {q} ORDER BY id")).await;
-            twins.text(&format!("INSERT INTO t (id, account_id, {column}) VALUES ({}, 2, $1) RETURNING id, {column}", id + 1), &[Some(value)]).await;
+            twins
+                .text(
+                    &format!(
+                        "INSERT INTO t (id, account_id, {column}) VALUES ({}, 2, $1) RETURNING id, {column}",
+                        id + 1
+                    ),
+                    &[Some(value)],
+                )
+                .await;
             twins.text(&format!("SELECT {column} AS it FROM t WHERE id = {}", id + 1), &[]).await;
-            twins.text(&format!("SELECT id FROM t WHERE account_id = 2 AND $1 = {column} ORDER BY id"), &[Some(value)]).await;
+            twins
+                .text(&format!("SELECT id FROM t WHERE account_id = 2 AND $1 = {column} ORDER BY id"), &[Some(value)])
+                .await;
             let bytes = twins.binary_of(value, ty).await;
-            twins.binary(&format!("INSERT INTO t (id, account_id, {column}) VALUES ({}, 1, $1)", id + 2), &[bytes.clone()]).await;
-            twins.binary(&format!("UPDATE t SET {column} = $1 WHERE account_id = 1 AND id = {} RETURNING {column}", id + 2), &[bytes.clone()]).await;
-            twins.binary(&format!("SELECT {column}, id FROM t WHERE account_id = 1 AND {column} IN ($1) ORDER BY id"), &[bytes]).await;
+            twins
+                .binary(
+                    &format!("INSERT INTO t (id, account_id, {column}) VALUES ({}, 1, $1)", id + 2),
+                    &[bytes.clone()],
+                )
+                .await;
+            twins
+                .binary(
+                    &format!("UPDATE t SET {column} = $1 WHERE account_id = 1 AND id = {} RETURNING {column}", id + 2),
+                    &[bytes.clone()],
+                )
+                .await;
+            twins
+                .binary(
+                    &format!("SELECT {column}, id FROM t WHERE account_id = 1 AND {column} IN ($1) ORDER BY id"),
+                    &[bytes],
+                )
+                .await;
             cases += 9;
         }
         if let Some(bad) = bad {

@@ -31,10 +31,20 @@ pub fn wired() -> Wired {
     let plain = "CREATE TABLE notes (id int8, body text); \
                  CREATE FUNCTION say() RETURNS void LANGUAGE plpgsql AS 'BEGIN RAISE NOTICE ''hello''; END'; \
                  INSERT INTO notes SELECT n, 'note ' || n FROM generate_series(1, 5) n;";
-    cluster.psql("app", &format!("CREATE TABLE users (id int8 PRIMARY KEY, account_id int8 NOT NULL, email rowseal.text, \
-        age rowseal.int4, code rowseal.varchar, amount rowseal.numeric, note text); {plain}"));
-    cluster.psql("twin", &format!("CREATE TABLE users (id int8 PRIMARY KEY, account_id int8 NOT NULL, email text, age int4, \
-        code varchar(20), amount numeric(12,2), note text); {plain}"));
+    cluster.psql(
+        "app",
+        &format!(
+            "CREATE TABLE users (id int8 PRIMARY KEY, account_id int8 NOT NULL, email rowseal.text, \
+        age rowseal.int4, code rowseal.varchar, amount rowseal.numeric, note text); {plain}"
+        ),
+    );
+    cluster.psql(
+        "twin",
+        &format!(
+            "CREATE TABLE users (id int8 PRIMARY KEY, account_id int8 NOT NULL, email text, age int4, \
+        code varchar(20), amount numeric(12,2), note text); {plain}"
+        ),
+    );
     let proxy = site.serve();
     Wired { cluster, site, proxy }
 }
@@ -123,72 +133,139 @@ fn line_17_portals_with_row_limits() {
 #[test]
 fn lines_15_16_18_20_flush_describe_less_execute_close() {
     let wired = wired();
-    agree(&wired, "flush", &[
-        (Out::new().run(ALL, &[]).flush(), Stop::Tag(b'C')),
-        (insert(Out::new(), "6", "f@x").flush(), Stop::Tag(b'C')),
-        ready(Out::new().sync()),
-    ]);
-    agree(&wired, "an error comes before Sync", &[
-        (Out::new().parse("", "SELECT nothing FROM users").flush(), Stop::Tag(b'E')),
-        ready(Out::new().bind("", "", &[], 0).execute("", 0).sync()),
-    ]);
-    agree(&wired, "execute without describe", &[
-        ready(Out::new().parse("", ALL).bind("", "", &[], 0).execute("", 0).sync()),
-        ready(Out::new().parse("", ALL).bind("", "", &[], 1).execute("", 0).sync()),
-    ]);
-    agree(&wired, "unnamed statement across syncs", &[
-        ready(Out::new().parse("", ALL).describe('S', "").sync()),
-        ready(Out::new().bind("", "", &[], 0).execute("", 0).sync()),
-        ready(Out::new().query("SELECT 1")),
-        ready(Out::new().bind("", "", &[], 0).execute("", 0).sync()),
-    ]);
-    agree(&wired, "close", &[
-        ready(Out::new().close('S', "none").close('P', "none").sync()),
-        ready(Out::new().parse("s", ALL).bind("p", "s", &[], 0).close('P', "p").bind("p", "s", &[], 0).execute("p", 0).sync()),
-        ready(Out::new().parse("s", ALL).sync()),
-        ready(Out::new().close('S', "s").sync()),
-        ready(Out::new().bind("", "s", &[], 0).execute("", 0).sync()),
-        ready(Out::new().parse("s", "SELECT $1::text").bind("", "s", &[Some("x")], 0).execute("", 0).sync()),
-    ]);
+    agree(
+        &wired,
+        "flush",
+        &[
+            (Out::new().run(ALL, &[]).flush(), Stop::Tag(b'C')),
+            (insert(Out::new(), "6", "f@x").flush(), Stop::Tag(b'C')),
+            ready(Out::new().sync()),
+        ],
+    );
+    agree(
+        &wired,
+        "an error comes before Sync",
+        &[
+            (Out::new().parse("", "SELECT nothing FROM users").flush(), Stop::Tag(b'E')),
+            ready(Out::new().bind("", "", &[], 0).execute("", 0).sync()),
+        ],
+    );
+    agree(
+        &wired,
+        "execute without describe",
+        &[
+            ready(Out::new().parse("", ALL).bind("", "", &[], 0).execute("", 0).sync()),
+            ready(Out::new().parse("", ALL).bind("", "", &[], 1).execute("", 0).sync()),
+        ],
+    );
+    agree(
+        &wired,
+        "unnamed statement across syncs",
+        &[
+            ready(Out::new().parse("", ALL).describe('S', "").sync()),
+            ready(Out::new().bind("", "", &[], 0).execute("", 0).sync()),
+            ready(Out::new().query("SELECT 1")),
+            ready(Out::new().bind("", "", &[], 0).execute("", 0).sync()),
+        ],
+    );
+    agree(
+        &wired,
+        "close",
+        &[
+            ready(Out::new().close('S', "none").close('P', "none").sync()),
+            ready(
+                Out::new()
+                    .parse("s", ALL)
+                    .bind("p", "s", &[], 0)
+                    .close('P', "p")
+                    .bind("p", "s", &[], 0)
+                    .execute("p", 0)
+                    .sync(),
+            ),
+            ready(Out::new().parse("s", ALL).sync()),
+            ready(Out::new().close('S', "s").sync()),
+            ready(Out::new().bind("", "s", &[], 0).execute("", 0).sync()),
+            ready(Out::new().parse("s", "SELECT $1::text").bind("", "s", &[Some("x")], 0).execute("", 0).sync()),
+        ],
+    );
 }
 
 #[test]
 fn lines_12_13_14_errors_and_pipelines() {
     let wired = wired();
     let bad = |out: Out| out.run("SELECT 1/0 FROM users", &[]);
-    agree(&wired, "an error in a pipeline", &[
-        ready(insert(bad(insert(Out::new(), "6", "f@x")), "7", "g@x").sync()),
-        ready(insert(Out::new(), "7", "g@x").sync()),
-    ]);
-    agree(&wired, "a bad value of a sealed column in a pipeline", &[
-        ready(insert(Out::new(), "6", "f@x").run(INSERT, &[Some("7"), Some("1"), Some("x"), Some("no number")]).run(ALL, &[]).sync()),
-        ready(Out::new().run(ALL, &[]).sync()),
-    ]);
+    agree(
+        &wired,
+        "an error in a pipeline",
+        &[
+            ready(insert(bad(insert(Out::new(), "6", "f@x")), "7", "g@x").sync()),
+            ready(insert(Out::new(), "7", "g@x").sync()),
+        ],
+    );
+    agree(
+        &wired,
+        "a bad value of a sealed column in a pipeline",
+        &[
+            ready(
+                insert(Out::new(), "6", "f@x")
+                    .run(INSERT, &[Some("7"), Some("1"), Some("x"), Some("no number")])
+                    .run(ALL, &[])
+                    .sync(),
+            ),
+            ready(Out::new().run(ALL, &[]).sync()),
+        ],
+    );
     let three = insert(Out::new(), "6", "f@x").sync();
     let three = insert(bad(three).query("SELECT 'skipped'"), "7", "g@x").sync();
-    agree(&wired, "several pipelines in one write", &[(insert(three, "8", "h@x").run(ALL, &[]).sync(), Stop::Ready(3))]);
-    agree(&wired, "refusals in several pipelines", &[(
-        bad(Out::new()).sync().run(INSERT, &[Some("9"), Some("1"), None, Some("zz")]).sync().query(ALL).run(ALL, &[]).sync(),
-        Stop::Ready(4),
-    )]);
-    agree(&wired, "a simple query after extended ones without sync", &[
-        ready(insert(Out::new(), "6", "f@x").query(ALL)),
-        ready(insert(Out::new(), "7", "g@x").query("SELECT 1")),
-        ready(insert(Out::new(), "8", "h@x").query("SELECT 1/0 FROM users")),
-    ]);
-    agree(&wired, "an aborted transaction", &[
-        ready(Out::new().query("BEGIN")),
-        ready(Out::new().query("INSERT INTO users (id, account_id, email) VALUES (1, 1, 'again')")),
-        ready(Out::new().query(ALL)),
-        ready(insert(Out::new(), "8", "h@x").sync()),
-        ready(Out::new().query("ROLLBACK")),
-    ]);
-    agree(&wired, "statements in one query", &[
-        ready(Out::new().query("BEGIN; INSERT INTO users (id, account_id, email) VALUES (8, 1, 'h'); COMMIT")),
-        ready(Out::new().query("SELECT 1; SELECT email FROM users WHERE id = 8; SELECT 1/0; SELECT 2")),
-        ready(Out::new().query("")),
-        ready(Out::new().query(";;")),
-    ]);
+    agree(
+        &wired,
+        "several pipelines in one write",
+        &[(insert(three, "8", "h@x").run(ALL, &[]).sync(), Stop::Ready(3))],
+    );
+    agree(
+        &wired,
+        "refusals in several pipelines",
+        &[(
+            bad(Out::new())
+                .sync()
+                .run(INSERT, &[Some("9"), Some("1"), None, Some("zz")])
+                .sync()
+                .query(ALL)
+                .run(ALL, &[])
+                .sync(),
+            Stop::Ready(4),
+        )],
+    );
+    agree(
+        &wired,
+        "a simple query after extended ones without sync",
+        &[
+            ready(insert(Out::new(), "6", "f@x").query(ALL)),
+            ready(insert(Out::new(), "7", "g@x").query("SELECT 1")),
+            ready(insert(Out::new(), "8", "h@x").query("SELECT 1/0 FROM users")),
+        ],
+    );
+    agree(
+        &wired,
+        "an aborted transaction",
+        &[
+            ready(Out::new().query("BEGIN")),
+            ready(Out::new().query("INSERT INTO users (id, account_id, email) VALUES (1, 1, 'again')")),
+            ready(Out::new().query(ALL)),
+            ready(insert(Out::new(), "8", "h@x").sync()),
+            ready(Out::new().query("ROLLBACK")),
+        ],
+    );
+    agree(
+        &wired,
+        "statements in one query",
+        &[
+            ready(Out::new().query("BEGIN; INSERT INTO users (id, account_id, email) VALUES (8, 1, 'h'); COMMIT")),
+            ready(Out::new().query("SELECT 1; SELECT email FROM users WHERE id = 8; SELECT 1/0; SELECT 2")),
+            ready(Out::new().query("")),
+            ready(Out::new().query(";;")),
+        ],
+    );
 }
 
 #[test]
@@ -198,16 +275,24 @@ fn lines_25_26_notices_notifications_and_function_calls() {
     call.extend_from_slice(&[0, 0, 0, 1, 0, 0, 0, 2, b'-', b'7', 0, 0]);
     let mut lying = 1397_u32.to_be_bytes().to_vec();
     lying.extend_from_slice(&[0, 0, 0, 0, 0, 0]);
-    agree(&wired, "function calls", &[
-        ready(Out::new().raw(b'F', &call)),
-        ready(Out::new().raw(b'F', &lying)),
-        (Out::new().raw(b'F', &call).query(ALL).raw(b'F', &call), Stop::Ready(3)),
-    ]);
-    agree(&wired, "notices", &[
-        ready(Out::new().query("SELECT say()")),
-        ready(Out::new().query("DROP TABLE IF EXISTS nothing_there")),
-        ready(Out::new().run("DROP TABLE IF EXISTS nothing_there", &[]).sync()),
-    ]);
+    agree(
+        &wired,
+        "function calls",
+        &[
+            ready(Out::new().raw(b'F', &call)),
+            ready(Out::new().raw(b'F', &lying)),
+            (Out::new().raw(b'F', &call).query(ALL).raw(b'F', &call), Stop::Ready(3)),
+        ],
+    );
+    agree(
+        &wired,
+        "notices",
+        &[
+            ready(Out::new().query("SELECT say()")),
+            ready(Out::new().query("DROP TABLE IF EXISTS nothing_there")),
+            ready(Out::new().run("DROP TABLE IF EXISTS nothing_there", &[]).sync()),
+        ],
+    );
     let mut listener = wired.peer();
     assert_eq!(listener.ask("LISTEN news"), "C(LISTEN\\x00) Z(I)");
     wired.cluster.psql("app", "NOTIFY news, 'while idle'");
@@ -220,24 +305,29 @@ fn lines_25_26_notices_notifications_and_function_calls() {
 fn line_23_copy() {
     let wired = wired();
     let data = |out: Out| out.raw(b'd', b"6\tsi").raw(b'd', b"x\n7\tseven\n").raw(b'c', b"");
-    agree(&wired, "copy of a plain table", &[
-        (Out::new().query("COPY notes FROM STDIN"), Stop::Tag(b'G')),
-        ready(data(Out::new())),
-        (Out::new().run("COPY notes FROM STDIN", &[]).flush(), Stop::Tag(b'G')),
-        ready(data(Out::new()).sync()),
-        (Out::new().run("COPY notes FROM STDIN", &[]).sync(), Stop::Tag(b'G')),
-        ready(data(Out::new()).sync()),
-        (Out::new().query("COPY notes FROM STDIN"), Stop::Tag(b'G')),
-        ready(Out::new().raw(b'd', b"8\tx\n").raw(b'f', b"changed my mind\0")),
-        (Out::new().query("COPY notes FROM STDIN"), Stop::Tag(b'G')),
-        ready(Out::new().raw(b'd', b"no number\tx\n").raw(b'd', b"9\tx\n").raw(b'c', b"")),
-        ready(Out::new().query("COPY notes TO STDOUT (FORMAT csv, HEADER)")),
-        ready(Out::new().run("COPY (SELECT * FROM notes ORDER BY id) TO STDOUT", &[]).sync()),
-        ready(Out::new().query("SELECT * FROM notes ORDER BY id, body")),
-        ready(Out::new().query("DELETE FROM notes WHERE id > 5")),
-    ]);
+    agree(
+        &wired,
+        "copy of a plain table",
+        &[
+            (Out::new().query("COPY notes FROM STDIN"), Stop::Tag(b'G')),
+            ready(data(Out::new())),
+            (Out::new().run("COPY notes FROM STDIN", &[]).flush(), Stop::Tag(b'G')),
+            ready(data(Out::new()).sync()),
+            (Out::new().run("COPY notes FROM STDIN", &[]).sync(), Stop::Tag(b'G')),
+            ready(data(Out::new()).sync()),
+            (Out::new().query("COPY notes FROM STDIN"), Stop::Tag(b'G')),
+            ready(Out::new().raw(b'd', b"8\tx\n").raw(b'f', b"changed my mind\0")),
+            (Out::new().query("COPY notes FROM STDIN"), Stop::Tag(b'G')),
+            ready(Out::new().raw(b'd', b"no number\tx\n").raw(b'd', b"9\tx\n").raw(b'c', b"")),
+            ready(Out::new().query("COPY notes TO STDOUT (FORMAT csv, HEADER)")),
+            ready(Out::new().run("COPY (SELECT * FROM notes ORDER BY id) TO STDOUT", &[]).sync()),
+            ready(Out::new().query("SELECT * FROM notes ORDER BY id, body")),
+            ready(Out::new().query("DELETE FROM notes WHERE id > 5")),
+        ],
+    );
     let (mut sealed, _) = wired.pair();
-    for sql in ["COPY users FROM STDIN", "COPY users (id, email) TO STDOUT", "COPY (SELECT email FROM users) TO STDOUT"] {
+    for sql in ["COPY users FROM STDIN", "COPY users (id, email) TO STDOUT", "COPY (SELECT email FROM users) TO STDOUT"]
+    {
         assert_eq!(sealed.ask(sql), "E(ERROR 0A000) Z(I)", "{sql}");
         sealed.send(&Out::new().run(sql, &[]).sync().0);
         assert_eq!(show(&sealed.until_ready(1)), "E(ERROR 0A000) Z(I)", "{sql}");
@@ -252,15 +342,36 @@ fn line_23_copy() {
 #[test]
 fn line_19_types_of_sealed_columns() {
     let wired = wired();
-    let described = agree(&wired, "types", &[
-        ready(Out::new().parse("", "SELECT email, age, code, amount FROM users WHERE account_id = $1 AND email = $2").describe('S', "").sync()),
-        ready(Out::new().parse("", "INSERT INTO users (id, account_id, email, age, code, amount) VALUES ($1, $2, $3, $4, $5, $6)").describe('S', "").sync()),
-        ready(Out::new().parse("s", ALL).bind("p", "s", &[], 1).describe('P', "p").execute("p", 0).sync()),
-        ready(Out::new().parse("s2", ALL).bind("p", "s2", &[], 0).describe('P', "p").execute("p", 0).sync()),
-        ready(Out::new().query(ALL)),
-        ready(Out::new().query("UPDATE users SET age = 50 WHERE account_id = 1 AND id = 1 RETURNING age, code")),
-    ]);
-    assert!(described[0].contains("t(\\x00\\x02\\x00\\x00\\x00\\x14\\x00\\x00\\x00\\x19)"), "int8, text: {}", described[0]);
+    let described = agree(
+        &wired,
+        "types",
+        &[
+            ready(
+                Out::new()
+                    .parse("", "SELECT email, age, code, amount FROM users WHERE account_id = $1 AND email = $2")
+                    .describe('S', "")
+                    .sync(),
+            ),
+            ready(
+                Out::new()
+                    .parse(
+                        "",
+                        "INSERT INTO users (id, account_id, email, age, code, amount) VALUES ($1, $2, $3, $4, $5, $6)",
+                    )
+                    .describe('S', "")
+                    .sync(),
+            ),
+            ready(Out::new().parse("s", ALL).bind("p", "s", &[], 1).describe('P', "p").execute("p", 0).sync()),
+            ready(Out::new().parse("s2", ALL).bind("p", "s2", &[], 0).describe('P', "p").execute("p", 0).sync()),
+            ready(Out::new().query(ALL)),
+            ready(Out::new().query("UPDATE users SET age = 50 WHERE account_id = 1 AND id = 1 RETURNING age, code")),
+        ],
+    );
+    assert!(
+        described[0].contains("t(\\x00\\x02\\x00\\x00\\x00\\x14\\x00\\x00\\x00\\x19)"),
+        "int8, text: {}",
+        described[0]
+    );
     // Column number 4; type 23, 4 bytes, no typmod; text format.
     assert!(described[0].contains("age:[0, 4, 0, 0, 0, 23, 0, 4, 255, 255, 255, 255, 0, 0]"), "{}", described[0]);
     assert!(described[0].contains("code:[0, 5, 0, 0, 4, 19, 255, 255, 0, 0, 0, 24, 0, 0]"), "{}", described[0]);
@@ -269,22 +380,29 @@ fn line_19_types_of_sealed_columns() {
 /// One session: everything that frames can be, with what it takes to play it again.
 fn session() -> Vec<Step> {
     let cells = Out::new().parse("i", INSERT);
-    let cells = ["6", "7", "8"].iter().fold(cells, |out, id| {
-        out.bind("", "i", &[Some(id), Some("2"), Some("Zoë ☃"), None], 0).execute("", 0)
-    });
+    let cells = ["6", "7", "8"]
+        .iter()
+        .fold(cells, |out, id| out.bind("", "i", &[Some(id), Some("2"), Some("Zoë ☃"), None], 0).execute("", 0));
     vec![
         ready(Out::new().query("TRUNCATE users")),
         ready(Out::new().query(ROWS)),
         ready(cells.sync()),
         ready(Out::new().query(ALL)),
-        ready(Out::new().run("SELECT id, email FROM users WHERE account_id = $1 AND email = $2", &[Some("1"), Some("b@x")]).sync()),
+        ready(
+            Out::new()
+                .run("SELECT id, email FROM users WHERE account_id = $1 AND email = $2", &[Some("1"), Some("b@x")])
+                .sync(),
+        ),
         ready(Out::new().run("SELECT nothing FROM users", &[]).run(ALL, &[]).sync()),
         ready(Out::new().query("SELECT 1/0 FROM users")),
         (Out::new().query("COPY notes FROM STDIN"), Stop::Tag(b'G')),
         ready(Out::new().raw(b'd', b"99\tninety").raw(b'd', b" nine\n").raw(b'c', b"")),
         ready(Out::new().query("DELETE FROM notes WHERE id = 99 RETURNING body")),
         ready(Out::new().query("COPY users FROM STDIN")),
-        (Out::new().run(ALL, &[]).sync().query("SELECT email FROM users WHERE id = 1").run("SELECT 1", &[]).sync(), Stop::Ready(3)),
+        (
+            Out::new().run(ALL, &[]).sync().query("SELECT email FROM users WHERE id = 1").run("SELECT 1", &[]).sync(),
+            Stop::Ready(3),
+        ),
     ]
 }
 
@@ -322,7 +440,12 @@ fn line_33_what_was_sent_before_the_end_still_counts() {
     let wired = wired();
     let (mut sealed, mut plain) = wired.pair();
     for peer in [&mut sealed, &mut plain] {
-        peer.send(&insert(insert(Out::new(), "6", "f@x").sync(), "7", "g@x").sync().query("SELECT email FROM users WHERE id = 7").0);
+        peer.send(
+            &insert(insert(Out::new(), "6", "f@x").sync(), "7", "g@x")
+                .sync()
+                .query("SELECT email FROM users WHERE id = 7")
+                .0,
+        );
         // Half a message behind whole ones is dropped.
         peer.send(b"Q\0\0\x01");
         peer.finish();
@@ -333,7 +456,9 @@ fn line_33_what_was_sent_before_the_end_still_counts() {
     let mut gone = wired.peer();
     gone.send(&insert(insert(Out::new(), "8", "f@x").sync(), "9", "g@x").sync().raw(b'X', b"").0);
     drop(gone);
-    poll("the rows of the client that left", || (wired.cluster.psql("app", "SELECT count(*) FROM users").trim() == "9").then_some(()));
+    poll("the rows of the client that left", || {
+        (wired.cluster.psql("app", "SELECT count(*) FROM users").trim() == "9").then_some(())
+    });
     poll("its session to end", || {
         let left = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'app' AND backend_type = 'client backend' AND query LIKE 'INSERT INTO users%'";
         (wired.cluster.psql("app", left).trim() == "0").then_some(())

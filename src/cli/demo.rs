@@ -138,14 +138,16 @@ struct Stage {
 impl Stage {
     async fn set(scratch: &Scratch) -> anyhow::Result<Stage> {
         let postgres = Postgres::start(scratch).await?;
-        postgres.psql().script(&[
-            "CREATE ROLE rowseal LOGIN",
-            "CREATE ROLE app LOGIN",
-            "CREATE ROLE analyst LOGIN",
-            "CREATE DATABASE app",
-            "GRANT CREATE ON DATABASE app TO rowseal",
-        ])
-        .await?;
+        postgres
+            .psql()
+            .script(&[
+                "CREATE ROLE rowseal LOGIN",
+                "CREATE ROLE app LOGIN",
+                "CREATE ROLE analyst LOGIN",
+                "CREATE DATABASE app",
+                "GRANT CREATE ON DATABASE app TO rowseal",
+            ])
+            .await?;
         let config = scratch.private("proxy")?.join("rowseal.toml");
         write_policy(&config, postgres.socket_directory())?;
         let mut settings = config::load(&config)?;
@@ -196,8 +198,7 @@ async fn install(database: &policy::Database, settings: &Settings) -> anyhow::Re
 }
 
 async fn create_table(postgres: &Postgres) -> anyhow::Result<()> {
-    let grants =
-        ["GRANT SELECT, INSERT, UPDATE, DELETE ON customers TO app", "GRANT SELECT ON customers TO analyst"];
+    let grants = ["GRANT SELECT, INSERT, UPDATE, DELETE ON customers TO app", "GRANT SELECT ON customers TO analyst"];
     let server = postgres.psql().on("app");
     server.script(&[tour::TABLE]).await?;
     server.script(&grants).await

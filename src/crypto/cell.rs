@@ -77,12 +77,7 @@ impl<'a> Cell<'a> {
             slot: read_slot(&mut rest)?,
             nonce: rest.array()?,
             commitment: rest.array()?,
-            ciphertext: rest.take(
-                rest.0
-                    .len()
-                    .checked_sub(TAG_LEN)
-                    .ok_or(OpenError::Damaged)?,
-            )?,
+            ciphertext: rest.take(rest.0.len().checked_sub(TAG_LEN).ok_or(OpenError::Damaged)?)?,
             tag: rest.array()?,
         };
         check_extensions(cell.extensions)?;
@@ -148,11 +143,7 @@ pub fn replace_slot(cell: &[u8], new: &OwnedSlot) -> Result<Vec<u8>, OpenError> 
 pub(super) fn header(padded: bool, extensions: &[u8]) -> [u8; 6] {
     let [a, b, c] = MAGIC;
     let padded = if padded { FLAG_PADDED } else { 0 };
-    let extended = if extensions.is_empty() {
-        0
-    } else {
-        FLAG_EXTENSIONS
-    };
+    let extended = if extensions.is_empty() { 0 } else { FLAG_EXTENSIONS };
     [a, b, c, VERSION, SUITE, padded | extended]
 }
 
@@ -190,12 +181,7 @@ fn read_slot<'a>(rest: &mut Reader<'a>) -> Result<Slot<'a>, OpenError> {
     let key_id = KeyId(*rest.array()?);
     let wrapped_len = usize::from(u16::from_be_bytes(*rest.array()?));
     ensure(wrapped_len_fits(algorithm, wrapped_len))?;
-    Ok(Slot {
-        dek_id,
-        algorithm,
-        key_id,
-        wrapped: rest.take(wrapped_len)?,
-    })
+    Ok(Slot { dek_id, algorithm, key_id, wrapped: rest.take(wrapped_len)? })
 }
 
 /// Type, length, value; types ascending, so each at most once. No critical type is known yet.
@@ -234,11 +220,7 @@ fn wrapped_len_fits(algorithm: WrapAlgorithm, len: usize) -> bool {
 }
 
 pub(super) fn ensure(holds: bool) -> Result<(), OpenError> {
-    if holds {
-        Ok(())
-    } else {
-        Err(OpenError::Damaged)
-    }
+    if holds { Ok(()) } else { Err(OpenError::Damaged) }
 }
 
 /// What is left of some bytes; every read is checked against it.

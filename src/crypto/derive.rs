@@ -31,17 +31,9 @@ pub(super) struct CellKeys {
 /// Derives encryption key and commitment of the cells of one column under one DEK.
 pub(super) fn cell_keys(dek: &Dek, suite: u8, column: &str) -> CellKeys {
     let mut okm = Zeroizing::new([0; 64]);
-    let info = [
-        CELL_LABEL,
-        &[suite],
-        &length(column.as_bytes()),
-        column.as_bytes(),
-    ];
+    let info = [CELL_LABEL, &[suite], &length(column.as_bytes()), column.as_bytes()];
     expand(dek.expose(), &info, okm.as_mut_slice());
-    let mut keys = CellKeys {
-        encryption: Zeroizing::new([0; 32]),
-        commitment: [0; 32],
-    };
+    let mut keys = CellKeys { encryption: Zeroizing::new([0; 32]), commitment: [0; 32] };
     keys.encryption.copy_from_slice(&okm[..32]);
     keys.commitment.copy_from_slice(&okm[32..]);
     keys
@@ -50,11 +42,7 @@ pub(super) fn cell_keys(dek: &Dek, suite: u8, column: &str) -> CellKeys {
 /// Derives the key that wraps one DEK under a branch key.
 pub(super) fn wrap_key(branch: &BranchKey, dek_id: &DekId) -> Zeroizing<[u8; 32]> {
     let mut key = Zeroizing::new([0; 32]);
-    expand(
-        branch.expose(),
-        &[WRAP_LABEL, &dek_id.0],
-        key.as_mut_slice(),
-    );
+    expand(branch.expose(), &[WRAP_LABEL, &dek_id.0], key.as_mut_slice());
     key
 }
 
@@ -67,23 +55,10 @@ pub(super) fn token_key(root: &IndexRoot, scope: &str) -> Zeroizing<[u8; 32]> {
 }
 
 /// What is authenticated with a cell's payload: LP(tenant) ‖ LP(column) ‖ header bytes 0 to 5 ‖ LP(extensions) ‖ dek_id.
-pub(super) fn cell_aad(
-    binding: &Binding<'_>,
-    header: &[u8; 6],
-    extensions: &[u8],
-    dek_id: &DekId,
-) -> Vec<u8> {
+pub(super) fn cell_aad(binding: &Binding<'_>, header: &[u8; 6], extensions: &[u8], dek_id: &DekId) -> Vec<u8> {
     let (tenant, column) = (binding.tenant.as_bytes(), binding.column.as_bytes());
     let mut aad = Vec::with_capacity(tenant.len() + column.len() + extensions.len() + 34);
-    for field in [
-        &length(tenant),
-        tenant,
-        &length(column),
-        column,
-        header,
-        &length(extensions),
-        extensions,
-    ] {
+    for field in [&length(tenant), tenant, &length(column), column, header, &length(extensions), extensions] {
         aad.extend_from_slice(field);
     }
     aad.extend_from_slice(&dek_id.0);
@@ -97,12 +72,9 @@ pub(super) fn wrap_aad(tenant: &str, key_id: &KeyId, dek_id: &DekId) -> Vec<u8> 
 
 fn expand(root: &[u8; 32], info: &[&[u8]], out: &mut [u8]) {
     let hkdf = Hkdf::<Sha256>::from_prk(root).expect("32 bytes are a whole SHA-256 output");
-    hkdf.expand_multi_info(info, out)
-        .expect("at most 64 bytes are asked for");
+    hkdf.expand_multi_info(info, out).expect("at most 64 bytes are asked for");
 }
 
 fn length(field: &[u8]) -> [u8; 4] {
-    u32::try_from(field.len())
-        .expect("names are far shorter than 4 GiB")
-        .to_be_bytes()
+    u32::try_from(field.len()).expect("names are far shorter than 4 GiB").to_be_bytes()
 }

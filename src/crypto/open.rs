@@ -58,9 +58,7 @@ pub fn check_token(cell: &Cell<'_>, expected: &Token) -> Result<(), OpenError> {
 
 /// Where the value ends in tag ‖ length ‖ value ‖ padding. What follows must be zero, or nothing if not padded.
 fn value_end(plaintext: &[u8], padded: bool) -> Result<usize, OpenError> {
-    let ([_type_tag, length @ ..], rest) = plaintext
-        .split_first_chunk::<PREFIX_LEN>()
-        .ok_or(OpenError::Damaged)?;
+    let ([_type_tag, length @ ..], rest) = plaintext.split_first_chunk::<PREFIX_LEN>().ok_or(OpenError::Damaged)?;
     let value_len = usize::try_from(u32::from_be_bytes(*length)).map_err(|_| OpenError::Damaged)?;
     let padding = rest.get(value_len..).ok_or(OpenError::Damaged)?;
     ensure(padding.is_empty() || padded)?;

@@ -47,18 +47,8 @@ mod tests {
 
     #[test]
     fn padme_lengths_are_those_of_the_paper() {
-        let cases = [
-            (1, 1),
-            (2, 2),
-            (8, 8),
-            (9, 10),
-            (10, 10),
-            (17, 18),
-            (33, 36),
-            (100, 104),
-            (1000, 1024),
-            (1025, 1088),
-        ];
+        let cases =
+            [(1, 1), (2, 2), (8, 8), (9, 10), (10, 10), (17, 18), (33, 36), (100, 104), (1000, 1024), (1025, 1088)];
         for (len, padded) in cases {
             assert_eq!(padme(len), padded, "padme({len})");
         }
@@ -69,10 +59,7 @@ mod tests {
         for len in 0..100_000 {
             let padded = Padding::Padme.plaintext_len(len);
             assert!(padded >= len + PREFIX_LEN);
-            assert!(
-                padded <= PADDED_LEN_MIN.max((len + PREFIX_LEN) * 9 / 8),
-                "{len} became {padded}"
-            );
+            assert!(padded <= PADDED_LEN_MIN.max((len + PREFIX_LEN) * 9 / 8), "{len} became {padded}");
         }
     }
 

@@ -46,12 +46,7 @@ pub enum SealError {
 ///
 /// # Secrets
 /// The value stands in `out` in clear only while this function runs, never in memory that is freed by growing `out`.
-pub fn seal(
-    input: &SealInput<'_>,
-    dek: &Dek,
-    nonce: [u8; 12],
-    out: &mut Vec<u8>,
-) -> Result<(), SealError> {
+pub fn seal(input: &SealInput<'_>, dek: &Dek, nonce: [u8; 12], out: &mut Vec<u8>) -> Result<(), SealError> {
     let start = out.len();
     let sealed = append_cell(input, dek, &nonce, out);
     if sealed.is_err() {
@@ -60,19 +55,10 @@ pub fn seal(
     sealed
 }
 
-fn append_cell(
-    input: &SealInput<'_>,
-    dek: &Dek,
-    nonce: &[u8; 12],
-    out: &mut Vec<u8>,
-) -> Result<(), SealError> {
-    let too_long = SealError::TooLong {
-        value_len: input.value.len(),
-    };
+fn append_cell(input: &SealInput<'_>, dek: &Dek, nonce: &[u8; 12], out: &mut Vec<u8>) -> Result<(), SealError> {
+    let too_long = SealError::TooLong { value_len: input.value.len() };
     let plaintext_len = input.padding.plaintext_len(input.value.len());
-    let cell_len = cell_len(input, plaintext_len)
-        .filter(|len| *len <= CELL_LEN_MAX)
-        .ok_or(too_long)?;
+    let cell_len = cell_len(input, plaintext_len).filter(|len| *len <= CELL_LEN_MAX).ok_or(too_long)?;
     let value_len = u32::try_from(input.value.len()).map_err(|_| too_long)?;
     let keys = derive::cell_keys(dek, cell::SUITE, input.binding.column);
     let header = cell::header(input.padding != Padding::None, &[]);
@@ -89,8 +75,7 @@ fn append_cell(
     out.extend_from_slice(&value_len.to_be_bytes());
     out.extend_from_slice(input.value);
     out.resize(start + plaintext_len, 0);
-    let tag =
-        aead::encrypt(&keys.encryption, nonce, &aad, &mut out[start..]).map_err(|_| too_long)?;
+    let tag = aead::encrypt(&keys.encryption, nonce, &aad, &mut out[start..]).map_err(|_| too_long)?;
     out.extend_from_slice(&tag);
     Ok(())
 }

@@ -1,10 +1,7 @@
 //! Can stored data ever stop opening, and does anything open that should not?
 //!
 //! `vectors.rs` opens the files in tests/data/cells, `craft.rs` made them; here are the properties.
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test that unwraps fails where it should"
-)]
+#![allow(clippy::unwrap_used, reason = "a test that unwraps fails where it should")]
 mod craft;
 mod vectors;
 
@@ -14,10 +11,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-const BINDING: Binding<'_> = Binding {
-    tenant: "acme",
-    column: "public.customers.email",
-};
+const BINDING: Binding<'_> = Binding { tenant: "acme", column: "public.customers.email" };
 
 /// A key, its branch and a slot that wraps it.
 struct Row {
@@ -31,28 +25,12 @@ impl Row {
         let (dek, branch) = (Dek::random(), BranchKey::random());
         let (dek_id, key_id) = (DekId::random(), KeyId::random());
         let wrapped = Bytes::copy_from_slice(&wrap_dek(&branch, "acme", key_id, dek_id, &dek));
-        Self {
-            dek,
-            branch,
-            slot: OwnedSlot {
-                dek_id,
-                algorithm: WrapAlgorithm::Branch,
-                key_id,
-                wrapped,
-            },
-        }
+        Self { dek, branch, slot: OwnedSlot { dek_id, algorithm: WrapAlgorithm::Branch, key_id, wrapped } }
     }
 
     fn seal(&self, value: &[u8], token: Option<Token>, padding: Padding) -> Vec<u8> {
         let mut out = Vec::new();
-        let input = SealInput {
-            binding: BINDING,
-            type_tag: 7,
-            value,
-            token,
-            padding,
-            slot: &self.slot,
-        };
+        let input = SealInput { binding: BINDING, type_tag: 7, value, token, padding, slot: &self.slot };
         seal(&input, &self.dek, random_bytes(), &mut out).unwrap();
         out
     }
@@ -65,11 +43,7 @@ fn opens(cell: &[u8], binding: &Binding<'_>, dek: &Dek) -> Option<(u8, Vec<u8>)>
 }
 
 fn any_padding() -> impl Strategy<Value = Padding> {
-    prop_oneof![
-        Just(Padding::None),
-        Just(Padding::Padme),
-        (0_u32..600).prop_map(Padding::Fixed)
-    ]
+    prop_oneof![Just(Padding::None), Just(Padding::Padme), (0_u32..600).prop_map(Padding::Fixed)]
 }
 
 fn flip(bytes: &[u8], bit: usize) -> Vec<u8> {
@@ -136,10 +110,7 @@ fn every_bit_flip_is_caught() {
     for padding in [Padding::None, Padding::Padme] {
         let cell = row.seal(b"ada@example.com", Some(token), padding);
         for bit in 0..cell.len() * 8 {
-            assert!(
-                !survives(&flip(&cell, bit), &row, &token),
-                "{padding:?}: bit {bit} can be flipped"
-            );
+            assert!(!survives(&flip(&cell, bit), &row, &token), "{padding:?}: bit {bit} can be flipped");
         }
         assert!(survives(&cell, &row, &token));
     }
@@ -174,10 +145,7 @@ fn no_truncation_and_no_extra_byte_opens() {
     let row = Row::new();
     let cell = row.seal(b"ada@example.com", Some(Token([9; 16])), Padding::Padme);
     for len in 0..cell.len() {
-        assert!(
-            opens(&cell[..len], &BINDING, &row.dek).is_none(),
-            "opens when cut to {len} bytes"
-        );
+        assert!(opens(&cell[..len], &BINDING, &row.dek).is_none(), "opens when cut to {len} bytes");
         assert!(opens(&cell[cell.len() - len..], &BINDING, &row.dek).is_none());
     }
     for extra in [0, 1, 0xFF] {
@@ -190,26 +158,11 @@ fn a_cell_does_not_open_elsewhere() {
     let row = Row::new();
     let cell = row.seal(b"v", None, Padding::None);
     let elsewhere = [
-        Binding {
-            tenant: "acme2",
-            ..BINDING
-        },
-        Binding {
-            tenant: "",
-            ..BINDING
-        },
-        Binding {
-            column: "public.customers.name",
-            ..BINDING
-        },
-        Binding {
-            tenant: BINDING.column,
-            column: BINDING.tenant,
-        },
-        Binding {
-            tenant: "acmep",
-            column: "ublic.customers.email",
-        },
+        Binding { tenant: "acme2", ..BINDING },
+        Binding { tenant: "", ..BINDING },
+        Binding { column: "public.customers.name", ..BINDING },
+        Binding { tenant: BINDING.column, column: BINDING.tenant },
+        Binding { tenant: "acmep", column: "ublic.customers.email" },
     ];
     for binding in elsewhere {
         assert!(opens(&cell, &binding, &row.dek).is_none(), "{binding:?}");
@@ -220,34 +173,19 @@ fn a_cell_does_not_open_elsewhere() {
 #[test]
 fn a_damaged_slot_does_not_unwrap() {
     let row = Row::new();
-    let OwnedSlot {
-        dek_id,
-        key_id,
-        ref wrapped,
-        ..
-    } = row.slot;
-    let unwraps = |tenant, key_id, dek_id, wrapped: &[u8]| {
-        unwrap_dek(&row.branch, tenant, key_id, dek_id, wrapped).ok()
-    };
+    let OwnedSlot { dek_id, key_id, ref wrapped, .. } = row.slot;
+    let unwraps =
+        |tenant, key_id, dek_id, wrapped: &[u8]| unwrap_dek(&row.branch, tenant, key_id, dek_id, wrapped).ok();
     let dek = unwraps("acme", key_id, dek_id, wrapped).unwrap();
     assert_eq!(dek.expose(), row.dek.expose());
     for bit in 0..WRAPPED_LEN * 8 {
-        assert!(
-            unwraps("acme", key_id, dek_id, &flip(wrapped, bit)).is_none(),
-            "wrapped bit {bit}"
-        );
+        assert!(unwraps("acme", key_id, dek_id, &flip(wrapped, bit)).is_none(), "wrapped bit {bit}");
     }
     for bit in 0..128 {
         let flipped: [u8; 16] = flip(&key_id.0, bit).try_into().unwrap();
-        assert!(
-            unwraps("acme", KeyId(flipped), dek_id, wrapped).is_none(),
-            "key_id bit {bit}"
-        );
+        assert!(unwraps("acme", KeyId(flipped), dek_id, wrapped).is_none(), "key_id bit {bit}");
         let flipped: [u8; 16] = flip(&dek_id.0, bit).try_into().unwrap();
-        assert!(
-            unwraps("acme", key_id, DekId(flipped), wrapped).is_none(),
-            "dek_id bit {bit}"
-        );
+        assert!(unwraps("acme", key_id, DekId(flipped), wrapped).is_none(), "dek_id bit {bit}");
     }
     assert!(unwraps("acm", key_id, dek_id, wrapped).is_none());
     for len in 0..WRAPPED_LEN {
@@ -268,10 +206,7 @@ fn a_slot_is_replaced_without_touching_the_payload() {
     };
     let rotated = replace_slot(&cell, &new).unwrap();
     assert_eq!(Cell::parse(&rotated).ok().unwrap().slot().owned(), new);
-    assert_eq!(
-        opens(&rotated, &BINDING, &row.dek),
-        Some((7, b"v".to_vec()))
-    );
+    assert_eq!(opens(&rotated, &BINDING, &row.dek), Some((7, b"v".to_vec())));
     assert_eq!(replace_slot(&rotated, &row.slot).unwrap(), cell);
 }
 
@@ -279,41 +214,18 @@ fn a_slot_is_replaced_without_touching_the_payload() {
 fn a_slot_of_another_data_key_or_of_impossible_length_replaces_nothing() {
     let row = Row::new();
     let cell = row.seal(b"v", None, Padding::None);
-    let mut bad = [
-        row.slot.clone(),
-        row.slot.clone(),
-        row.slot.clone(),
-        row.slot.clone(),
-    ];
+    let mut bad = [row.slot.clone(), row.slot.clone(), row.slot.clone(), row.slot.clone()];
     bad[0].dek_id = DekId::random();
     bad[1].wrapped = row.slot.wrapped.slice(1..);
-    bad[2] = OwnedSlot {
-        algorithm: WrapAlgorithm::Kms,
-        wrapped: Bytes::new(),
-        ..row.slot.clone()
-    };
-    bad[3] = OwnedSlot {
-        algorithm: WrapAlgorithm::Kms,
-        wrapped: vec![0; 65_536].into(),
-        ..row.slot.clone()
-    };
+    bad[2] = OwnedSlot { algorithm: WrapAlgorithm::Kms, wrapped: Bytes::new(), ..row.slot.clone() };
+    bad[3] = OwnedSlot { algorithm: WrapAlgorithm::Kms, wrapped: vec![0; 65_536].into(), ..row.slot.clone() };
     for slot in &bad {
         assert_eq!(replace_slot(&cell, slot), Err(OpenError::Damaged));
     }
     for slot in &bad[1..] {
         let mut out = b"kept".to_vec();
-        let input = SealInput {
-            binding: BINDING,
-            type_tag: 1,
-            value: b"v",
-            token: None,
-            padding: Padding::None,
-            slot,
-        };
-        assert_eq!(
-            seal(&input, &row.dek, random_bytes(), &mut out),
-            Err(SealError::BadSlot)
-        );
+        let input = SealInput { binding: BINDING, type_tag: 1, value: b"v", token: None, padding: Padding::None, slot };
+        assert_eq!(seal(&input, &row.dek, random_bytes(), &mut out), Err(SealError::BadSlot));
         assert_eq!(out, b"kept");
     }
     assert_eq!(replace_slot(&cell[1..], &row.slot), Err(OpenError::Damaged));
@@ -323,19 +235,9 @@ fn a_slot_of_another_data_key_or_of_impossible_length_replaces_nothing() {
 fn what_postgres_cannot_store_is_not_sealed() {
     let row = Row::new();
     let padding = Padding::Fixed(u32::MAX);
-    let input = SealInput {
-        binding: BINDING,
-        type_tag: 1,
-        value: b"v",
-        token: None,
-        padding,
-        slot: &row.slot,
-    };
+    let input = SealInput { binding: BINDING, type_tag: 1, value: b"v", token: None, padding, slot: &row.slot };
     let mut out = Vec::new();
-    assert_eq!(
-        seal(&input, &row.dek, random_bytes(), &mut out),
-        Err(SealError::TooLong { value_len: 1 })
-    );
+    assert_eq!(seal(&input, &row.dek, random_bytes(), &mut out), Err(SealError::TooLong { value_len: 1 }));
     assert!(out.is_empty());
 }
 
@@ -349,18 +251,11 @@ fn a_value_that_looks_like_a_cell_is_sealed_as_data() {
 
 #[test]
 fn tokens_depend_on_root_scope_and_value_alone() {
-    let (a, b) = (
-        IndexRoot::from_bytes([1; 32]),
-        IndexRoot::from_bytes([2; 32]),
-    );
+    let (a, b) = (IndexRoot::from_bytes([1; 32]), IndexRoot::from_bytes([2; 32]));
     let one = token(&a, "codes", b"x");
     assert_eq!(one, TokenKey::derive(&a, "codes").token(b"x"));
-    for other in [
-        token(&b, "codes", b"x"),
-        token(&a, "code", b"x"),
-        token(&a, "codes", b"y"),
-        token(&a, "codes", b""),
-    ] {
+    for other in [token(&b, "codes", b"x"), token(&a, "code", b"x"), token(&a, "codes", b"y"), token(&a, "codes", b"")]
+    {
         assert_ne!(one, other);
     }
     assert_eq!(format!("{one:?}"), "Token(..)");
@@ -378,10 +273,7 @@ fn a_missing_token_matches_nothing() {
 #[test]
 fn the_same_value_sealed_twice_shares_only_header_token_and_slot() {
     let row = Row::new();
-    let (a, b) = (
-        row.seal(b"v", None, Padding::Padme),
-        row.seal(b"v", None, Padding::Padme),
-    );
+    let (a, b) = (row.seal(b"v", None, Padding::Padme), row.seal(b"v", None, Padding::Padme));
     let (a, b) = (Cell::parse(&a).ok().unwrap(), Cell::parse(&b).ok().unwrap());
     assert_ne!(a.nonce, b.nonce);
     assert_ne!(a.ciphertext, b.ciphertext);

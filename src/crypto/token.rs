@@ -34,8 +34,7 @@ impl TokenKey {
 
     /// The token of a canonical value.
     pub fn token(&self, canonical: &[u8]) -> Token {
-        let mut mac = Hmac::<Sha256>::new_from_slice(self.0.as_slice())
-            .expect("HMAC takes keys of any length");
+        let mut mac = Hmac::<Sha256>::new_from_slice(self.0.as_slice()).expect("HMAC takes keys of any length");
         mac.update(canonical);
         let full: [u8; 32] = mac.finalize().into_bytes().into();
         let mut token = [0; 16];

@@ -213,12 +213,7 @@ impl Inner {
         let made = self.kms.generate_data_key(&master.record.arn, &context).await;
         let made = made.map_err(|error| self.failed(master, &error))?;
         master.confirm(began);
-        let slot = OwnedSlot {
-            dek_id,
-            algorithm: WrapAlgorithm::Kms,
-            key_id: master.record.id,
-            wrapped: made.blob,
-        };
+        let slot = OwnedSlot { dek_id, algorithm: WrapAlgorithm::Kms, key_id: master.record.id, wrapped: made.blob };
         Ok((FreshDek { dek: Dek::from_bytes(*made.plaintext), slot }, made.request_id))
     }
 

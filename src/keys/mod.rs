@@ -13,10 +13,10 @@ pub mod kms;
 mod master;
 pub mod registry;
 mod settings;
-mod trust;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests;
+mod trust;
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -275,8 +275,7 @@ async fn a_disabled_key_stops_serving_and_no_other_does() {
     let Some(bench) = Bench::start().await else { return };
     let keys = bench.keys(hasty()).await;
     let mut slots = Vec::new();
-    for (tenant, wrapping) in
-        [("acme", Wrapping::Direct), ("bolt", Wrapping::Hierarchical), ("calm", Wrapping::Direct)]
+    for (tenant, wrapping) in [("acme", Wrapping::Direct), ("bolt", Wrapping::Hierarchical), ("calm", Wrapping::Direct)]
     {
         keys.register(tenant, wrapping).await.unwrap();
         let made = keys.grant(fresh(tenant, 1)).await.unwrap().fresh.into_values().flatten().next().unwrap();
@@ -308,10 +307,8 @@ async fn a_disabled_key_stops_serving_and_no_other_does() {
     for tenant in ["acme", "bolt"] {
         bench.kms.enable(&arn_of(tenant)).await.unwrap();
     }
-    eventually("keys come back", || async {
-        keys.grant(open(&slots)).await.unwrap().open.values().all(Result::is_ok)
-    })
-    .await;
+    eventually("keys come back", || async { keys.grant(open(&slots)).await.unwrap().open.values().all(Result::is_ok) })
+        .await;
 }
 
 #[tokio::test]

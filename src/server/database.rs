@@ -7,8 +7,8 @@ use tokio::sync::Mutex;
 
 use crate::audit::Audit;
 use crate::catalog::load;
-use crate::keys::registry::{Registry, Wrapping};
 use crate::keys::Keys;
+use crate::keys::registry::{Registry, Wrapping};
 use crate::policy;
 use crate::refusal::{Class, Refusal};
 use crate::session::driver::Reload;
@@ -78,11 +78,11 @@ impl Database {
         bounds: Bounds,
     ) -> Result<Arc<Database>, DatabaseError> {
         let name = policy.name.clone();
-        let client = registry
-            .dedicated()
+        let client =
+            registry.dedicated().await.map_err(|source| DatabaseError::Registry { name: name.clone(), source })?;
+        let catalog = load(&client, &policy, None)
             .await
-            .map_err(|source| DatabaseError::Registry { name: name.clone(), source })?;
-        let catalog = load(&client, &policy, None).await.map_err(|source| DatabaseError::Catalog { name: name.clone(), source })?;
+            .map_err(|source| DatabaseError::Catalog { name: name.clone(), source })?;
         let filter = Filter::new(&catalog).map_err(|source| DatabaseError::Filter { name, source })?;
         let schema = ArcSwap::from_pointee(Schema { catalog: Arc::new(catalog), filter });
         let Bounds { auto_register, plan_bytes_max } = bounds;

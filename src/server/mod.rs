@@ -6,8 +6,8 @@
 pub mod accept;
 pub mod auth;
 pub mod cancel;
-pub mod database;
 mod connection;
+pub mod database;
 pub mod listener;
 pub mod runner;
 pub mod stream;

@@ -6,23 +6,21 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use crate::keys::Granted;
 use crate::refusal::{Class, Refusal};
-use crate::sql::plan::{Piece, StatementPlan, Verdict};
+use crate::sql::plan::{StatementPlan, Verdict};
 use crate::sql::{self, Protocol};
 use crate::types::Format;
 use crate::wire::frame::{self, HEADER, Header};
-use crate::wire::frontend::{self, Param};
+use crate::wire::frontend;
 
-use super::facts::{self, Facts};
+use super::facts::Facts;
 use super::machine::{Fatal, Held, Hold, MESSAGE_BYTES_MAX, Machine, OUT_BYTES_MAX, Prepared, Work};
-use super::queue::{Expect, Own};
 use super::messages::{
-    allowed, inline, malformed, merge, names_any, not_yet, readable, refuse_call, result_formats, searches_only,
-    server_oids, server_params, settled, shape, writes,
+    allowed, inline, malformed, merge, names_any, not_yet, readable, result_formats, server_oids, server_params,
+    settled, shape, writes,
 };
+use super::queue::Expect;
 use super::seal::{self, Inputs};
 
-/// Name of the proxy's own statements and portals.
-const OWN: &[u8] = b"rowseal_internal";
 /// How much of a Bind is awaited before its names are looked at.
 const BIND_NAMES: usize = 4096;
 
@@ -162,7 +160,11 @@ impl Machine {
             self.reload = hits.ddl;
         }
         if hits.touches || hits.sql_prepare || reload {
-            let held = Held { tag: header.tag, body: input.split_to(header.total).freeze().slice(HEADER..), ..Held::default() };
+            let held = Held {
+                tag: header.tag,
+                body: input.split_to(header.total).freeze().slice(HEADER..),
+                ..Held::default()
+            };
             if reload {
                 return self.wait_for_schema(held);
             }
@@ -234,7 +236,12 @@ impl Machine {
         Ok(())
     }
 
-    fn verdict(&self, text: &[u8], facts: &Facts, protocol: Protocol) -> Result<(Verdict, Arc<super::machine::Schema>), Refusal> {
+    fn verdict(
+        &self,
+        text: &[u8],
+        facts: &Facts,
+        protocol: Protocol,
+    ) -> Result<(Verdict, Arc<super::machine::Schema>), Refusal> {
         let schema = self.shared.schema.load_full();
         if !schema.filter.scan(text).touches {
             return Ok((Verdict::Pass, schema));
@@ -267,8 +274,11 @@ impl Machine {
             Verdict::Rewrite(plans) => plans,
         };
         if plans.len() > 1 && plans.iter().any(|plan| plan.lock.is_some()) {
-            return Err(Refusal::new(Class::NotSupported, "an UPDATE that runs in two steps cannot share a query with other statements")
-                .hint("Send the statements one by one, or pin the row's primary key and tenant."));
+            return Err(Refusal::new(
+                Class::NotSupported,
+                "an UPDATE that runs in two steps cannot share a query with other statements",
+            )
+            .hint("Send the statements one by one, or pin the row's primary key and tenant."));
         }
         let locked = held.locked.take();
         if plans.len() > 1 {
@@ -330,7 +340,12 @@ impl Machine {
         };
         let text = String::from_utf8_lossy(parse.text);
         let rewritten = sql::render::render_extended(&text, statement).text;
-        frontend::put_parse(&mut self.to_server, parse.name, rewritten.as_bytes(), &server_oids(statement, &parse.oids));
+        frontend::put_parse(
+            &mut self.to_server,
+            parse.name,
+            rewritten.as_bytes(),
+            &server_oids(statement, &parse.oids),
+        );
         if schema.filter.scan(parse.text).facts {
             self.fact_statements.insert(name.clone());
         }
@@ -360,11 +375,19 @@ impl Machine {
     }
 
     /// A Bind of such a statement: it goes on if it passes now too.
-    fn bind_passed(&mut self, body: &[u8], (portal, statement): (&[u8], &[u8]), facts: &Arc<Facts>) -> Result<(), Refusal> {
+    fn bind_passed(
+        &mut self,
+        body: &[u8],
+        (portal, statement): (&[u8], &[u8]),
+        facts: &Arc<Facts>,
+    ) -> Result<(), Refusal> {
         let Some((text, _)) = self.passed.get(statement).cloned() else { return Err(malformed()) };
         if !matches!(self.verdict(&text, facts, Protocol::Extended)?.0, Verdict::Pass) {
-            return Err(Refusal::new(Class::NotSupported, "the prepared statement means a sealed table under this search_path")
-                .hint("Prepare it again."));
+            return Err(Refusal::new(
+                Class::NotSupported,
+                "the prepared statement means a sealed table under this search_path",
+            )
+            .hint("Prepare it again."));
         }
         self.passed.insert(Bytes::copy_from_slice(statement), (text, facts.clone()));
         self.portals.remove(portal);
@@ -405,7 +428,8 @@ impl Machine {
         let Some(prepared) = self.statements.get(bind.statement).cloned() else {
             return self.bind_passed(&body, (bind.portal, bind.statement), facts);
         };
-        let schemas = |facts: &Facts| facts.search_path.iter().filter(|s| !s.starts_with("pg_temp")).cloned().collect::<Vec<_>>();
+        let schemas =
+            |facts: &Facts| facts.search_path.iter().filter(|s| !s.starts_with("pg_temp")).cloned().collect::<Vec<_>>();
         if schemas(&prepared.facts) != schemas(facts) {
             return Err(Refusal::new(Class::NotSupported, "search_path has changed since the statement was prepared")
                 .hint("Prepare it again."));
@@ -413,8 +437,14 @@ impl Machine {
         let plan = &prepared.plan[0];
         allowed(&prepared.plan, facts)?;
         if bind.values.len() != plan.params.len() {
-            return Err(Refusal::new(Class::ProtocolViolation, format!(
-                "bind message supplies {} parameters, but the prepared statement requires {}", bind.values.len(), plan.params.len())));
+            return Err(Refusal::new(
+                Class::ProtocolViolation,
+                format!(
+                    "bind message supplies {} parameters, but the prepared statement requires {}",
+                    bind.values.len(),
+                    plan.params.len()
+                ),
+            ));
         }
         let locked = held.locked.take();
         let inputs = Inputs { params: &bind.values, formats: &bind.formats, facts, locked: locked.as_deref() };
@@ -445,7 +475,12 @@ impl Machine {
     }
 
     /// The keys for these plans, or `None` when they must be waited for (the need is left in `client_work`).
-    fn granted(&mut self, plans: &[StatementPlan], inputs: &Inputs<'_>, held: &mut Held) -> Result<Option<Granted>, Refusal> {
+    fn granted(
+        &mut self,
+        plans: &[StatementPlan],
+        inputs: &Inputs<'_>,
+        held: &mut Held,
+    ) -> Result<Option<Granted>, Refusal> {
         if let Some(granted) = held.granted.take() {
             return Ok(Some(granted));
         }
@@ -461,74 +496,6 @@ impl Machine {
         }
         self.client_work = Some(Work::Grant(need));
         Ok(None)
-    }
-
-    /// Sends one of the proxy's own statements inside the client's stream and asks for its reply at once.
-    fn ask(&mut self, text: &[u8], oids: &[u32], params: &[Param<'_>], last: Own) {
-        let out = &mut self.to_server;
-        frontend::put_close(out, b'P', OWN);
-        frontend::put_close(out, b'S', OWN);
-        frontend::put_parse(out, OWN, text, oids);
-        frontend::put_bind(out, OWN, OWN, params, &[]);
-        frontend::put_execute(out, OWN);
-        frontend::put_empty(out, b'H');
-        (0..4).for_each(|_| self.queue.push(Expect::Own(Own::Step)));
-        self.queue.push(Expect::Own(last));
-    }
-
-    #[expect(clippy::unnecessary_wraps, reason = "one of the ways a held message goes on")]
-    fn ask_facts(&mut self, held: Held) -> Result<(), Fatal> {
-        let question = facts::question(&self.shared.policy);
-        self.ask(question.as_bytes(), &[], &[], Own::Facts);
-        self.hold = Some(Hold::Facts(held));
-        Ok(())
-    }
-
-    fn ask_lock(
-        &mut self,
-        held: Held,
-        plan: &StatementPlan,
-        inputs: &Inputs<'_>,
-        mut granted: Granted,
-        oids: &[u32],
-    ) -> Result<(), Refusal> {
-        let Some(lock) = &plan.lock else { return Err(malformed()) };
-        let mut uses = Vec::new();
-        let values = seal::compute(&searches_only(plan), inputs, &mut granted, &mut uses)?;
-        self.audit(uses, 0, granted.kms_requests)?;
-        if held.tag == b'Q' {
-            let piece = |piece: &Piece| match piece {
-                Piece::Text(text) => text.clone(),
-                Piece::Value(slot) => inline(&plan.values[*slot].role, values[*slot].as_deref()),
-            };
-            let query: String = lock.pieces.iter().map(piece).collect();
-            self.ask(query.as_bytes(), &[], &[], Own::Lock);
-        } else {
-            let query = sql::render::render_lock_extended(plan).unwrap_or_default();
-            let params: Vec<Param<'_>> = server_params(plan, inputs, values).into_iter().enumerate()
-                .map(|(n, param)| if lock.uses.contains(&(n as u16 + 1)) { param } else { Param { format: 0, value: None } })
-                .collect();
-            let types: Vec<u32> = server_oids(plan, oids).into_iter().enumerate()
-                .map(|(n, oid)| if lock.uses.contains(&(n as u16 + 1)) { oid } else { 25 })
-                .collect();
-            self.ask(query.as_bytes(), &types, &params, Own::Lock);
-        }
-        self.hold = Some(Hold::Lock(held, Vec::new()));
-        Ok(())
-    }
-
-    /// Raises a refusal in the server in place of the client's message.
-    pub(super) fn refuse(&mut self, tag: u8, refusal: &Refusal) -> Result<(), Fatal> {
-        self.audit_refusal(refusal);
-        let call = refuse_call(refusal);
-        if tag == b'Q' {
-            self.statements.remove(&b""[..]);
-            self.queue.push(Expect::Own(Own::RefusalQuery));
-            frontend::put_query(&mut self.to_server, call.as_bytes());
-        } else {
-            self.ask(call.as_bytes(), &[], &[], Own::Refusal);
-        }
-        Ok(())
     }
 
     fn describe_or_close(&mut self, header: Header, input: &mut BytesMut) -> Result<(), Fatal> {

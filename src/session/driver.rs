@@ -122,7 +122,11 @@ where
             }
             if !progress {
                 let quiet = self.ends.client_in.is_empty() && self.machine.to_client.is_empty();
-                return if drained && quiet && self.machine.is_idle() { Poll::Ready(End::Stopping) } else { Poll::Pending };
+                return if drained && quiet && self.machine.is_idle() {
+                    Poll::Ready(End::Stopping)
+                } else {
+                    Poll::Pending
+                };
             }
         }
     }
@@ -263,7 +267,9 @@ where
             End::Client => None,
             End::Server if self.machine.is_terminated() || self.machine.is_fatal_seen() => None,
             End::Server => Some(Refusal::new(Class::ServerLost, "connection to the server was lost")),
-            End::Stopping => Some(Refusal::new(Class::Stopping, "terminating connection because the proxy is stopping")),
+            End::Stopping => {
+                Some(Refusal::new(Class::Stopping, "terminating connection because the proxy is stopping"))
+            }
             End::Fatal(fatal) => Some(fatal.0.clone()),
         };
         if let Some(refusal) = refusal {

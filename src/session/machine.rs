@@ -8,8 +8,8 @@ use bytes::{Bytes, BytesMut};
 
 use crate::audit::{Act, Audit, Record};
 use crate::catalog::Catalog;
-use crate::keys::{Granted, Keys, Need};
 use crate::keys::registry::Wrapping;
+use crate::keys::{Granted, Keys, Need};
 use crate::policy::Database;
 use crate::refusal::{Class, Refusal};
 use crate::sql::filter::Filter;

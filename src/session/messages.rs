@@ -56,10 +56,10 @@ pub(super) fn allowed(plans: &[StatementPlan], facts: &Facts) -> Result<(), Refu
 pub(super) fn settled(text: &[u8], plans: &[StatementPlan]) -> Result<(), Refusal> {
     let changes = |plan: &StatementPlan| {
         let statement = text.get(plan.range.clone()).unwrap_or_default().trim_ascii_start().to_ascii_lowercase();
-        let leading = [
-            &b"set"[..], b"reset", b"discard", b"rollback", b"abort", b"commit", b"end", b"do", b"call", b"/*", b"--",
-        ];
-        leading.iter().any(|word| statement.starts_with(word)) || memchr::memmem::find(&statement, b"set_config").is_some()
+        let leading =
+            [&b"set"[..], b"reset", b"discard", b"rollback", b"abort", b"commit", b"end", b"do", b"call", b"/*", b"--"];
+        leading.iter().any(|word| statement.starts_with(word))
+            || memchr::memmem::find(&statement, b"set_config").is_some()
     };
     let last_sealed = plans.iter().rposition(|plan| !plan.values.is_empty() || !plan.edits.is_empty());
     if plans.iter().take(last_sealed.unwrap_or(0)).any(changes) {
@@ -74,8 +74,10 @@ pub(super) fn settled(text: &[u8], plans: &[StatementPlan]) -> Result<(), Refusa
 pub(super) fn readable(text: &str, facts: &Facts) -> Result<(), Refusal> {
     let refuse = |what: &'static str, hint: &'static str| Err(Refusal::new(Class::NotSupported, what).hint(hint));
     if !facts.conforming && text.contains('\\') {
-        return refuse("a backslash in a statement over sealed columns needs standard_conforming_strings",
-            "SET standard_conforming_strings = on.");
+        return refuse(
+            "a backslash in a statement over sealed columns needs standard_conforming_strings",
+            "SET standard_conforming_strings = on.",
+        );
     }
     if !facts.utf8 && !text.is_ascii() {
         return refuse("sealed columns need client_encoding UTF8", "SET client_encoding = 'UTF8'.");
@@ -147,7 +149,11 @@ pub(super) fn server_oids(plan: &StatementPlan, client: &[u32]) -> Vec<u32> {
     oids
 }
 
-pub(super) fn server_params<'a>(plan: &StatementPlan, inputs: &Inputs<'a>, values: Vec<Option<Vec<u8>>>) -> Vec<Param<'a>> {
+pub(super) fn server_params<'a>(
+    plan: &StatementPlan,
+    inputs: &Inputs<'a>,
+    values: Vec<Option<Vec<u8>>>,
+) -> Vec<Param<'a>> {
     let mut params: Vec<Param<'a>> = (0..usize::from(plan.server_params))
         .map(|n| match plan.params.get(n) {
             Some(ParamRole::Plain | ParamRole::Both(_)) => Param {
@@ -170,10 +176,14 @@ pub(super) fn server_params<'a>(plan: &StatementPlan, inputs: &Inputs<'a>, value
 pub(super) fn result_formats(plan: &StatementPlan, client: &[i16]) -> Vec<i16> {
     match &plan.result {
         None => client.to_vec(),
-        Some(columns) => columns.iter().enumerate().map(|(n, column)| match column {
-            crate::sql::plan::ResultColumn::Plain => format_of(client, n),
-            crate::sql::plan::ResultColumn::Sealed { .. } => 1,
-        }).collect(),
+        Some(columns) => columns
+            .iter()
+            .enumerate()
+            .map(|(n, column)| match column {
+                crate::sql::plan::ResultColumn::Plain => format_of(client, n),
+                crate::sql::plan::ResultColumn::Sealed { .. } => 1,
+            })
+            .collect(),
     }
 }
 

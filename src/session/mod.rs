@@ -5,6 +5,7 @@
 pub mod client;
 pub mod driver;
 pub mod facts;
+pub mod internal;
 pub mod machine;
 pub mod messages;
 pub mod open;

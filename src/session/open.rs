@@ -124,7 +124,9 @@ impl Rows {
             shown[at] = match session.facts.read {
                 Read::Sealed => Some(as_bytea(&stored.bytes, shape.format(at), session.facts)),
                 Read::Deny => return Err(denied(policy(column))),
-                Read::Open | Read::Mask => self.value(column, &stored, shape.format(at), session, uses)?.map(Cow::Owned),
+                Read::Open | Read::Mask => {
+                    self.value(column, &stored, shape.format(at), session, uses)?.map(Cow::Owned)
+                }
             };
         }
         backend::put_data_row(out, shown.len(), shown.iter().map(|value| value.as_deref()));
@@ -262,7 +264,8 @@ fn show(column: &Column, plain: &crypto::Plaintext, format: i16, facts: &Facts) 
     if column.mask == Mask::Null {
         return Ok(None);
     }
-    types::render(column.logical, Format::Text, plain.value(), &facts.style, &mut out).map_err(|_| Refusal::damaged())?;
+    types::render(column.logical, Format::Text, plain.value(), &facts.style, &mut out)
+        .map_err(|_| Refusal::damaged())?;
     let text = zeroize::Zeroizing::new(String::from_utf8(out).map_err(|_| Refusal::damaged())?);
     Ok(crate::policy::mask::apply(&column.mask, &text).map(String::into_bytes))
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::open::Shape;
 use super::machine::Prepared;
+use super::open::Shape;
 
 /// One message sent to the server whose reply is to come.
 #[derive(Debug)]

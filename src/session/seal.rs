@@ -177,8 +177,9 @@ impl Sealer<'_> {
         let mut nonce = [0; 12];
         getrandom::fill(&mut nonce).map_err(|_| Refusal::new(Class::Internal, "no random bytes"))?;
         let mut out = Vec::with_capacity(320 + value.len());
-        crypto::seal(&input, &fresh.dek, nonce, &mut out)
-            .map_err(|_| Refusal::new(Class::TooLarge, format!("a value for column {} is too large", column.qualified)))?;
+        crypto::seal(&input, &fresh.dek, nonce, &mut out).map_err(|_| {
+            Refusal::new(Class::TooLarge, format!("a value for column {} is too large", column.qualified))
+        })?;
         let (key, dek_id) = (fresh.slot.key_id, fresh.slot.dek_id);
         self.record(Act::Seal, tenant, Some((key, dek_id)), column);
         Ok(out)
@@ -347,7 +348,10 @@ pub fn other_tenant() -> Refusal {
 }
 
 fn missing_tenant(column: &Column) -> Refusal {
-    Refusal::new(Class::KeyUnavailable, format!("the tenant of the row is not known, which column {} needs", column.qualified))
+    Refusal::new(
+        Class::KeyUnavailable,
+        format!("the tenant of the row is not known, which column {} needs", column.qualified),
+    )
 }
 
 fn not_granted() -> Refusal {

@@ -12,9 +12,9 @@ use crate::wire::backend;
 use crate::wire::frame::{self, HEADER, Header};
 use crate::wire::frontend;
 
-use super::messages::{refuse_call, shape};
 use super::facts;
 use super::machine::{Fatal, Held, Hold, MESSAGE_BYTES_MAX, Machine, Mute, OUT_BYTES_MAX, Prepared, Work};
+use super::messages::{refuse_call, shape};
 use super::open::{Session, Shape};
 use super::queue::{Expect, Own};
 use super::seal::LockedRow;
@@ -48,14 +48,19 @@ impl Machine {
             }
             let Some(header) = frame::header(input)? else { break };
             if input.len() < header.total {
-                if header.total > MESSAGE_BYTES_MAX && matches!(header.tag, b'D' | b'd') && self.current_shape().is_none() && self.mute == Mute::Off {
+                if header.total > MESSAGE_BYTES_MAX
+                    && matches!(header.tag, b'D' | b'd')
+                    && self.current_shape().is_none()
+                    && self.mute == Mute::Off
+                {
                     self.server_pass = header.total;
                     continue;
                 }
                 input.reserve(header.total - input.len());
                 break;
             }
-            if header.tag == b'D' && self.mute == Mute::Off
+            if header.tag == b'D'
+                && self.mute == Mute::Off
                 && let Some(shape) = self.current_shape()
             {
                 self.sealed_rows(&shape, input)?;
@@ -171,7 +176,8 @@ impl Machine {
     fn facts_row(&mut self, body: &[u8]) -> Result<(), Fatal> {
         let row = backend::data_row(body)?;
         let facts = row.first().copied().flatten().and_then(|text| facts::answer(text, &self.shared.policy));
-        self.facts = Some(Arc::new(facts.ok_or_else(|| Fatal(Refusal::new(Class::Internal, "session facts not understood")))?));
+        self.facts =
+            Some(Arc::new(facts.ok_or_else(|| Fatal(Refusal::new(Class::Internal, "session facts not understood")))?));
         Ok(())
     }
 
@@ -218,7 +224,14 @@ impl Machine {
             _ => self.notice(b'E', body)?,
         }
         match self.queue.front() {
-            Some(Expect::Query(..) | Expect::Function | Expect::Sync | Expect::Startup | Expect::Own(Own::Abort | Own::RefusalQuery)) | None => Ok(()),
+            Some(
+                Expect::Query(..)
+                | Expect::Function
+                | Expect::Sync
+                | Expect::Startup
+                | Expect::Own(Own::Abort | Own::RefusalQuery),
+            )
+            | None => Ok(()),
             Some(_) => {
                 self.fail_pipeline();
                 Ok(())
@@ -286,7 +299,8 @@ impl Machine {
     /// Forwards an error or notice with the cells and tokens in it replaced.
     fn notice(&mut self, tag: u8, body: &[u8]) -> Result<(), Fatal> {
         let fields = backend::notice(body)?;
-        self.fatal_seen |= tag == b'E' && fields.iter().any(|(code, text)| *code == b'V' && matches!(*text, b"FATAL" | b"PANIC"));
+        self.fatal_seen |=
+            tag == b'E' && fields.iter().any(|(code, text)| *code == b'V' && matches!(*text, b"FATAL" | b"PANIC"));
         let clean: Vec<(u8, std::borrow::Cow<'_, [u8]>)> =
             fields.iter().map(|(code, text)| (*code, super::redact::redact(text))).collect();
         backend::put_notice(&mut self.to_client, tag, clean.iter().map(|(code, text)| (*code, text.as_ref())));
@@ -336,7 +350,8 @@ impl Machine {
             }
             (field.table_oid, field.attnum, field.format) = (*table_oid, *attnum, shape.format(at));
             if !sealed_reader {
-                (field.type_oid, field.typlen, field.typmod) = (column.logical.oid(), column.logical.typlen(), column.logical.typmod());
+                (field.type_oid, field.typlen, field.typmod) =
+                    (column.logical.oid(), column.logical.typlen(), column.logical.typmod());
             }
         }
         backend::put_row_description(&mut self.to_client, &fields);
@@ -351,10 +366,14 @@ impl Machine {
         };
         let server = backend::parameter_description(&frame[HEADER..])?;
         let params = &prepared.plan[0].params;
-        let oids: Vec<u32> = params.iter().enumerate().map(|(n, role)| match role {
-            ParamRole::Sealed(column) => column.logical.oid(),
-            ParamRole::Plain | ParamRole::Both(_) => server.get(n).copied().unwrap_or(0),
-        }).collect();
+        let oids: Vec<u32> = params
+            .iter()
+            .enumerate()
+            .map(|(n, role)| match role {
+                ParamRole::Sealed(column) => column.logical.oid(),
+                ParamRole::Plain | ParamRole::Both(_) => server.get(n).copied().unwrap_or(0),
+            })
+            .collect();
         backend::put_parameter_description(&mut self.to_client, &oids);
         Ok(())
     }
@@ -469,9 +488,8 @@ impl Machine {
 fn holds_cell(bytes: &[u8]) -> bool {
     memmem::find_iter(bytes, CELL).any(|at| matches!(bytes.get(at + 5..at + 7), Some([0..=3, 0 | 16]) | None))
         || memmem::find(bytes, CELL_ESCAPED).is_some()
-        || memmem::find_iter(bytes, CELL_HEX).any(|at| {
-            matches!(bytes.get(at + 12..at + 16), Some([b'0', b'0'..=b'3', b'0' | b'1', b'0']) | None)
-        })
+        || memmem::find_iter(bytes, CELL_HEX)
+            .any(|at| matches!(bytes.get(at + 12..at + 16), Some([b'0', b'0'..=b'3', b'0' | b'1', b'0']) | None))
 }
 
 fn unplanned() -> Refusal {
@@ -480,7 +498,8 @@ fn unplanned() -> Refusal {
 }
 
 fn changed() -> Refusal {
-    Refusal::new(Class::NotSupported, "the result is not the one that was planned: the schema has changed").hint("Try again.")
+    Refusal::new(Class::NotSupported, "the result is not the one that was planned: the schema has changed")
+        .hint("Try again.")
 }
 
 fn statement_shape(prepared: &Prepared) -> Option<Arc<Shape>> {
@@ -508,4 +527,3 @@ fn bodies(mut batch: &[u8]) -> impl Iterator<Item = &[u8]> {
         Some(&frame[HEADER..])
     })
 }
-

@@ -24,9 +24,11 @@ async fn code(client: &Client, sql: &str) -> String {
 async fn installs_without_superuser_and_twice() {
     let Some(cluster) = Cluster::start().await else { return };
     let root = cluster.connect("postgres").await;
-    root.batch_execute("CREATE ROLE control LOGIN; CREATE ROLE app LOGIN; GRANT CREATE ON DATABASE postgres TO control")
-        .await
-        .unwrap();
+    root.batch_execute(
+        "CREATE ROLE control LOGIN; CREATE ROLE app LOGIN; GRANT CREATE ON DATABASE postgres TO control",
+    )
+    .await
+    .unwrap();
     let control = cluster.connect("control").await;
     let known = STEPS.len() as u32;
     assert_eq!(install(&control).await.unwrap(), Installed { from: 0, to: known });

@@ -64,30 +64,17 @@ fn plain() -> Parts {
 
 /// A text in direct mode, padded by Padmé: 20 bytes of plaintext are 20.
 fn padded() -> Parts {
-    Parts {
-        header: [0xC1, 0x52, 0x53, 1, 1, 1],
-        padding: (1, None),
-        ..plain()
-    }
+    Parts { header: [0xC1, 0x52, 0x53, 1, 1, 1], padding: (1, None), ..plain() }
 }
 
 /// A searchable text in hierarchical mode, padded: what most cells look like.
 fn searchable() -> Parts {
-    Parts {
-        branch_key: Some(counting(0x80)),
-        index_root: Some((counting(0xA0), COLUMN)),
-        algorithm: 2,
-        ..padded()
-    }
+    Parts { branch_key: Some(counting(0x80)), index_root: Some((counting(0xA0), COLUMN)), algorithm: 2, ..padded() }
 }
 
 /// A plain cell with these extensions.
 fn extended(extensions: &[u8]) -> Parts {
-    Parts {
-        header: [0xC1, 0x52, 0x53, 1, 1, 2],
-        extensions: extensions.to_vec(),
-        ..plain()
-    }
+    Parts { header: [0xC1, 0x52, 0x53, 1, 1, 2], extensions: extensions.to_vec(), ..plain() }
 }
 
 fn counting<const N: usize>(first: u8) -> [u8; N] {
@@ -98,20 +85,12 @@ impl Parts {
     fn plaintext(&self) -> Vec<u8> {
         self.plaintext.clone().unwrap_or_else(|| {
             let length = (self.value.len() as u32).to_be_bytes();
-            [
-                &[self.type_tag][..],
-                &length,
-                &self.value,
-                &vec![0; self.zeros],
-            ]
-            .concat()
+            [&[self.type_tag][..], &length, &self.value, &vec![0; self.zeros]].concat()
         })
     }
 
     fn token(&self) -> Vec<u8> {
-        let root = self
-            .index_root
-            .map(|(root, scope)| token(&IndexRoot::from_bytes(root), scope, &self.value));
+        let root = self.index_root.map(|(root, scope)| token(&IndexRoot::from_bytes(root), scope, &self.value));
         root.map_or(vec![], |token| token.0.to_vec())
     }
 
@@ -129,53 +108,17 @@ impl Parts {
     fn aad(&self) -> Vec<u8> {
         let lp = |field: &[u8]| [&(field.len() as u32).to_be_bytes()[..], field].concat();
         let names = [lp(self.tenant.as_bytes()), lp(self.column.as_bytes())].concat();
-        [
-            &names[..],
-            &self.header,
-            &lp(&self.extensions),
-            &self.dek_id,
-        ]
-        .concat()
+        [&names[..], &self.header, &lp(&self.extensions), &self.dek_id].concat()
     }
 
     fn cell(&self) -> Vec<u8> {
         let (token, wrapped, mut payload) = (self.token(), self.wrapped(), self.plaintext());
         let keys = derive::cell_keys(&Dek::from_bytes(self.dek), 1, self.column);
-        let payload_keys = derive::cell_keys(
-            &Dek::from_bytes(self.payload_dek.unwrap_or(self.dek)),
-            1,
-            self.column,
-        );
-        let tag = aead::encrypt(
-            &payload_keys.encryption,
-            &self.nonce,
-            &self.aad(),
-            &mut payload,
-        )
-        .ok()
-        .unwrap();
-        let head = [
-            &self.header[..],
-            &[token.len() as u8, self.extensions.len() as u8],
-            &token,
-            &self.extensions,
-        ];
-        let slot = [
-            &self.dek_id[..],
-            &[self.algorithm],
-            &self.key_id,
-            &(wrapped.len() as u16).to_be_bytes(),
-            &wrapped,
-        ];
-        [
-            head.concat(),
-            slot.concat(),
-            self.nonce.to_vec(),
-            keys.commitment.to_vec(),
-            payload,
-            tag.to_vec(),
-        ]
-        .concat()
+        let payload_keys = derive::cell_keys(&Dek::from_bytes(self.payload_dek.unwrap_or(self.dek)), 1, self.column);
+        let tag = aead::encrypt(&payload_keys.encryption, &self.nonce, &self.aad(), &mut payload).ok().unwrap();
+        let head = [&self.header[..], &[token.len() as u8, self.extensions.len() as u8], &token, &self.extensions];
+        let slot = [&self.dek_id[..], &[self.algorithm], &self.key_id, &(wrapped.len() as u16).to_be_bytes(), &wrapped];
+        [head.concat(), slot.concat(), self.nonce.to_vec(), keys.commitment.to_vec(), payload, tag.to_vec()].concat()
     }
 
     /// The file for this cell, or for what was made of it.
@@ -205,10 +148,7 @@ impl Parts {
             }
         }
         put("cell", &cell);
-        Vector {
-            comment: comment.to_owned(),
-            fields,
-        }
+        Vector { comment: comment.to_owned(), fields }
     }
 }
 
@@ -231,18 +171,12 @@ struct Recipes(BTreeMap<String, Vector>);
 
 impl Recipes {
     fn add(&mut self, name: &str, vector: Vector) {
-        assert!(
-            self.0.insert(name.to_owned(), vector).is_none(),
-            "{name} twice"
-        );
+        assert!(self.0.insert(name.to_owned(), vector).is_none(), "{name} twice");
     }
 
     fn good(&mut self, name: &str, comment: &str, parts: Parts) {
         let cell = parts.cell();
-        self.add(
-            &format!("good-{name}"),
-            parts.vector("opens", comment, cell),
-        );
+        self.add(&format!("good-{name}"), parts.vector("opens", comment, cell));
     }
 
     /// A cell of these parts as they are fails.
@@ -251,13 +185,7 @@ impl Recipes {
     }
 
     /// A cell of these parts fails once it is spoilt. The first word of the name says where.
-    fn spoilt(
-        &mut self,
-        name: &str,
-        comment: &str,
-        parts: Parts,
-        spoil: impl FnOnce(&mut Vec<u8>),
-    ) {
+    fn spoilt(&mut self, name: &str, comment: &str, parts: Parts, spoil: impl FnOnce(&mut Vec<u8>)) {
         let mut cell = parts.cell();
         spoil(&mut cell);
         let expect = match name.split('-').next() {

@@ -37,15 +37,9 @@ const ORDER: [&str; 13] = [
 
 impl Vector {
     fn parse(text: &str) -> Self {
-        let (comments, fields): (Vec<_>, Vec<_>) = text
-            .lines()
-            .filter(|line| !line.is_empty())
-            .partition(|line| line.starts_with('#'));
-        let comment = comments
-            .iter()
-            .map(|line| line.trim_start_matches("# "))
-            .collect::<Vec<_>>()
-            .join("\n");
+        let (comments, fields): (Vec<_>, Vec<_>) =
+            text.lines().filter(|line| !line.is_empty()).partition(|line| line.starts_with('#'));
+        let comment = comments.iter().map(|line| line.trim_start_matches("# ")).collect::<Vec<_>>().join("\n");
         let fields = fields.iter().map(|line| parse_field(line)).collect();
         Self { comment, fields }
     }
@@ -56,11 +50,7 @@ impl Vector {
             writeln!(text, "# {line}").unwrap();
         }
         text.push('\n');
-        assert!(
-            self.fields
-                .keys()
-                .all(|name| ORDER.contains(&name.as_str()))
-        );
+        assert!(self.fields.keys().all(|name| ORDER.contains(&name.as_str())));
         for name in ORDER {
             match self.fields.get(name) {
                 Some(bytes) if TEXT_FIELDS.contains(&name) => {
@@ -77,9 +67,7 @@ impl Vector {
     }
 
     fn bytes(&self, name: &str) -> &[u8] {
-        self.fields
-            .get(name)
-            .unwrap_or_else(|| panic!("no field {name}"))
+        self.fields.get(name).unwrap_or_else(|| panic!("no field {name}"))
     }
 
     fn text(&self, name: &str) -> &str {
@@ -87,16 +75,11 @@ impl Vector {
     }
 
     fn array<const N: usize>(&self, name: &str) -> [u8; N] {
-        self.bytes(name)
-            .try_into()
-            .unwrap_or_else(|_| panic!("{name} is not {N} bytes"))
+        self.bytes(name).try_into().unwrap_or_else(|_| panic!("{name} is not {N} bytes"))
     }
 
     fn binding(&self) -> Binding<'_> {
-        Binding {
-            tenant: self.text("tenant"),
-            column: self.text("column"),
-        }
+        Binding { tenant: self.text("tenant"), column: self.text("column") }
     }
 
     /// What happens on the road of a read, in the words of `expect`.
@@ -107,16 +90,13 @@ impl Vector {
         if self.fields.contains_key("branch_key") && !self.unwraps(&cell) {
             return "does not unwrap";
         }
-        let Ok(plaintext) = open(&cell, &self.binding(), &Dek::from_bytes(self.array("dek")))
-        else {
+        let Ok(plaintext) = open(&cell, &self.binding(), &Dek::from_bytes(self.array("dek"))) else {
             return "does not open";
         };
         if self.fields.contains_key("index_root") && !self.carries_its_token(&cell, &plaintext) {
             return "has another token";
         }
-        if plaintext.type_tag() != self.bytes("type_tag")[0]
-            || plaintext.value() != self.bytes("value")
-        {
+        if plaintext.type_tag() != self.bytes("type_tag")[0] || plaintext.value() != self.bytes("value") {
             return "opens as something else";
         }
         "opens"
@@ -125,14 +105,8 @@ impl Vector {
     fn unwraps(&self, cell: &Cell<'_>) -> bool {
         let branch = BranchKey::from_bytes(self.array("branch_key"));
         let slot = cell.slot();
-        unwrap_dek(
-            &branch,
-            self.text("tenant"),
-            slot.key_id,
-            slot.dek_id,
-            slot.wrapped,
-        )
-        .is_ok_and(|dek| dek.expose() == self.bytes("dek"))
+        unwrap_dek(&branch, self.text("tenant"), slot.key_id, slot.dek_id, slot.wrapped)
+            .is_ok_and(|dek| dek.expose() == self.bytes("dek"))
     }
 
     fn carries_its_token(&self, cell: &Cell<'_>, plaintext: &Plaintext) -> bool {
@@ -153,38 +127,18 @@ impl Vector {
             token(&root, self.text("scope"), self.bytes("value"))
         });
         let (type_tag, value) = (self.bytes("type_tag")[0], self.bytes("value"));
-        let input = SealInput {
-            binding: self.binding(),
-            type_tag,
-            value,
-            token,
-            padding,
-            slot: &slot,
-        };
+        let input = SealInput { binding: self.binding(), type_tag, value, token, padding, slot: &slot };
         let mut out = Vec::new();
-        seal(
-            &input,
-            &Dek::from_bytes(self.array("dek")),
-            self.array("nonce"),
-            &mut out,
-        )
-        .ok()?;
+        seal(&input, &Dek::from_bytes(self.array("dek")), self.array("nonce"), &mut out).ok()?;
         Some(out)
     }
 }
 
 fn parse_field(line: &str) -> (String, Vec<u8>) {
-    let (name, value) = line
-        .split_once(" = ")
-        .or(line.split_once(" ="))
-        .unwrap_or_else(|| panic!("not a field: {line}"));
-    let text = value
-        .strip_prefix('"')
-        .and_then(|value| value.strip_suffix('"'));
-    (
-        name.to_owned(),
-        text.map_or_else(|| from_hex(value), |text| text.as_bytes().to_vec()),
-    )
+    let (name, value) =
+        line.split_once(" = ").or(line.split_once(" =")).unwrap_or_else(|| panic!("not a field: {line}"));
+    let text = value.strip_prefix('"').and_then(|value| value.strip_suffix('"'));
+    (name.to_owned(), text.map_or_else(|| from_hex(value), |text| text.as_bytes().to_vec()))
 }
 
 fn to_hex(bytes: &[u8]) -> String {
@@ -193,10 +147,7 @@ fn to_hex(bytes: &[u8]) -> String {
 
 fn from_hex(hex: &str) -> Vec<u8> {
     assert!(hex.len().is_multiple_of(2));
-    (0..hex.len())
-        .step_by(2)
-        .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap())
-        .collect()
+    (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
 }
 
 fn directory() -> PathBuf {
@@ -204,17 +155,12 @@ fn directory() -> PathBuf {
 }
 
 fn stored() -> BTreeMap<String, Vector> {
-    let files = std::fs::read_dir(directory())
-        .unwrap()
-        .map(|entry| entry.unwrap().path());
+    let files = std::fs::read_dir(directory()).unwrap().map(|entry| entry.unwrap().path());
     files
         .filter(|path| path.extension().is_some_and(|extension| extension == "txt"))
         .map(|path| {
             let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
-            (
-                name,
-                Vector::parse(&std::fs::read_to_string(&path).unwrap()),
-            )
+            (name, Vector::parse(&std::fs::read_to_string(&path).unwrap()))
         })
         .collect()
 }
@@ -226,15 +172,9 @@ fn stored_vectors_behave_as_they_say() {
     for (name, vector) in &vectors {
         assert_eq!(vector.outcome(), vector.text("expect"), "{name}");
     }
-    let good = vectors
-        .values()
-        .filter(|vector| vector.text("expect") == "opens")
-        .count();
+    let good = vectors.values().filter(|vector| vector.text("expect") == "opens").count();
     let bad = vectors.len() - good;
-    assert!(
-        good >= 20 && bad >= 40 && bad > good,
-        "{good} good and {bad} bad vectors"
-    );
+    assert!(good >= 20 && bad >= 40 && bad > good, "{good} good and {bad} bad vectors");
 }
 
 #[test]
@@ -247,10 +187,7 @@ fn sealing_gives_the_stored_bytes_again() {
             resealed += 1;
         }
     }
-    assert!(
-        resealed >= 20,
-        "only {resealed} vectors can be sealed again"
-    );
+    assert!(resealed >= 20, "only {resealed} vectors can be sealed again");
 }
 
 /// Two roads to the same bytes: what the recipe crafts by hand from docs/format.md, and what is stored.
@@ -259,9 +196,7 @@ fn recipes_still_give_the_stored_files() {
     write_missing();
     let stored = stored();
     for (name, recipe) in craft::recipes() {
-        let file = stored
-            .get(&name)
-            .unwrap_or_else(|| panic!("{name} is not stored"));
+        let file = stored.get(&name).unwrap_or_else(|| panic!("{name} is not stored"));
         assert!(*file == recipe, "{name} differs from its recipe");
     }
 }

@@ -49,12 +49,7 @@ impl Registry {
     ///
     /// # Cancel safety
     /// As after a crash: call again.
-    pub async fn register(
-        &self,
-        tenant: &str,
-        wrapping: Wrapping,
-        kms: &dyn Kms,
-    ) -> Result<Registered, RegistryError> {
+    pub async fn register(&self, tenant: &str, wrapping: Wrapping, kms: &dyn Kms) -> Result<Registered, RegistryError> {
         check_name(tenant)?;
         self.register_checked(tenant, wrapping, kms).await
     }
@@ -128,12 +123,7 @@ async fn find_or_create(kms: &dyn Kms, tenant: &str, intent: &Intent) -> Result<
     Ok(kms.create_key(&tags).await?)
 }
 
-async fn make_keys(
-    kms: &dyn Kms,
-    tenant: &str,
-    wrapping: Wrapping,
-    arn: KeyArn,
-) -> Result<NewKeys, RegistryError> {
+async fn make_keys(kms: &dyn Kms, tenant: &str, wrapping: Wrapping, arn: KeyArn) -> Result<NewKeys, RegistryError> {
     round_trip(kms, tenant, &arn).await?;
     let (canary, _) = kms.encrypt(&arn, &random_bytes::<16>(), &context::canary(tenant)).await?;
     let (index_root, _) = kms.encrypt(&arn, IndexRoot::random().expose(), &context::index(tenant)).await?;

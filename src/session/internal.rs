@@ -1,0 +1,96 @@
+//! The proxy's own statements inside the client's stream: facts, locks, refusals. Why they end in Flush and not in Sync:
+//! docs/decisions/2026-11-internal-queries.md.
+use crate::keys::Granted;
+use crate::refusal::Refusal;
+use crate::sql;
+use crate::sql::plan::{Piece, StatementPlan};
+use crate::wire::frontend::{self, Param};
+
+use super::facts;
+use super::machine::{Fatal, Held, Hold, Machine};
+use super::messages::{inline, malformed, refuse_call, searches_only, server_oids, server_params};
+use super::queue::{Expect, Own};
+use super::seal::{self, Inputs};
+
+/// Name of the proxy's own statements and portals.
+const OWN: &[u8] = b"rowseal_internal";
+
+impl Machine {
+    /// Sends one of the proxy's own statements inside the client's stream and asks for its reply at once.
+    fn ask(&mut self, text: &[u8], oids: &[u32], params: &[Param<'_>], last: Own) {
+        let out = &mut self.to_server;
+        frontend::put_close(out, b'P', OWN);
+        frontend::put_close(out, b'S', OWN);
+        frontend::put_parse(out, OWN, text, oids);
+        frontend::put_bind(out, OWN, OWN, params, &[]);
+        frontend::put_execute(out, OWN);
+        frontend::put_empty(out, b'H');
+        (0..4).for_each(|_| self.queue.push(Expect::Own(Own::Step)));
+        self.queue.push(Expect::Own(last));
+    }
+
+    /// Holds a message until the server has told the session's facts.
+    #[expect(clippy::unnecessary_wraps, reason = "one of the ways a held message goes on")]
+    pub(super) fn ask_facts(&mut self, held: Held) -> Result<(), Fatal> {
+        let question = facts::question(&self.shared.policy);
+        self.ask(question.as_bytes(), &[], &[], Own::Facts);
+        self.hold = Some(Hold::Facts(held));
+        Ok(())
+    }
+
+    /// Holds a message until the server has locked the rows it updates and said whose they are.
+    pub(super) fn ask_lock(
+        &mut self,
+        held: Held,
+        plan: &StatementPlan,
+        inputs: &Inputs<'_>,
+        mut granted: Granted,
+        oids: &[u32],
+    ) -> Result<(), Refusal> {
+        let Some(lock) = &plan.lock else { return Err(malformed()) };
+        let mut uses = Vec::new();
+        let values = seal::compute(&searches_only(plan), inputs, &mut granted, &mut uses)?;
+        self.audit(uses, 0, granted.kms_requests)?;
+        if held.tag == b'Q' {
+            let piece = |piece: &Piece| match piece {
+                Piece::Text(text) => text.clone(),
+                Piece::Value(slot) => inline(&plan.values[*slot].role, values[*slot].as_deref()),
+            };
+            let query: String = lock.pieces.iter().map(piece).collect();
+            self.ask(query.as_bytes(), &[], &[], Own::Lock);
+        } else {
+            let query = sql::render::render_lock_extended(plan).unwrap_or_default();
+            let params: Vec<Param<'_>> = server_params(plan, inputs, values)
+                .into_iter()
+                .enumerate()
+                .map(
+                    |(n, param)| {
+                        if lock.uses.contains(&(n as u16 + 1)) { param } else { Param { format: 0, value: None } }
+                    },
+                )
+                .collect();
+            let types: Vec<u32> = server_oids(plan, oids)
+                .into_iter()
+                .enumerate()
+                .map(|(n, oid)| if lock.uses.contains(&(n as u16 + 1)) { oid } else { 25 })
+                .collect();
+            self.ask(query.as_bytes(), &types, &params, Own::Lock);
+        }
+        self.hold = Some(Hold::Lock(held, Vec::new()));
+        Ok(())
+    }
+
+    /// Raises a refusal in the server in place of the client's message.
+    pub(super) fn refuse(&mut self, tag: u8, refusal: &Refusal) -> Result<(), Fatal> {
+        self.audit_refusal(refusal);
+        let call = refuse_call(refusal);
+        if tag == b'Q' {
+            self.statements.remove(&b""[..]);
+            self.queue.push(Expect::Own(Own::RefusalQuery));
+            frontend::put_query(&mut self.to_server, call.as_bytes());
+        } else {
+            self.ask(call.as_bytes(), &[], &[], Own::Refusal);
+        }
+        Ok(())
+    }
+}
