@@ -48,14 +48,23 @@ pub struct Edit {
     pub with: Vec<Piece>,
 }
 
-/// A piece of rewritten text.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A piece of rewritten text. Its Debug form leaves the text out: a lock query repeats literals of the client's.
+#[derive(Clone, PartialEq, Eq)]
 pub enum Piece {
     /// Text as it is.
     Text(String),
     /// The value of a slot (index into `values`): `$n` of its `param` in the extended protocol, an inline literal with
     /// a cast (`'\x..'::bytea`) in a simple query. The rewritten text must be right with either.
     Value(usize),
+}
+
+impl std::fmt::Debug for Piece {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Piece::Text(text) => write!(f, "Text({} bytes)", text.len()),
+            Piece::Value(slot) => write!(f, "Value({slot})"),
+        }
+    }
 }
 
 /// One value that the proxy computes when the statement is executed.
