@@ -175,8 +175,7 @@ impl Sealer<'_> {
             padding: padding(column),
             slot: &fresh.slot,
         };
-        let mut nonce = [0; 12];
-        getrandom::fill(&mut nonce).map_err(|_| Refusal::new(Class::Internal, "no random bytes"))?;
+        let nonce = crypto::random_bytes();
         let mut out = Vec::with_capacity(320 + value.len());
         crypto::seal(&input, &fresh.dek, nonce, &mut out).map_err(|_| {
             Refusal::new(Class::TooLarge, format!("a value for column {} is too large", column.qualified))
