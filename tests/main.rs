@@ -9,8 +9,11 @@ mod clients;
 mod demo;
 mod documents;
 mod guard;
+mod kms;
 mod pipeline;
 mod postgres;
+#[path = "strict_kms/server.rs"]
+mod strict_kms;
 mod structure;
 mod support;
 mod tamper;

@@ -12,8 +12,8 @@ use zeroize::Zeroizing;
 
 use self::file::{Keys, MasterKey, Ring, StoredState, is_past, unix_now};
 use super::{
-    DELETION_DAYS, DataKey, Decrypted, Encrypted, EncryptionContext, KeyArn, KeyDescription, KeyState, Kms, KmsError,
-    KmsErrorClass, KmsFuture, Under,
+    DataKey, Decrypted, Encrypted, EncryptionContext, KeyArn, KeyDescription, KeyState, Kms, KmsError, KmsErrorClass,
+    KmsFuture, Under, deletion_days,
 };
 use crate::crypto::keyring::{keyring_open, keyring_seal};
 
@@ -56,7 +56,7 @@ impl LocalKms {
     {
         let ring = self.ring.clone();
         let done = tokio::task::spawn_blocking(move || ring.change(change)).await;
-        done.unwrap_or(Err(KmsErrorClass::Transient)).map_err(|class| failed(operation, class))
+        done.unwrap_or(Err(KmsErrorClass::Transient)).map_err(|class| KmsError::new(operation, class))
     }
 
     async fn set_state<F>(&self, operation: &'static str, key: &KeyArn, next: F) -> Result<String, KmsError>
@@ -73,7 +73,7 @@ impl LocalKms {
     }
 
     fn current(&self, operation: &'static str) -> Result<Arc<Keys>, KmsError> {
-        self.ring.current().map_err(|class| failed(operation, class))
+        self.ring.current().map_err(|class| KmsError::new(operation, class))
     }
 }
 
@@ -103,7 +103,7 @@ impl Kms for LocalKms {
                 let blob = wrap(keys, Under { key, context }, plaintext.as_ref())?;
                 Ok(DataKey { plaintext, blob, request_id: request_id()? })
             };
-            make(&*self.current("GenerateDataKey")?).map_err(|class| failed("GenerateDataKey", class))
+            make(&*self.current("GenerateDataKey")?).map_err(|class| KmsError::new("GenerateDataKey", class))
         })
     }
 
@@ -115,7 +115,7 @@ impl Kms for LocalKms {
     ) -> KmsFuture<'a, Encrypted> {
         Box::pin(async move {
             let make = |keys: &Keys| Ok((wrap(keys, Under { key, context }, plaintext)?, request_id()?));
-            make(&*self.current("Encrypt")?).map_err(|class| failed("Encrypt", class))
+            make(&*self.current("Encrypt")?).map_err(|class| KmsError::new("Encrypt", class))
         })
     }
 
@@ -127,7 +127,7 @@ impl Kms for LocalKms {
     ) -> KmsFuture<'a, Decrypted> {
         Box::pin(async move {
             let make = |keys: &Keys| Ok((unwrap(keys, Under { key, context }, blob)?, request_id()?));
-            make(&*self.current("Decrypt")?).map_err(|class| failed("Decrypt", class))
+            make(&*self.current("Decrypt")?).map_err(|class| KmsError::new("Decrypt", class))
         })
     }
 
@@ -137,7 +137,7 @@ impl Kms for LocalKms {
                 let plaintext = unwrap(keys, source, blob)?;
                 Ok((wrap(keys, destination, &plaintext)?, request_id()?))
             };
-            make(&*self.current("ReEncrypt")?).map_err(|class| failed("ReEncrypt", class))
+            make(&*self.current("ReEncrypt")?).map_err(|class| KmsError::new("ReEncrypt", class))
         })
     }
 
@@ -156,8 +156,7 @@ impl Kms for LocalKms {
     }
 
     fn schedule_deletion<'a>(&'a self, key: &'a KeyArn, days: u8) -> KmsFuture<'a, String> {
-        let days = days.clamp(*DELETION_DAYS.start(), *DELETION_DAYS.end());
-        let at_unix = unix_now().saturating_add(u64::from(days) * DAY_SECONDS);
+        let at_unix = unix_now().saturating_add(u64::from(deletion_days(days)) * DAY_SECONDS);
         Box::pin(self.set_state("ScheduleKeyDeletion", key, move |state| match state {
             StoredState::Enabled | StoredState::Disabled => Ok(StoredState::PendingDeletion { at_unix }),
             StoredState::PendingDeletion { .. } => Err(KmsErrorClass::PendingDeletion),
@@ -174,7 +173,7 @@ impl Kms for LocalKms {
     fn describe<'a>(&'a self, key: &'a KeyArn) -> KmsFuture<'a, KeyDescription> {
         Box::pin(async move {
             let keys = self.current("DescribeKey")?;
-            let entry = live(&keys, key).map_err(|class| failed("DescribeKey", class))?;
+            let entry = live(&keys, key).map_err(|class| KmsError::new("DescribeKey", class))?;
             let state = match entry.state {
                 StoredState::Enabled => KeyState::Enabled,
                 StoredState::Disabled => KeyState::Disabled,
@@ -218,10 +217,6 @@ fn usable<'k>(keys: &'k Keys, key: &KeyArn) -> Result<&'k MasterKey, KmsErrorCla
         StoredState::Disabled => Err(KmsErrorClass::Disabled),
         StoredState::PendingDeletion { .. } => Err(KmsErrorClass::PendingDeletion),
     }
-}
-
-fn failed(operation: &'static str, class: KmsErrorClass) -> KmsError {
-    KmsError { class, request_id: None, operation }
 }
 
 fn random<const N: usize>() -> Result<Zeroizing<[u8; N]>, KmsErrorClass> {
