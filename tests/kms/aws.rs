@@ -102,7 +102,7 @@ async fn who_cannot_call_at_all_is_told_what_is_missing() {
     let endpoint = |endpoint: &str| AwsSettings { endpoint: Some(endpoint.to_owned()), ..AwsSettings::default() };
     let cases = [
         ("http://127.0.0.1:1", KmsErrorClass::Transient, "refused"),
-        ("not a url", KmsErrorClass::Credentials, "endpoint"),
+        ("nowhere", KmsErrorClass::Credentials, "the endpoint is not a URL"),
     ];
     for (address, class, part) in cases {
         let kms = AwsKms::with_credentials(&endpoint(address), "test", "test");
@@ -216,6 +216,11 @@ async fn no_key_is_logged_even_at_trace_level() {
     let nowhere = AwsSettings { endpoint: Some("http://127.0.0.1:1".to_owned()), ..AwsSettings::default() };
     let unreachable = AwsKms::with_credentials(&nowhere, "test", "test");
     assert_eq!(class(unreachable.create_key(&tags("acme")).await), KmsErrorClass::Transient);
+    // The SDK quotes a request that it cannot address.
+    let nowhere = AwsSettings { endpoint: Some("nowhere".to_owned()), ..AwsSettings::default() };
+    let lost = AwsKms::with_credentials(&nowhere, "test", "test");
+    let error = lost.encrypt(&key, b"CANARY of a key", &context("acme")).await.unwrap_err();
+    tracing::warn!(%error, ?error, "not encrypted");
     let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
     let gave_none = |line: &&str| line.contains("the key service gave no answer") && line.contains("CreateKey");
     let cause = log.lines().find(gave_none).unwrap();

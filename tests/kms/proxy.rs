@@ -319,8 +319,8 @@ fn check_says_what_is_wrong_with_the_key_service() {
     }
     for (variable, value, part) in [
         ("ROWSEAL_KEYS_AWS_ENDPOINT", "http://127.0.0.1:1", "Connection refused"),
-        ("ROWSEAL_KEYS_AWS_ENDPOINT", "nowhere", "credentials, region or endpoint are missing"),
-        ("AWS_ACCESS_KEY_ID", "", "credential"),
+        ("ROWSEAL_KEYS_AWS_ENDPOINT", "nowhere", "the endpoint is not a URL"),
+        ("AWS_ACCESS_KEY_ID", "", "no credentials were found"),
     ] {
         stage.site.set_environment([(variable, value)]);
         let (code, said) = check(&stage);

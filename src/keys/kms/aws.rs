@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::error::Error;
 use std::fmt::Debug;
 use std::future::Future;
+use std::iter::successors;
 use std::time::Duration;
 
 use aws_config::BehaviorVersion;
@@ -32,6 +33,8 @@ use super::{
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
+/// The longest word of the network that is passed on.
+const CAUSE_BYTES_MAX: usize = 200;
 
 /// Where the service is and who calls; what is not given comes from the environment and profile as usual for AWS.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -315,22 +318,41 @@ fn is_name(code: &str) -> bool {
     !code.is_empty() && code.len() <= 64 && code.chars().all(|c| c.is_ascii_alphanumeric() || c == '.')
 }
 
-/// What kept a call from being made or answered: no route, no credentials, no region. Nothing of an answer's body.
+/// What kept a call from being made or answered.
+///
+/// # Secrets
+/// Where the request could not be made, the SDK's own words may quote it, body and all, so they are read and never passed
+/// on. Those of the network are.
 fn cause_of<E, R>(failure: &SdkError<E, R>) -> String
 where
     E: Error + 'static,
     R: Debug,
 {
-    if matches!(failure, SdkError::ResponseError(_) | SdkError::ServiceError(_)) {
-        return "an answer that cannot be read".to_owned();
+    let is_network = match failure {
+        SdkError::TimeoutError(_) => true,
+        SdkError::DispatchFailure(cause) => cause.is_io() || cause.is_timeout(),
+        SdkError::ResponseError(_) | SdkError::ServiceError(_) => return "an answer that cannot be read".to_owned(),
+        _ => false,
+    };
+    let causes: Vec<String> = successors(failure.source(), |error: &&(dyn Error + 'static)| (**error).source())
+        .map(ToString::to_string)
+        .collect();
+    if is_network {
+        let fits = |cause: &&String| cause.len() <= CAUSE_BYTES_MAX && !cause.contains('\n');
+        let causes: Vec<&str> = causes.iter().filter(fits).map(String::as_str).collect();
+        return causes.join(": ");
     }
-    let mut causes = vec![failure.to_string()];
-    let mut cause = failure.source();
-    while let Some(error) = cause {
-        causes.push(error.to_string());
-        cause = error.source();
-    }
-    causes.join(": ")
+    let says = |word: &str| causes.iter().any(|cause| cause.to_ascii_lowercase().contains(word));
+    let cause = if says("failed to apply endpoint") {
+        "the endpoint is not a URL"
+    } else if says("missing region") {
+        "no region is set"
+    } else if says("credential") {
+        "no credentials were found in the environment, the profile or the machine's role"
+    } else {
+        "the request could not be made"
+    };
+    cause.to_owned()
 }
 
 /// Without an answer it is the way there that failed: passing when it is the network, lasting when the request could not
