@@ -317,14 +317,20 @@ fn check_says_what_is_wrong_with_the_key_service() {
         assert!(code == 1 && said.contains(part), "{trouble}: {code}: {said}");
         stage.set(&json!({"error_burst": 0}));
     }
-    for (variable, value, part) in [
-        ("ROWSEAL_KEYS_AWS_ENDPOINT", "http://127.0.0.1:1", "Connection refused"),
-        ("ROWSEAL_KEYS_AWS_ENDPOINT", "nowhere", "the endpoint is not a URL"),
-        ("AWS_ACCESS_KEY_ID", "", "no credentials were found"),
+    let endpoint = stage.endpoint.clone();
+    let region = [("ROWSEAL_KEYS_AWS_REGION", "us-east-1"), ("AWS_REGION", "")];
+    for (change, part) in [
+        ([("ROWSEAL_KEYS_AWS_ENDPOINT", "http://127.0.0.1:1"), region[0]], "Connection refused"),
+        ([("ROWSEAL_KEYS_AWS_ENDPOINT", "nowhere"), region[0]], "the endpoint is not a URL"),
+        ([("ROWSEAL_KEYS_AWS_REGION", ""), region[1]], "the region is missing or not one"),
+        ([("AWS_ACCESS_KEY_ID", ""), region[0]], "no credentials were found"),
     ] {
-        stage.site.set_environment([(variable, value)]);
+        stage.site.set_environment(change);
         let (code, said) = check(&stage);
-        assert!(code == 1 && said.contains("the key service cannot be used") && said.contains(part), "{value}: {said}");
-        stage.site.set_environment([("ROWSEAL_KEYS_AWS_ENDPOINT", &*stage.endpoint.clone())]);
+        assert!(
+            code == 1 && said.contains("the key service cannot be used") && said.contains(part),
+            "{change:?}: {said}"
+        );
+        stage.site.set_environment([("ROWSEAL_KEYS_AWS_ENDPOINT", &*endpoint)]);
     }
 }

@@ -345,8 +345,8 @@ where
     let says = |word: &str| causes.iter().any(|cause| cause.to_ascii_lowercase().contains(word));
     let cause = if says("failed to apply endpoint") {
         "the endpoint is not a URL"
-    } else if says("missing region") {
-        "no region is set"
+    } else if says("missing region") || says("`region`") {
+        "the region is missing or not one"
     } else if says("credential") {
         "no credentials were found in the environment, the profile or the machine's role"
     } else {
