@@ -170,10 +170,11 @@ impl StrictKms {
         self.state().log.clone()
     }
 
-    /// The plaintext keys it has handed out, in base64 as they were sent: to be looked for where they must not be.
+    /// Everything it has seen in clear, keys that is, in base64 as it crossed the wire: to be looked for where it must
+    /// not be.
     #[allow(dead_code, reason = "the program does not look")]
-    pub fn handed_out(&self) -> Vec<String> {
-        self.state().handed_out.clone()
+    pub fn seen_in_clear(&self) -> Vec<String> {
+        self.state().seen_in_clear.clone()
     }
 
     fn stalls(&self, operation: &str) -> bool {

@@ -28,7 +28,7 @@ pub struct State {
     #[serde(skip)]
     pub log: Vec<Value>,
     #[serde(skip)]
-    pub handed_out: Vec<String>,
+    pub seen_in_clear: Vec<String>,
     #[serde(skip)]
     quota: (u64, u64),
 }
@@ -222,12 +222,13 @@ impl State {
         getrandom::fill(&mut plaintext).map_err(|_| Failure("KMSInternalException"))?;
         let (id, blob) = self.seal(text(input, "KeyId")?, input.get("EncryptionContext"), &plaintext)?;
         let (plaintext, blob) = (STANDARD.encode(plaintext), STANDARD.encode(blob));
-        self.handed_out.push(plaintext.clone());
+        self.seen_in_clear.push(plaintext.clone());
         Ok(json!({"KeyId": arn(&id), "Plaintext": plaintext, "CiphertextBlob": blob}))
     }
 
     fn encrypt(&mut self, input: &Value) -> Answer {
         let plaintext = decoded(input, "Plaintext", PLAINTEXT_MAX)?;
+        self.seen_in_clear.push(text(input, "Plaintext")?.to_owned());
         let (id, blob) = self.seal(text(input, "KeyId")?, input.get("EncryptionContext"), &plaintext)?;
         let blob = STANDARD.encode(blob);
         Ok(json!({"KeyId": arn(&id), "CiphertextBlob": blob, "EncryptionAlgorithm": "SYMMETRIC_DEFAULT"}))
@@ -237,7 +238,7 @@ impl State {
         let blob = decoded(input, "CiphertextBlob", BLOB_MAX)?;
         let (id, plaintext) = self.open(input.get("KeyId"), input.get("EncryptionContext"), &blob)?;
         let plaintext = STANDARD.encode(plaintext);
-        self.handed_out.push(plaintext.clone());
+        self.seen_in_clear.push(plaintext.clone());
         Ok(json!({"KeyId": arn(&id), "Plaintext": plaintext, "EncryptionAlgorithm": "SYMMETRIC_DEFAULT"}))
     }
 
