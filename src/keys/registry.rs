@@ -12,7 +12,7 @@ use tokio::sync::Mutex;
 use tokio_postgres::config::Host;
 use tokio_postgres::{Client, Config, NoTls};
 
-use super::kms::{KmsError, KmsErrorClass};
+use super::kms::KmsError;
 
 mod records;
 pub mod register;
@@ -60,7 +60,7 @@ impl RegistryError {
     pub fn is_transient(&self) -> bool {
         match self {
             RegistryError::Server(_) | RegistryError::Timeout => true,
-            RegistryError::Kms(error) => matches!(error.class, KmsErrorClass::Throttled | KmsErrorClass::Transient),
+            RegistryError::Kms(error) => !error.is_definitive(),
             RegistryError::Control(_)
             | RegistryError::Record(_)
             | RegistryError::Name

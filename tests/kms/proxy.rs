@@ -1,6 +1,6 @@
 //! AWS KMS behind the whole proxy: the real binary, a real server, the strict stand-in.
 use std::collections::{BTreeMap, HashSet};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -268,6 +268,21 @@ fn the_proxy_starts_without_a_registry_and_serves_once_it_is_there() {
     poll("the database", || stage.cluster.psql_at(proxy.address(), "app", "SELECT 1").ok());
     stage.run(proxy.address(), &format!("{INSERT} (1, 1, 'one', NULL)")).unwrap();
     assert!(stage.cluster.psql("app", "SELECT email FROM users").starts_with("\\xc15253"));
+}
+
+#[test]
+fn a_registry_that_does_not_answer_keeps_nothing_else_waiting() {
+    let mut stage = Stage::start("direct");
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let control = format!("postgres://postgres@{}/app", silent.local_addr().unwrap());
+    stage.site.set_environment([("ROWSEAL_DATABASE_APP_CONTROL", &*control)]);
+    let began = Instant::now();
+    let proxy = stage.site.serve();
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    assert_eq!(stage.cluster.psql_at(proxy.address(), "postgres", "SELECT 'plain'"), Ok("plain".to_owned()));
+    let told = stage.cluster.psql_at(proxy.address(), "app", "SELECT 1").unwrap_err();
+    assert!(told.contains("this database cannot be served yet"), "{told}");
+    assert_eq!(proxy.stop(), 0);
 }
 
 #[test]

@@ -94,7 +94,7 @@ impl AwsKms {
         let mut marker = None;
         loop {
             let call = self.client.list_resource_tags().key_id(key).set_marker(marker);
-            let page = quiet(call.send()).await.map_err(|e| failed("ListResourceTags", &e))?;
+            let page = ask("ListResourceTags", call.send()).await?;
             tags.extend(page.tags().iter().map(|tag| (tag.tag_key.clone(), tag.tag_value.clone())));
             marker = page.next_marker;
             if marker.is_none() {
@@ -110,7 +110,7 @@ impl AwsKms {
         loop {
             let page = || async {
                 let call = self.client.list_keys().set_marker(marker.clone());
-                quiet(call.send()).await.map_err(|e| failed("ListKeys", &e))
+                ask("ListKeys", call.send()).await
             };
             let page = again_while(RETRY_FOR, KmsErrorClass::is_passing, page).await?;
             arns.extend(page.keys().iter().filter_map(|key| key.key_arn.clone()));
@@ -130,7 +130,7 @@ impl Kms for AwsKms {
                 tags.iter().map(|(name, value)| Tag::builder().tag_key(name).tag_value(value).build()).collect();
             let tags = tags.map_err(|_| KmsError::new(OPERATION, KmsErrorClass::WrongContextOrBlob))?;
             let call = self.client.create_key().description("RowSeal tenant master key").set_tags(Some(tags));
-            let created = quiet(call.send()).await.map_err(|e| failed(OPERATION, &e))?;
+            let created = ask(OPERATION, call.send()).await?;
             let arn = created.key_metadata.and_then(|key| key.arn);
             arn.map(KeyArn::new).ok_or_else(|| KmsError::new(OPERATION, KmsErrorClass::Transient))
         })
@@ -156,8 +156,7 @@ impl Kms for AwsKms {
         const OPERATION: &str = "GenerateDataKey";
         Box::pin(async move {
             let call = self.client.generate_data_key().key_id(key.as_str()).key_spec(DataKeySpec::Aes256);
-            let answer =
-                quiet(call.set_encryption_context(map(context)).send()).await.map_err(|e| failed(OPERATION, &e))?;
+            let answer = ask(OPERATION, call.set_encryption_context(map(context)).send()).await?;
             let request_id = id_of(&answer);
             let plaintext = Zeroizing::new(answer.plaintext.map(Blob::into_inner).unwrap_or_default());
             let mut key = Zeroizing::new([0; 32]);
@@ -182,8 +181,7 @@ impl Kms for AwsKms {
     ) -> KmsFuture<'a, Encrypted> {
         Box::pin(async move {
             let call = self.client.encrypt().key_id(key.as_str()).plaintext(Blob::new(plaintext));
-            let answer =
-                quiet(call.set_encryption_context(map(context)).send()).await.map_err(|e| failed("Encrypt", &e))?;
+            let answer = ask("Encrypt", call.set_encryption_context(map(context)).send()).await?;
             let request_id = id_of(&answer);
             Ok((bytes_of("Encrypt", answer.ciphertext_blob)?, request_id))
         })
@@ -197,8 +195,7 @@ impl Kms for AwsKms {
     ) -> KmsFuture<'a, Decrypted> {
         Box::pin(async move {
             let call = self.client.decrypt().key_id(key.as_str()).ciphertext_blob(Blob::new(blob));
-            let answer =
-                quiet(call.set_encryption_context(map(context)).send()).await.map_err(|e| failed("Decrypt", &e))?;
+            let answer = ask("Decrypt", call.set_encryption_context(map(context)).send()).await?;
             let request_id = id_of(&answer);
             let plaintext = answer.plaintext.map(Blob::into_inner);
             let plaintext = plaintext.ok_or_else(|| KmsError::new("Decrypt", KmsErrorClass::Transient))?;
@@ -212,45 +209,41 @@ impl Kms for AwsKms {
             let call = call.source_key_id(source.key.as_str()).set_source_encryption_context(map(source.context));
             let call = call.destination_key_id(destination.key.as_str());
             let call = call.set_destination_encryption_context(map(destination.context));
-            let answer = quiet(call.send()).await.map_err(|e| failed("ReEncrypt", &e))?;
+            let answer = ask("ReEncrypt", call.send()).await?;
             let request_id = id_of(&answer);
             Ok((bytes_of("ReEncrypt", answer.ciphertext_blob)?, request_id))
         })
     }
 
     fn disable<'a>(&'a self, key: &'a KeyArn) -> KmsFuture<'a, String> {
-        Box::pin(async move {
-            let answer = quiet(self.client.disable_key().key_id(key.as_str()).send()).await;
-            answer.map(|a| id_of(&a)).map_err(|e| failed("DisableKey", &e))
-        })
+        Box::pin(
+            async move { Ok(id_of(&ask("DisableKey", self.client.disable_key().key_id(key.as_str()).send()).await?)) },
+        )
     }
 
     fn enable<'a>(&'a self, key: &'a KeyArn) -> KmsFuture<'a, String> {
-        Box::pin(async move {
-            let answer = quiet(self.client.enable_key().key_id(key.as_str()).send()).await;
-            answer.map(|a| id_of(&a)).map_err(|e| failed("EnableKey", &e))
-        })
+        Box::pin(
+            async move { Ok(id_of(&ask("EnableKey", self.client.enable_key().key_id(key.as_str()).send()).await?)) },
+        )
     }
 
     fn schedule_deletion<'a>(&'a self, key: &'a KeyArn, days: u8) -> KmsFuture<'a, String> {
         Box::pin(async move {
             let call = self.client.schedule_key_deletion().key_id(key.as_str());
-            let answer = quiet(call.pending_window_in_days(i32::from(deletion_days(days))).send()).await;
-            answer.map(|a| id_of(&a)).map_err(|e| failed("ScheduleKeyDeletion", &e))
+            let call = call.pending_window_in_days(i32::from(deletion_days(days)));
+            Ok(id_of(&ask("ScheduleKeyDeletion", call.send()).await?))
         })
     }
 
     fn cancel_deletion<'a>(&'a self, key: &'a KeyArn) -> KmsFuture<'a, String> {
         Box::pin(async move {
-            let answer = quiet(self.client.cancel_key_deletion().key_id(key.as_str()).send()).await;
-            answer.map(|a| id_of(&a)).map_err(|e| failed("CancelKeyDeletion", &e))
+            Ok(id_of(&ask("CancelKeyDeletion", self.client.cancel_key_deletion().key_id(key.as_str()).send()).await?))
         })
     }
 
     fn describe<'a>(&'a self, key: &'a KeyArn) -> KmsFuture<'a, KeyDescription> {
         Box::pin(async move {
-            let answer = quiet(self.client.describe_key().key_id(key.as_str()).send()).await;
-            let answer = answer.map_err(|e| failed("DescribeKey", &e))?;
+            let answer = ask("DescribeKey", self.client.describe_key().key_id(key.as_str()).send()).await?;
             let state = match answer.key_metadata.and_then(|key| key.key_state) {
                 Some(AwsKeyState::Enabled) => KeyState::Enabled,
                 Some(AwsKeyState::Disabled) => KeyState::Disabled,
@@ -262,13 +255,21 @@ impl Kms for AwsKms {
     }
 }
 
-/// Runs a call of the SDK with its logging off.
+/// Makes a call of the SDK with its logging off; the only way in which this file makes one.
 ///
 /// # Secrets
 /// At trace level the SDK logs the bodies of answers: wrapped keys always, and plaintext keys too when the environment
 /// has `LOG_SENSITIVE_BODIES=true`. That must not be up to an environment variable.
-async fn quiet<T>(call: impl Future<Output = T>) -> T {
-    call.with_subscriber(Dispatch::none()).await
+async fn ask<T, E, R>(
+    operation: &'static str,
+    call: impl Future<Output = Result<T, SdkError<E, R>>>,
+) -> Result<T, KmsError>
+where
+    E: Error + ProvideErrorMetadata + 'static,
+    R: Debug,
+    SdkError<E, R>: RequestId,
+{
+    call.with_subscriber(Dispatch::none()).await.map_err(|failure| failed(operation, &failure))
 }
 
 fn http_client() -> SharedHttpClient {

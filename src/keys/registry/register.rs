@@ -128,7 +128,9 @@ async fn find_or_create(kms: &dyn Kms, tenant: &str, intent: &Intent) -> Result<
     }
     let tags = [(TAG_TENANT, tenant), (TAG_INTENT, &*intent.id), (TAG_DATABASE, &*intent.database)]
         .map(|(name, value)| (name.to_owned(), value.to_owned()));
-    match kms.create_key(&tags).await {
+    // Refused for coming too soon, it was not created.
+    let too_soon = |class| class == KmsErrorClass::Throttled;
+    match again_while(SETTLE_FOR, too_soon, || kms.create_key(&tags)).await {
         Ok(arn) => Ok(arn),
         // It may have been created all the same: a second one would be an orphan.
         Err(error) if error.class == KmsErrorClass::Transient => search(kms, tenant, intent).await?.ok_or(error.into()),
