@@ -207,6 +207,32 @@ fn a_key_that_is_not_the_tenants_is_not_used() {
 }
 
 #[test]
+fn many_first_writes_of_a_tenant_register_it_once() {
+    let mut stage = Stage::start("direct");
+    stage.site.set_environment([("ROWSEAL_KEYS_AUTO_REGISTER", "true")]);
+    let proxy = stage.site.serve();
+    stage.set(&json!({"latency_ms": 50}));
+    let (from, locks) =
+        (stage.server.log().len(), || stage.cluster.log().matches("SELECT pg_catalog.pg_advisory_lock(").count());
+    let before = locks();
+    stage.runtime.block_on(async {
+        let writers: Vec<_> = (0..24)
+            .map(|n| {
+                let address = proxy.address();
+                let insert = format!("{INSERT} ({n}, 7, 'user{n}', NULL)");
+                tokio::spawn(async move { first_values(&connect_at(address, "app").await, &insert).await })
+            })
+            .collect();
+        for writer in writers {
+            writer.await.unwrap().unwrap();
+        }
+    });
+    let created = stage.server.log().iter().skip(from).filter(|entry| entry["operation"] == "CreateKey").count();
+    assert_eq!((created, locks() - before), (1, 1));
+    assert_eq!(stage.cluster.psql("app", "SELECT count(*) FROM users"), "24");
+}
+
+#[test]
 fn what_passes_at_the_service_does_not_reach_the_application() {
     for wrapping in ["direct", "hierarchical"] {
         let stage = Stage::start(wrapping);
