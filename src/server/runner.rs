@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::io::AsyncWriteExt;
 use tokio::runtime::Handle;
+use tokio::task::JoinSet;
 
 use crate::session::driver::{self, Ends};
 use crate::session::machine::{Machine, Peer};
@@ -34,11 +35,12 @@ impl Sessions {
 
     /// Tells the registries that this proxy is gone. To be called on their runtime, after the last session.
     pub async fn farewell(&self) {
-        for served in self.databases.values() {
-            if let Some(database) = served.database() {
-                database.farewell().await;
-            }
+        let mut told = JoinSet::new();
+        for database in self.databases.values().filter_map(|served| served.database()) {
+            let database = database.clone();
+            told.spawn(async move { database.farewell().await });
         }
+        told.join_all().await;
     }
 
     fn peer(&self, established: &Established) -> Peer {

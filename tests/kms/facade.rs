@@ -228,6 +228,10 @@ async fn an_outage_ends_in_a_refusal_and_takes_no_key_away() {
     assert!(began.elapsed() < Duration::from_secs(11), "{:?}", began.elapsed());
     assert_eq!(both.open[&made[1].0.dek_id].as_ref().err(), Some(&KeyError::Unreachable));
     assert!(both.open[&made[0].0.dek_id].is_ok(), "a confirmed key is used on");
+    // Known to be away, the service is not waited for again.
+    let began = Instant::now();
+    assert_eq!(keys.grant(fresh("acme", 1)).await.err(), Some(KeyError::Unreachable));
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
     bench.set(&json!({"outage": false}));
     assert!(keys.grant(open(std::slice::from_ref(&made[1].0))).await.unwrap().open[&made[1].0.dek_id].is_ok());
     // Credentials that are not accepted take no key away either, and are not tried again and again.

@@ -5,6 +5,7 @@
 //! asked a multiple of times for the same thing. Start at [`Patient`].
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
@@ -18,6 +19,9 @@ use crate::crypto::random_bytes;
 /// How long a call is repeated; below the deadline of a grant, so that the caller hears what was wrong.
 pub const RETRY_FOR: Duration = Duration::from_secs(6);
 
+/// How long it is repeated while the service is known to be away.
+const AWAY_RETRY_FOR: Duration = Duration::from_millis(250);
+
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
@@ -26,9 +30,13 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// Only calls that may be made twice are: not [`Kms::create_key`], [`Kms::schedule_deletion`] and
 /// [`Kms::cancel_deletion`], whose first attempt may have had its effect, and not [`Kms::find_by_tag`], which is many
 /// calls and repeats each by itself.
+///
+/// A call that was repeated in vain tells that the service is away. Until the next answer, calls are repeated for a
+/// moment only, so that statements are refused at once instead of piling up.
 pub struct Patient {
     kms: Arc<dyn Kms>,
     within: Duration,
+    is_away: AtomicBool,
 }
 
 impl Patient {
@@ -39,11 +47,21 @@ impl Patient {
 
     /// Repeats for this long.
     pub fn within(kms: Arc<dyn Kms>, within: Duration) -> Self {
-        Patient { kms, within }
+        Patient { kms, within, is_away: AtomicBool::new(false) }
     }
 
     fn again<'a, T: Send + 'a>(&'a self, call: impl Fn() -> KmsFuture<'a, T> + Send + 'a) -> KmsFuture<'a, T> {
-        Box::pin(again_while(self.within, KmsErrorClass::is_passing, call))
+        Box::pin(async move {
+            let within = if self.is_away.load(SeqCst) { AWAY_RETRY_FOR.min(self.within) } else { self.within };
+            let outcome = again_while(within, KmsErrorClass::is_passing, call).await;
+            match outcome.as_ref().err().map(|error| error.class) {
+                Some(class) if class.is_passing() => self.is_away.store(true, SeqCst),
+                // It was not asked.
+                Some(KmsErrorClass::Credentials) => {}
+                _ => self.is_away.store(false, SeqCst),
+            }
+            outcome
+        })
     }
 }
 
@@ -137,7 +155,7 @@ impl Kms for Patient {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+    use std::sync::atomic::AtomicUsize;
 
     use super::*;
 
