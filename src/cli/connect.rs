@@ -7,7 +7,7 @@ use tokio_postgres::config::Host;
 use tokio_postgres::{Client, NoTls};
 
 use super::Failure;
-use crate::config::{Provider, Settings, Wrapping};
+use crate::config::{self, Provider, Settings, Wrapping};
 use crate::keys::kms::aws::{AwsKms, AwsSettings};
 use crate::keys::kms::local::LocalKms;
 use crate::keys::kms::{Kms, Patient};
@@ -63,11 +63,24 @@ pub(super) async fn kms(settings: &Settings) -> anyhow::Result<Arc<dyn Kms>> {
     let provider: Arc<dyn Kms> = match &settings.keys.provider {
         Provider::Local { keyring } => Arc::new(LocalKms::open_or_create(keyring)?),
         Provider::Aws { region, endpoint, profile } => {
+            if endpoint.is_none() {
+                check_usual_endpoints()?;
+            }
             let settings = AwsSettings { region: region.clone(), endpoint: endpoint.clone(), profile: profile.clone() };
             Arc::new(AwsKms::connect(&settings).await)
         }
     };
     Ok(Arc::new(Patient::new(provider)))
+}
+
+/// The variables in which AWS's tools find another address, held to the same rule as the policy's.
+fn check_usual_endpoints() -> anyhow::Result<()> {
+    for name in ["AWS_ENDPOINT_URL_KMS", "AWS_ENDPOINT_URL"] {
+        if let Ok(address) = std::env::var(name) {
+            anyhow::ensure!(config::is_safe_endpoint(&address), "{name}: {address:?} {}", config::UNSAFE_ENDPOINT);
+        }
+    }
+    Ok(())
 }
 
 /// The registry's word for a mode.

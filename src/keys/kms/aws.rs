@@ -331,7 +331,7 @@ where
 {
     let is_network = match failure {
         SdkError::TimeoutError(_) => true,
-        SdkError::DispatchFailure(cause) => cause.is_io() || cause.is_timeout(),
+        SdkError::DispatchFailure(_) => class_without_answer(failure) == KmsErrorClass::Transient,
         SdkError::ResponseError(_) | SdkError::ServiceError(_) => return "an answer that cannot be read".to_owned(),
         _ => false,
     };
@@ -339,7 +339,8 @@ where
         .map(ToString::to_string)
         .collect();
     if is_network {
-        let fits = |cause: &&String| cause.len() <= CAUSE_BYTES_MAX && !cause.contains('\n');
+        let fits =
+            |cause: &&String| cause.len() <= CAUSE_BYTES_MAX && !cause.contains(['\n', '{']) && *cause != "other";
         let causes: Vec<&str> = causes.iter().filter(fits).map(String::as_str).collect();
         return causes.join(": ");
     }
