@@ -57,8 +57,8 @@ pub struct Bounds {
     pub plan_bytes_max: usize,
 }
 
-/// The place of a protected database among those that are served; empty until the database could be opened, and then
-/// its connections are refused, never passed through.
+/// The place of a protected database among those that are served. While it is empty, because the database could not be
+/// opened yet, connections to the database are refused, never passed through.
 #[derive(Default)]
 pub struct Served(OnceLock<Arc<Database>>);
 

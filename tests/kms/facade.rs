@@ -293,3 +293,18 @@ async fn a_registration_that_was_cut_short_is_taken_up_again() {
     assert_eq!(keys.register("acme", Wrapping::Direct).await.unwrap(), Registered::Now);
     assert_eq!(bench.kms.find_by_tag("rowseal:tenant", "acme").await.unwrap().len(), 1);
 }
+
+#[tokio::test]
+async fn a_crash_behind_the_creation_leaves_no_orphan_key() {
+    let bench = Bench::start().await;
+    let control = format!("postgres://postgres@{}/postgres", bench.cluster.host_port());
+    let registry = Registry::connect(&control).await.unwrap();
+    bench.set(&json!({"stall": 1, "only": "DescribeKey", "propagation_ms": 1500}));
+    let crashed = registry.register("acme", Wrapping::Direct, &*bench.kms);
+    assert!(tokio::time::timeout(Duration::from_millis(400), crashed).await.is_err());
+    let created = |entry: &Value| entry["operation"] == "CreateKey";
+    assert_eq!(bench.server.log().iter().filter(|entry| created(entry)).count(), 1);
+    bench.set(&json!({"stall": 0, "only": ""}));
+    assert_eq!(registry.register("acme", Wrapping::Direct, &*bench.kms).await.unwrap(), Registered::Now);
+    assert_eq!(bench.server.log().iter().filter(|entry| created(entry)).count(), 1);
+}

@@ -33,6 +33,8 @@ use super::{
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
+/// AWS gives no bound; most changes are seen everywhere within seconds.
+const SETTLES_WITHIN: Duration = Duration::from_secs(5);
 /// The longest word of the network that is passed on.
 const CAUSE_BYTES_MAX: usize = 200;
 
@@ -123,6 +125,10 @@ impl AwsKms {
 }
 
 impl Kms for AwsKms {
+    fn settles_within(&self) -> Duration {
+        SETTLES_WITHIN
+    }
+
     fn create_key<'a>(&'a self, tags: &'a [(String, String)]) -> KmsFuture<'a, KeyArn> {
         const OPERATION: &str = "CreateKey";
         Box::pin(async move {

@@ -7,6 +7,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use zeroize::Zeroizing;
@@ -156,6 +157,11 @@ fn deletion_days(days: u8) -> u8 {
 /// A dropped future may have had its effect. Look with [`Kms::find_by_tag`] or [`Kms::describe`] before repeating an
 /// operation that is not idempotent.
 pub trait Kms: Send + Sync {
+    /// How long [`Kms::find_by_tag`] may not know of a key that was just made.
+    fn settles_within(&self) -> Duration {
+        Duration::ZERO
+    }
+
     /// Creates a master key with these tags. It is never repeated inside: after a transient error the key may exist,
     /// so look for its tag before creating again.
     fn create_key<'a>(&'a self, tags: &'a [(String, String)]) -> KmsFuture<'a, KeyArn>;

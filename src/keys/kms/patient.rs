@@ -98,6 +98,10 @@ fn some_of(longest: Duration) -> Duration {
 }
 
 impl Kms for Patient {
+    fn settles_within(&self) -> Duration {
+        self.kms.settles_within()
+    }
+
     fn create_key<'a>(&'a self, tags: &'a [(String, String)]) -> KmsFuture<'a, KeyArn> {
         self.kms.create_key(tags)
     }

@@ -18,8 +18,7 @@ use crate::policy::GLOBAL_TENANT;
 /// A service of many machines may not know a fresh key everywhere at once: how long that is waited for.
 const SETTLE_FOR: Duration = Duration::from_secs(15);
 
-/// How long a key is looked for whose creation may or may not have taken place.
-const SEARCH_FOR: Duration = Duration::from_secs(5);
+/// Between two looks for a key that may have been made a moment ago.
 const SEARCH_PAUSE: Duration = Duration::from_millis(500);
 
 /// What a registration did.
@@ -36,6 +35,8 @@ struct Intent {
     id: String,
     /// Written just now, so that no key can have been made for it.
     is_new: bool,
+    /// A key for it may have been made so lately that a search does not find it at once.
+    is_young: bool,
     database: String,
     active: bool,
     wrapping: Wrapping,
@@ -111,18 +112,21 @@ fn check_name(tenant: &str) -> Result<(), RegistryError> {
 async fn write_intent(client: &Client, tenant: &str, wrapping: Wrapping) -> Result<Intent, RegistryError> {
     let insert = "INSERT INTO rowseal.tenant (name, wrapping) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING";
     let is_new = client.execute(insert, &[&tenant, &wrapping.as_str()]).await? == 1;
-    let read = "SELECT t.intent::pg_catalog.text, i.id::pg_catalog.text, t.state = 'active', t.wrapping
+    let read = "SELECT t.intent::pg_catalog.text, i.id::pg_catalog.text, t.state = 'active', t.wrapping,
+                t.created_at > pg_catalog.now() - '1 minute'::pg_catalog.interval
                 FROM rowseal.tenant t, rowseal.installation i WHERE t.name = $1";
     let row = client.query_one(read, &[&tenant]).await?;
     let wrapping = Wrapping::parse(row.get(3))?;
-    Ok(Intent { id: row.get(0), is_new, database: row.get(1), active: row.get(2), wrapping })
+    let (active, is_young) = (row.get(2), row.get(4));
+    Ok(Intent { id: row.get(0), is_new, is_young, database: row.get(1), active, wrapping })
 }
 
 /// The key that an earlier attempt made for this intent, or a new one. A search asks for the tags of every key of the
 /// account, so none is made for an intent that is new.
 async fn find_or_create(kms: &dyn Kms, tenant: &str, intent: &Intent) -> Result<KeyArn, RegistryError> {
+    let patience = if intent.is_young { kms.settles_within() } else { Duration::ZERO };
     if !intent.is_new
-        && let Some(arn) = find(kms, tenant, intent).await?
+        && let Some(arn) = search(kms, tenant, intent, patience).await?
     {
         return Ok(arn);
     }
@@ -133,13 +137,20 @@ async fn find_or_create(kms: &dyn Kms, tenant: &str, intent: &Intent) -> Result<
     match again_while(SETTLE_FOR, too_soon, || kms.create_key(&tags)).await {
         Ok(arn) => Ok(arn),
         // It may have been created all the same: a second one would be an orphan.
-        Err(error) if error.class == KmsErrorClass::Transient => search(kms, tenant, intent).await?.ok_or(error.into()),
+        Err(error) if error.class == KmsErrorClass::Transient => {
+            search(kms, tenant, intent, kms.settles_within()).await?.ok_or(error.into())
+        }
         Err(error) => Err(error.into()),
     }
 }
 
-async fn search(kms: &dyn Kms, tenant: &str, intent: &Intent) -> Result<Option<KeyArn>, RegistryError> {
-    let end = Instant::now() + SEARCH_FOR;
+async fn search(
+    kms: &dyn Kms,
+    tenant: &str,
+    intent: &Intent,
+    patience: Duration,
+) -> Result<Option<KeyArn>, RegistryError> {
+    let end = Instant::now() + patience;
     loop {
         let found = find(kms, tenant, intent).await?;
         if found.is_some() || Instant::now() + SEARCH_PAUSE >= end {
@@ -186,15 +197,14 @@ async fn check_key(kms: &dyn Kms, tenant: &str, arn: &KeyArn) -> Result<(), Regi
     if is_right { Ok(()) } else { Err(RegistryError::RoundTrip) }
 }
 
-/// Asks a fresh key again while the part of the service that is asked may not know it yet.
+/// Asks a fresh key again while the part of the service that is asked may not know it yet. What fails in passing is for
+/// the provider to repeat.
 async fn settled<T, F>(call: impl Fn() -> F) -> Result<T, KmsError>
 where
     F: Future<Output = Result<T, KmsError>>,
 {
-    let may_settle = |class: KmsErrorClass| {
-        class.is_passing() || matches!(class, KmsErrorClass::NotFound | KmsErrorClass::AccessDenied)
-    };
-    again_while(SETTLE_FOR, may_settle, call).await
+    let is_unknown = |class| matches!(class, KmsErrorClass::NotFound | KmsErrorClass::AccessDenied);
+    again_while(SETTLE_FOR, is_unknown, call).await
 }
 
 /// The one step that makes the tenant usable.
