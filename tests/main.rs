@@ -8,6 +8,7 @@ mod canary;
 mod clients;
 mod demo;
 mod documents;
+mod encodings;
 mod guard;
 mod pipeline;
 mod postgres;

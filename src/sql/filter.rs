@@ -20,6 +20,9 @@ pub struct Hits {
 #[derive(Debug)]
 pub struct Filter {
     patterns: AhoCorasick,
+    /// The ASCII parts, in lower case, of each name that is not all ASCII: how a text writes the rest of it depends on
+    /// the client's encoding.
+    encoded: Vec<Vec<String>>,
 }
 
 const SET_CONFIG: usize = 0;
@@ -44,12 +47,13 @@ impl Filter {
             .match_kind(MatchKind::Standard)
             .kind(kind)
             .build(names)?;
-        Ok(Filter { patterns })
+        let encoded = catalog.needles().iter().filter(|name| !name.is_ascii()).map(|name| ascii_parts(name)).collect();
+        Ok(Filter { patterns, encoded })
     }
 
     /// Scans a text.
     pub fn scan(&self, text: &[u8]) -> Hits {
-        let mut hits = Hits::default();
+        let mut hits = Hits { touches: self.may_name_encoded(text), ..Hits::default() };
         for found in self.patterns.find_overlapping_iter(text) {
             match found.pattern().as_usize() {
                 SET_CONFIG => hits.facts = true,
@@ -62,6 +66,21 @@ impl Filter {
         }
         hits
     }
+
+    /// True when a text that is not ASCII has the ASCII parts of a name that is not.
+    fn may_name_encoded(&self, text: &[u8]) -> bool {
+        if self.encoded.is_empty() || text.is_ascii() {
+            return false;
+        }
+        let text = text.to_ascii_lowercase();
+        let named =
+            |parts: &Vec<String>| parts.iter().all(|part| memchr::memmem::find(&text, part.as_bytes()).is_some());
+        self.encoded.iter().any(named)
+    }
+}
+
+fn ascii_parts(name: &str) -> Vec<String> {
+    name.split(|c: char| !c.is_ascii()).filter(|part| !part.is_empty()).map(str::to_ascii_lowercase).collect()
 }
 
 /// Looks at the first word of a statement.
