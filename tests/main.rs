@@ -11,6 +11,7 @@ mod documents;
 mod encodings;
 mod guard;
 mod pipeline;
+mod positions;
 mod postgres;
 mod structure;
 mod support;

@@ -21,10 +21,15 @@ pub struct Wired {
 }
 
 pub fn wired() -> Wired {
+    wired_with("")
+}
+
+/// The same with further sections of the configuration.
+pub fn wired_with(sections: &str) -> Wired {
     let cluster = Cluster::start(Version::Any);
     cluster.createdb("app");
     cluster.createdb("twin");
-    let site = Site::new(&cluster, POLICY);
+    let site = Site::new(&cluster, &format!("{sections}{POLICY}"));
     site.run_ok(&["setup"]);
     site.run_ok(&["tenant", "register", "1"]);
     site.run_ok(&["tenant", "register", "2"]);
@@ -51,7 +56,7 @@ pub fn wired() -> Wired {
 
 impl Wired {
     /// A connection through the proxy and one to the twin, the same rows in both.
-    fn pair(&self) -> (Peer, Peer) {
+    pub fn pair(&self) -> (Peer, Peer) {
         let (mut sealed, mut plain) = (self.peer(), Peer::connect(self.cluster.host_port(), "twin"));
         for peer in [&mut sealed, &mut plain] {
             assert_eq!(peer.ask("TRUNCATE users"), "C(TRUNCATE TABLE\\x00) Z(I)");

@@ -63,6 +63,7 @@ async fn database(
     let wrapping = connect::wrapping(settings.keys.wrapping);
     let bounds = Bounds {
         auto_register: settings.keys.auto_register.then_some(wrapping),
+        message_bytes_max: settings.limits.message_bytes_max,
         plan_bytes_max: settings.limits.plan_bytes_max,
     };
     let database = Database::open(policy.clone(), registry, keys, audit, bounds).await;

@@ -13,12 +13,12 @@ use crate::wire::frame::{self, HEADER, Header};
 use crate::wire::frontend;
 
 use super::facts::Facts;
-use super::machine::{Fatal, Held, Hold, MESSAGE_BYTES_MAX, Machine, OUT_BYTES_MAX, Prepared, Work};
+use super::machine::{Fatal, Held, Hold, Machine, OUT_BYTES_MAX, Prepared, Work};
 use super::messages::{
     allowed, inline, malformed, merge, names_any, not_yet, readable, result_formats, server_oids, server_params,
-    settled, shape, writes,
+    settled, shape, too_large, writes,
 };
-use super::queue::Expect;
+use super::queue::{Expect, Rewritten};
 use super::seal::{self, Inputs};
 
 /// How much of a Bind is awaited before its names are looked at.
@@ -75,17 +75,16 @@ impl Machine {
             }
             b'B' if names_awaited(header, input) => return Ok(false),
             b'B' if !self.bind_is_sealed(header, input)? => return self.plain_bind(header, input),
-            b'Q' | b'P' | b'B' if header.total > MESSAGE_BYTES_MAX => {
+            b'Q' | b'P' | b'B' if header.total > self.shared.message_bytes_max => {
                 self.client_skip = header.total;
-                let refusal = Refusal::new(Class::TooLarge, "message too large to be looked at")
-                    .detail(format!("The limit is {MESSAGE_BYTES_MAX} bytes."));
+                let refusal = too_large(self.shared.message_bytes_max);
                 self.refuse(header.tag, &refusal)?;
                 return Ok(true);
             }
             _ => {}
         }
         if input.len() < header.total {
-            if header.total > MESSAGE_BYTES_MAX {
+            if header.total > self.shared.message_bytes_max {
                 self.client_pass = header.total;
                 return Ok(true);
             }
@@ -202,7 +201,7 @@ impl Machine {
             self.passed.remove(&name);
         }
         let before = if self.statements.is_empty() { None } else { self.statements.remove(&name) };
-        self.queue.push(Expect::Parse { name, before });
+        self.queue.push(Expect::Parse { name, before, positions: None });
     }
 
     /// Carries a message on that was held, or that needs a closer look.
@@ -246,9 +245,7 @@ impl Machine {
         if !schema.filter.scan(text).touches {
             return Ok((Verdict::Pass, schema));
         }
-        let text = std::str::from_utf8(text)
-            .map_err(|_| Refusal::new(Class::BadEncoding, "invalid byte sequence for encoding \"UTF8\""))?;
-        readable(text, facts)?;
+        let text = readable(text, facts)?;
         let context = sql::Context { catalog: &schema.catalog, search_path: &facts.search_path, protocol };
         let verdict = self.shared.plans.plan(text, &context);
         if let Verdict::Rewrite(plans) = &verdict {
@@ -309,10 +306,11 @@ impl Machine {
         let rows = plans.iter().map(|plan| plan.sealed_rows as u64).sum();
         self.audit(uses, rows, granted.kms_requests)?;
         let shapes = plans.iter().map(|plan| shape(plan, Vec::new(), Format::Text, facts)).collect();
+        let positions = rewritten.positions(&text);
         if self.shared.schema.load().filter.scan(text.as_bytes()).facts {
             self.facts = None;
         }
-        self.queue.push(Expect::Query(Some(shapes), 0));
+        self.queue.push(Expect::Query(Some(Rewritten { shapes, positions }), 0));
         frontend::put_query(&mut self.to_server, rewritten.text.as_bytes());
         Ok(())
     }
@@ -339,20 +337,22 @@ impl Machine {
             return Err(Refusal::new(Class::NotSupported, "cannot insert multiple commands into a prepared statement"));
         };
         let text = String::from_utf8_lossy(parse.text);
-        let rewritten = sql::render::render_extended(&text, statement).text;
+        let rewritten = sql::render::render_extended(&text, statement);
+        let positions = Arc::new(rewritten.positions(&text));
         frontend::put_parse(
             &mut self.to_server,
             parse.name,
-            rewritten.as_bytes(),
+            rewritten.text.as_bytes(),
             &server_oids(statement, &parse.oids),
         );
         if schema.filter.scan(parse.text).facts {
             self.fact_statements.insert(name.clone());
         }
-        let prepared = Prepared { plan: plan.clone(), oids: parse.oids, facts: facts.clone() };
+        let prepared =
+            Prepared { plan: plan.clone(), oids: parse.oids, facts: facts.clone(), positions: positions.clone() };
         self.passed.remove(&name);
         let before = self.statements.insert(name.clone(), Arc::new(prepared));
-        self.queue.push(Expect::Parse { name, before });
+        self.queue.push(Expect::Parse { name, before, positions: Some(positions) });
         Ok(())
     }
 
@@ -395,7 +395,7 @@ impl Machine {
         if self.fact_statements.contains(statement) {
             self.fact_portals.insert(Bytes::copy_from_slice(portal));
         }
-        self.queue.push(Expect::Bind);
+        self.queue.push(Expect::Bind(None));
         frontend::put_raw(&mut self.to_server, b'B', body);
         Ok(())
     }
@@ -416,7 +416,7 @@ impl Machine {
         if self.fact_statements.contains(statement) {
             self.fact_portals.insert(Bytes::copy_from_slice(portal));
         }
-        self.queue.push(Expect::Bind);
+        self.queue.push(Expect::Bind(None));
         self.client_pass = header.total;
         Ok(true)
     }
@@ -470,7 +470,7 @@ impl Machine {
             Some(shape) => self.portals.insert(portal, shape),
             None => self.portals.remove(&portal),
         };
-        self.queue.push(Expect::Bind);
+        self.queue.push(Expect::Bind(Some(prepared.positions.clone())));
         Ok(())
     }
 

@@ -14,6 +14,7 @@ use crate::policy::Database;
 use crate::refusal::{Class, Refusal};
 use crate::sql::filter::Filter;
 use crate::sql::plan::StatementPlan;
+use crate::sql::render::Positions;
 use crate::wire::frame::Malformed;
 
 use super::facts::Facts;
@@ -23,8 +24,6 @@ use super::seal::{LockedRow, Use};
 
 /// Bytes waiting for one side beyond which the other side is not read.
 pub const OUT_BYTES_MAX: usize = 256 * 1024;
-/// The largest message the proxy holds to look at or rewrite.
-pub const MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// One snapshot of the schema with what is derived from it.
 pub struct Schema {
@@ -46,6 +45,8 @@ pub struct Shared {
     pub audit: Arc<Audit>,
     /// How a tenant that is unknown at a write is registered; `None`: not at all.
     pub auto_register: Option<Wrapping>,
+    /// The largest message of a client's that is held to be looked at or rewritten (`limits.message_bytes_max`).
+    pub message_bytes_max: usize,
     /// The cache of plans.
     pub plans: crate::sql::cache::Cache,
 }
@@ -70,6 +71,8 @@ pub struct Prepared {
     pub oids: Vec<u32>,
     /// The session's facts when it was planned.
     pub facts: Arc<Facts>,
+    /// Where the pieces of its rewritten text stand.
+    pub positions: Arc<Positions>,
 }
 
 /// Work the driver does for the machine, one piece for each direction.
@@ -155,6 +158,7 @@ pub struct Machine {
     pub(super) client_pass: usize,
     pub(super) client_skip: usize,
     pub(super) server_pass: usize,
+    pub(super) server_skip: usize,
     pub(super) rows: Rows,
     pub(super) rows_wait: bool,
     pub(super) statement: u64,
@@ -194,6 +198,7 @@ impl Machine {
             client_pass: 0,
             client_skip: 0,
             server_pass: 0,
+            server_skip: 0,
             rows: Rows::default(),
             rows_wait: false,
             statement: 0,

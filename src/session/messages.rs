@@ -69,20 +69,29 @@ pub(super) fn settled(text: &[u8], plans: &[StatementPlan]) -> Result<(), Refusa
     Ok(())
 }
 
-/// Refuses a text over sealed tables that the server would read in another way than the proxy: backslashes that escape,
+/// The text of a statement over sealed tables. Refuses one that the server would read in another way than the proxy: backslashes that escape,
 /// characters of another encoding.
-pub(super) fn readable(text: &str, facts: &Facts) -> Result<(), Refusal> {
+pub(super) fn readable<'a>(text: &'a [u8], facts: &Facts) -> Result<&'a str, Refusal> {
     let refuse = |what: &'static str, hint: &'static str| Err(Refusal::new(Class::NotSupported, what).hint(hint));
+    if !facts.utf8 && !text.is_ascii() {
+        return refuse("sealed columns need client_encoding UTF8", "SET client_encoding = 'UTF8'.");
+    }
+    let invalid = || Refusal::new(Class::BadEncoding, "invalid byte sequence for encoding \"UTF8\"");
+    let text = std::str::from_utf8(text).map_err(|_| invalid())?;
     if !facts.conforming && text.contains('\\') {
         return refuse(
             "a backslash in a statement over sealed columns needs standard_conforming_strings",
             "SET standard_conforming_strings = on.",
         );
     }
-    if !facts.utf8 && !text.is_ascii() {
-        return refuse("sealed columns need client_encoding UTF8", "SET client_encoding = 'UTF8'.");
-    }
-    Ok(())
+    Ok(text)
+}
+
+/// The refusal of a message that is larger than the proxy holds.
+pub(super) fn too_large(bytes_max: usize) -> Refusal {
+    Refusal::new(Class::TooLarge, "a message that uses sealed columns is too large")
+        .detail(format!("The limit is {bytes_max} bytes."))
+        .hint("The operator of the proxy can raise limits.message_bytes_max.")
 }
 
 pub(super) fn malformed() -> Refusal {

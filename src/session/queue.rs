@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::machine::Prepared;
 use super::open::Shape;
+use crate::sql::render::Positions;
 
 /// One message sent to the server whose reply is to come.
 #[derive(Debug)]
@@ -18,9 +19,11 @@ pub enum Expect {
         name: Bytes,
         /// What stood under the name before.
         before: Option<Arc<Prepared>>,
+        /// Where the pieces of a rewritten text stand.
+        positions: Option<Arc<Positions>>,
     },
-    /// BindComplete.
-    Bind,
+    /// BindComplete, and where the pieces of a rewritten text stand, for the server may analyse it anew.
+    Bind(Option<Arc<Positions>>),
     /// Parameter and row description of a statement.
     Statement(Option<Arc<Prepared>>),
     /// Row description of a portal.
@@ -31,12 +34,21 @@ pub enum Expect {
     Close(Option<(Bytes, Option<Arc<Prepared>>)>),
     /// ReadyForQuery.
     Sync,
-    /// The results of a simple query, one shape a statement, then ReadyForQuery; `None` for a plain query.
-    Query(Option<Arc<[Option<Arc<Shape>>]>>, usize),
+    /// The results of a simple query, then ReadyForQuery; `None` for a plain query. The number: results complete so far.
+    Query(Option<Rewritten>, usize),
     /// FunctionCallResponse, then ReadyForQuery.
     Function,
     /// A reply to the proxy's own: swallowed.
     Own(Own),
+}
+
+/// A simple query whose text was rewritten.
+#[derive(Debug)]
+pub struct Rewritten {
+    /// One shape a statement.
+    pub shapes: Arc<[Option<Arc<Shape>>]>,
+    /// Where the pieces of the text stand.
+    pub positions: Positions,
 }
 
 /// What the proxy asked for on its own account.
@@ -84,6 +96,15 @@ impl Queue {
     /// The same, to be changed.
     pub fn front_mut(&mut self) -> Option<&mut Expect> {
         self.0.front_mut()
+    }
+
+    /// Where the pieces of the rewritten text stand that the next reply belongs to.
+    pub fn positions(&self) -> Option<&Positions> {
+        match self.0.front()? {
+            Expect::Query(rewritten, _) => rewritten.as_ref().map(|rewritten| &rewritten.positions),
+            Expect::Parse { positions, .. } | Expect::Bind(positions) => positions.as_deref(),
+            _ => None,
+        }
     }
 
     /// Takes the first entry.

@@ -1,4 +1,5 @@
 //! The server's direction: which replies pass, are swallowed, described anew or opened.
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -8,13 +9,14 @@ use crate::keys::Need;
 use crate::policy::Read;
 use crate::refusal::{Class, Refusal};
 use crate::sql::plan::{ParamRole, ResultColumn};
+use crate::sql::render::Positions;
 use crate::wire::backend;
 use crate::wire::frame::{self, HEADER, Header};
 use crate::wire::frontend;
 
 use super::facts;
-use super::machine::{Fatal, Held, Hold, MESSAGE_BYTES_MAX, Machine, Mute, OUT_BYTES_MAX, Prepared, Work};
-use super::messages::{refuse_call, shape};
+use super::machine::{Fatal, Held, Hold, Machine, Mute, OUT_BYTES_MAX, Prepared, Work};
+use super::messages::{refuse_call, shape, too_large};
 use super::open::{Session, Shape};
 use super::queue::{Expect, Own};
 use super::seal::LockedRow;
@@ -25,6 +27,10 @@ const CELL: &[u8] = b"\xC1\x52\x53\x01\x01";
 const CELL_HEX: &[u8] = b"\\xc152530101";
 /// Magic of a cell in the escape form of bytea, inside another value too.
 const CELL_ESCAPED: &[u8] = b"\\301RS\\";
+
+/// Fields of an error that speak of the statement's text. Where that is the proxy's own (position, position in and text
+/// of an internal query, context), they mean nothing to the client. Those of the client's own functions stay.
+const OWN_FIELDS: &[u8] = b"PpqW";
 
 impl Machine {
     /// Takes what the server sent: as many whole messages as can go on now are consumed from `input`.
@@ -46,14 +52,15 @@ impl Machine {
                 self.server_pass -= n;
                 continue;
             }
+            if self.server_skip > 0 {
+                let n = self.server_skip.min(input.len());
+                input.advance(n);
+                self.server_skip -= n;
+                continue;
+            }
             let Some(header) = frame::header(input)? else { break };
             if input.len() < header.total {
-                if header.total > MESSAGE_BYTES_MAX
-                    && matches!(header.tag, b'D' | b'd')
-                    && self.current_shape().is_none()
-                    && self.mute == Mute::Off
-                {
-                    self.server_pass = header.total;
+                if header.total > self.shared.message_bytes_max && self.large_row(header) {
                     continue;
                 }
                 input.reserve(header.total - input.len());
@@ -72,11 +79,26 @@ impl Machine {
         Ok(())
     }
 
+    /// A row too large to be held: it passes or is dropped as it comes. False when it is to be held all the same: a
+    /// cell that a message of the largest size wrote can be read back, also as text, which takes twice the bytes.
+    fn large_row(&mut self, header: Header) -> bool {
+        match (header.tag, self.mute) {
+            (b'D' | b'd', Mute::UntilReady) => self.server_skip = header.total,
+            (b'D' | b'd', Mute::Off) if self.current_shape().is_none() => self.server_pass = header.total,
+            (b'D', Mute::Off) if header.total / 3 > self.shared.message_bytes_max => {
+                self.break_off(&too_large(self.shared.message_bytes_max));
+                self.server_skip = header.total;
+            }
+            _ => return false,
+        }
+        true
+    }
+
     /// The shape that rows arriving now belong to, when it has sealed columns.
     fn current_shape(&self) -> Option<Arc<Shape>> {
         match self.queue.front() {
             Some(Expect::Execute(shape)) => shape.clone(),
-            Some(Expect::Query(Some(shapes), at)) => shapes.get(*at).cloned().flatten(),
+            Some(Expect::Query(Some(rewritten), at)) => rewritten.shapes.get(*at).cloned().flatten(),
             _ => None,
         }
     }
@@ -120,7 +142,7 @@ impl Machine {
     /// Moves the queue on after a reply that ends an entry.
     fn advance(&mut self, tag: u8) {
         let done = match (tag, self.queue.front_mut()) {
-            (b'1', Some(Expect::Parse { .. })) | (b'2', Some(Expect::Bind)) => true,
+            (b'1', Some(Expect::Parse { .. })) | (b'2', Some(Expect::Bind(_))) => true,
             (b'3', Some(Expect::Close(closed))) => {
                 let closed = closed.take();
                 self.closed(closed);
@@ -245,7 +267,7 @@ impl Machine {
         let held = skipped.iter().any(|expect| matches!(expect, Expect::Own(Own::Facts | Own::Lock)));
         let first_own = matches!(skipped.first(), Some(Expect::Own(_)));
         for expect in skipped.into_iter().rev() {
-            if let Expect::Parse { name, before } = expect {
+            if let Expect::Parse { name, before, .. } = expect {
                 match before {
                     Some(before) => self.statements.insert(name, before),
                     None => self.statements.remove(&name),
@@ -296,13 +318,20 @@ impl Machine {
         Ok(())
     }
 
-    /// Forwards an error or notice with the cells and tokens in it replaced.
+    /// Forwards an error or notice with the cells and tokens in it replaced, and its position in the client's text.
     fn notice(&mut self, tag: u8, body: &[u8]) -> Result<(), Fatal> {
         let fields = backend::notice(body)?;
         self.fatal_seen |=
             tag == b'E' && fields.iter().any(|(code, text)| *code == b'V' && matches!(*text, b"FATAL" | b"PANIC"));
-        let clean: Vec<(u8, std::borrow::Cow<'_, [u8]>)> =
-            fields.iter().map(|(code, text)| (*code, super::redact::redact(text))).collect();
+        let own = matches!(self.queue.front(), Some(Expect::Own(_)));
+        let clean: Vec<(u8, Cow<'_, [u8]>)> = fields
+            .into_iter()
+            .filter(|(code, _)| !(own && OWN_FIELDS.contains(code)))
+            .map(|(code, text)| match (code, self.queue.positions()) {
+                (b'P', Some(positions)) => (code, mapped(positions, text)),
+                _ => (code, super::redact::redact(text)),
+            })
+            .collect();
         backend::put_notice(&mut self.to_client, tag, clean.iter().map(|(code, text)| (*code, text.as_ref())));
         Ok(())
     }
@@ -482,6 +511,12 @@ impl Machine {
     fn sees_cells(&self) -> bool {
         self.facts.as_ref().is_some_and(|facts| facts.read == Read::Sealed)
     }
+}
+
+/// The position of an error in the client's text instead of the rewritten one.
+fn mapped(positions: &Positions, text: &[u8]) -> Cow<'static, [u8]> {
+    let position = std::str::from_utf8(text).ok().and_then(|text| text.parse().ok());
+    Cow::Owned(position.map_or(0, |position: usize| positions.map(position)).to_string().into_bytes())
 }
 
 /// True when the bytes hold something that begins like a cell, in binary or in the hex form of bytea.
