@@ -17,5 +17,6 @@ mod structure;
 mod support;
 mod tamper;
 mod twin;
+mod twin_formats;
 mod updates;
 mod wire;

@@ -7,8 +7,8 @@ use crate::support::postgres::{Cluster, Version, connect_at};
 use crate::support::proxy::{Proxy, Site};
 use crate::support::raw::{Binary, Raw, Text};
 
-/// Column, SQL type, and values in text form; the last one is bad input, where there is any.
-const TYPES: &[(&str, &str, &[&str], Option<&str>)] = &[
+/// Column, SQL type, values in text form, and bad input, where there is any.
+pub const TYPES: &[(&str, &str, &[&str], Option<&str>)] = &[
     ("c_text", "text", &["", "alice@example.com", "Zoë ☃ 'quoted' \\ back", "x\ty"], None),
     ("c_varchar", "varchar(20)", &["", "short", "exactly twenty chars"], Some("longer than twenty characters")),
     ("c_int4", "int4", &["0", "-2147483648", "2147483647", " 42 "], Some("4x2")),
@@ -40,15 +40,14 @@ fn policy() -> String {
     policy
 }
 
-struct Twins {
-    _cluster: Cluster,
-    _site: Site,
-    proxy: Proxy,
-    plain: Client,
-    sealed: Client,
+/// A cluster with the tables and the proxy in front of it: `plain.t` to be used directly, `public.t` through the proxy.
+pub struct Tables {
+    pub cluster: Cluster,
+    pub site: Site,
+    pub proxy: Proxy,
 }
 
-async fn twins(version: Version, wrapping: &str) -> Twins {
+pub fn tables(version: Version, wrapping: &str) -> Tables {
     let cluster = Cluster::start(version);
     cluster.createdb("app");
     let site = Site::new(&cluster, &policy());
@@ -66,11 +65,22 @@ async fn twins(version: Version, wrapping: &str) -> Twins {
     cluster.psql("app", "CREATE SCHEMA plain");
     cluster.psql("app", &format!("CREATE TABLE plain.t {}", columns(false)));
     cluster.psql("app", &format!("CREATE TABLE public.t {}", columns(true)));
-    let plain = cluster.connect("app").await;
-    plain.batch_execute("SET search_path = plain").await.unwrap();
     let proxy = site.serve();
-    let sealed = connect_at(proxy.address(), "app").await;
-    Twins { _cluster: cluster, _site: site, proxy, plain, sealed }
+    Tables { cluster, site, proxy }
+}
+
+struct Twins {
+    tables: Tables,
+    plain: Client,
+    sealed: Client,
+}
+
+async fn twins(version: Version, wrapping: &str) -> Twins {
+    let tables = tables(version, wrapping);
+    let plain = tables.cluster.connect("app").await;
+    plain.batch_execute("SET search_path = plain").await.unwrap();
+    let sealed = connect_at(tables.proxy.address(), "app").await;
+    Twins { tables, plain, sealed }
 }
 
 /// What a statement gave, in terms that can be compared.
@@ -146,12 +156,12 @@ impl Twins {
     }
 
     fn tail(&self) -> String {
-        let log = self.proxy.log();
+        let log = self.tables.proxy.log();
         log[log.floor_char_boundary(log.len().saturating_sub(2000))..].to_owned()
     }
 }
 
-fn quote(text: &str) -> String {
+pub fn quote(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
@@ -211,7 +221,7 @@ async fn every_type(twins: &Twins) -> usize {
     cases
 }
 
-const STATEMENTS: &[&str] = &[
+pub const STATEMENTS: &[&str] = &[
     "INSERT INTO t (id, account_id, c_text, c_int4) VALUES (1, 1, 'one', 1), (2, 1, 'two', NULL), (3, 2, 'three', 3)",
     "INSERT INTO t (id, account_id, c_text) VALUES (4, 1, DEFAULT) RETURNING *",
     "INSERT INTO t (id, account_id, c_text) VALUES (1, 1, 'again')",

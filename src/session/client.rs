@@ -15,8 +15,8 @@ use crate::wire::frontend;
 use super::facts::Facts;
 use super::machine::{Fatal, Held, Hold, Machine, OUT_BYTES_MAX, Prepared, Work};
 use super::messages::{
-    allowed, inline, malformed, merge, names_any, not_yet, readable, result_formats, server_oids, server_params,
-    settled, shape, too_large, writes,
+    allowed, declared_fit, inline, malformed, merge, names_any, not_yet, readable, result_formats, server_oids,
+    server_params, settled, shape, too_large, writes,
 };
 use super::queue::{Expect, Rewritten};
 use super::seal::{self, Inputs};
@@ -281,7 +281,7 @@ impl Machine {
         if plans.len() > 1 {
             settled(text, &plans)?;
         }
-        let inputs = Inputs { params: &[], formats: &[], facts, locked: locked.as_deref() };
+        let inputs = Inputs { params: &[], formats: &[], oids: &[], facts, locked: locked.as_deref() };
         let mut uses = Vec::new();
         let mut values = Vec::new();
         let Some(mut granted) = self.granted(&plans, &inputs, &mut held)? else {
@@ -336,6 +336,7 @@ impl Machine {
         let [statement] = &plan[..] else {
             return Err(Refusal::new(Class::NotSupported, "cannot insert multiple commands into a prepared statement"));
         };
+        declared_fit(statement, &parse.oids)?;
         let text = String::from_utf8_lossy(parse.text);
         let rewritten = sql::render::render_extended(&text, statement);
         let positions = Arc::new(rewritten.positions(&text));
@@ -447,7 +448,8 @@ impl Machine {
             ));
         }
         let locked = held.locked.take();
-        let inputs = Inputs { params: &bind.values, formats: &bind.formats, facts, locked: locked.as_deref() };
+        let (formats, oids) = (&bind.formats, &prepared.oids);
+        let inputs = Inputs { params: &bind.values, formats, oids, facts, locked: locked.as_deref() };
         let Some(mut granted) = self.granted(&prepared.plan, &inputs, &mut held)? else {
             held.locked = locked;
             self.hold = Some(Hold::Keys(held));

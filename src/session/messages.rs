@@ -2,13 +2,14 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use crate::policy::Read;
+use crate::policy::{Column, Read};
 use crate::refusal::{Class, Refusal};
-use crate::sql::plan::{ParamRole, Role, StatementPlan};
-use crate::types::Format;
+use crate::sql::plan::{ParamRole, Role, Source, StatementPlan, ValueSlot};
+use crate::types::{Format, LogicalType};
 use crate::wire::frontend::{Param, format_of};
 
 use super::facts::{Facts, quote};
+use super::machine::Prepared;
 use super::open::{Shape, denied};
 use super::seal::{self, Inputs};
 
@@ -158,6 +159,33 @@ pub(super) fn server_oids(plan: &StatementPlan, client: &[u32]) -> Vec<u32> {
     oids
 }
 
+/// Refuses a parameter declared to be of a type whose values are not read as those of its sealed column.
+pub(super) fn declared_fit(plan: &StatementPlan, oids: &[u32]) -> Result<(), Refusal> {
+    for (n, role) in plan.params.iter().enumerate() {
+        let (ParamRole::Sealed(column) | ParamRole::Both(column), Some(oid)) = (role, seal::declared(oids, n)) else {
+            continue;
+        };
+        if !column.logical.reads(oid) {
+            let message =
+                format!("parameter ${} is declared with another type than column {}", n + 1, column.qualified);
+            return Err(
+                Refusal::new(Class::NotSupported, message).hint("Leave its type to the server, or cast nothing.")
+            );
+        }
+    }
+    Ok(())
+}
+
+/// The type a client is told for a parameter: what it declared, else what Postgres finds for a plain column.
+pub(super) fn client_oid(prepared: &Prepared, n: usize, column: &Column) -> u32 {
+    const TEXT: u32 = 25;
+    let searches = |slot: &ValueSlot| {
+        matches!(slot.source, Source::Param(of) if usize::from(of) == n) && matches!(slot.role, Role::Search { .. })
+    };
+    let compared = matches!(column.logical, LogicalType::Varchar(_)) && prepared.plan[0].values.iter().any(searches);
+    seal::declared(&prepared.oids, n).unwrap_or(if compared { TEXT } else { column.logical.oid() })
+}
+
 pub(super) fn server_params<'a>(
     plan: &StatementPlan,
     inputs: &Inputs<'a>,
@@ -185,12 +213,17 @@ pub(super) fn server_params<'a>(
 pub(super) fn result_formats(plan: &StatementPlan, client: &[i16]) -> Vec<i16> {
     match &plan.result {
         None => client.to_vec(),
+        // As many codes as no result has: the server says so.
+        Some(columns) if client.len() > 1 && client.len() != columns.len() => client.to_vec(),
         Some(columns) => columns
             .iter()
             .enumerate()
             .map(|(n, column)| match column {
                 crate::sql::plan::ResultColumn::Plain => format_of(client, n),
-                crate::sql::plan::ResultColumn::Sealed { .. } => 1,
+                crate::sql::plan::ResultColumn::Sealed { .. } => match format_of(client, n) {
+                    0 | 1 => 1,
+                    unknown => unknown,
+                },
             })
             .collect(),
     }

@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use zeroize::Zeroizing;
+
 use crate::audit::Act;
 use crate::crypto::{self, Binding, DekId, KeyId};
 use crate::keys::{FreshDek, Granted, Need, Tenant};
@@ -30,6 +32,8 @@ pub struct Inputs<'a> {
     pub params: &'a [Option<&'a [u8]>],
     /// Their format codes: none, one for all, or one each.
     pub formats: &'a [i16],
+    /// The types the client has declared for them; 0, or none at all, where it left that open.
+    pub oids: &'a [u32],
     /// The session's facts.
     pub facts: &'a Facts,
     /// The rows of the lock query, once it ran.
@@ -265,9 +269,44 @@ fn canonical(source: &Source, logical: LogicalType, inputs: &Inputs<'_>) -> Resu
             Some(bytes) => (param_format(inputs, *n), bytes),
         },
     };
+    let declared = declared_text(source, logical, inputs, bytes)?;
+    let (format, bytes) = declared.as_ref().map_or((format, bytes), |text| (Format::Text, text.as_bytes()));
     let mut out = Vec::with_capacity(bytes.len() + 8);
     types::canonical(logical, format, bytes, &inputs.facts.style, &mut out).map_err(|error| bad_value(&error))?;
     Ok(Some(out))
+}
+
+/// The text form of a binary parameter that the client declared to be of another type than the column's.
+fn declared_text(
+    source: &Source,
+    logical: LogicalType,
+    inputs: &Inputs<'_>,
+    bytes: &[u8],
+) -> Result<Option<Zeroizing<String>>, Refusal> {
+    let Source::Param(n) = source else { return Ok(None) };
+    let oid = declared(inputs.oids, usize::from(*n)).unwrap_or(logical.oid());
+    if oid == logical.oid() {
+        return Ok(None);
+    }
+    if param_format(inputs, *n) == Format::Text {
+        let zoned = bytes.iter().any(|b| *b == b'+' || (b.is_ascii_alphabetic() && *b != b'T'))
+            || bytes.iter().filter(|b| **b == b'-').count() > 2;
+        // Postgres drops a zone written in a timestamp or date without one.
+        return if logical == LogicalType::Timestamptz && zoned {
+            Err(bad_value(&ValueError::BadDatetime { ty: "timestamp with time zone" }))
+        } else {
+            Ok(None)
+        };
+    }
+    let text = types::text_of_plain(oid, Format::Binary, bytes);
+    text.map(|text| Some(Zeroizing::new(text)))
+        .ok_or_else(|| Refusal::new(Class::BadBinary, "incorrect binary data format in a bind parameter"))
+}
+
+/// The type that the client has declared for a parameter (counted from 0), if it has.
+pub fn declared(oids: &[u32], n: usize) -> Option<u32> {
+    const UNKNOWN: u32 = 705;
+    oids.get(n).copied().filter(|oid| !matches!(*oid, 0 | UNKNOWN))
 }
 
 fn param_format(inputs: &Inputs<'_>, n: u16) -> Format {
@@ -324,7 +363,8 @@ fn named(source: &TenantSource, column: &Column, inputs: &Inputs<'_>) -> Result<
         TenantSource::Param { index, type_oid } => {
             let bytes = inputs.params.get(usize::from(*index)).copied().flatten();
             let bytes = bytes.ok_or_else(|| missing_tenant(column))?;
-            let text = types::text_of_plain(*type_oid, param_format(inputs, *index), bytes);
+            let oid = declared(inputs.oids, usize::from(*index)).unwrap_or(*type_oid);
+            let text = types::text_of_plain(oid, param_format(inputs, *index), bytes);
             text.map(Into::into).ok_or_else(|| missing_tenant(column))
         }
     }

@@ -16,7 +16,7 @@ use crate::wire::frontend;
 
 use super::facts;
 use super::machine::{Fatal, Held, Hold, Machine, Mute, OUT_BYTES_MAX, Prepared, Work};
-use super::messages::{refuse_call, shape, too_large};
+use super::messages::{client_oid, refuse_call, shape, too_large};
 use super::open::{Session, Shape};
 use super::queue::{Expect, Own};
 use super::seal::LockedRow;
@@ -399,7 +399,7 @@ impl Machine {
             .iter()
             .enumerate()
             .map(|(n, role)| match role {
-                ParamRole::Sealed(column) => column.logical.oid(),
+                ParamRole::Sealed(column) => client_oid(prepared, n, column),
                 ParamRole::Plain | ParamRole::Both(_) => server.get(n).copied().unwrap_or(0),
             })
             .collect();
