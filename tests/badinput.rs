@@ -5,7 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 
 use crate::support::guard::poll;
 use crate::support::peer::{Out, Peer, field, show, startup};
-use crate::wire::{Wired, wired, wired_with};
+use crate::support::postgres::Version;
+use crate::wire::{Wired, wired, wired_on};
 
 /// A connection that works before, and must after.
 struct Witness(Wired, Peer);
@@ -217,7 +218,7 @@ fn line_27_a_value_of_200_megabytes() {
 
 #[test]
 fn line_27_the_configured_limit() {
-    let wired = wired_with("[limits]\nmessage_bytes_max = 65536\n");
+    let wired = wired_on(Version::Any, "[limits]\nmessage_bytes_max = 65536\n");
     let mut peer = wired.peer();
     let big = "y".repeat(70_000);
     let insert = "INSERT INTO users (id, account_id, email) VALUES (1, 1, $1)";

@@ -16,6 +16,7 @@ mod postgres;
 mod structure;
 mod support;
 mod tamper;
+mod transactions;
 mod twin;
 mod twin_formats;
 mod updates;

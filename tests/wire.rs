@@ -21,12 +21,12 @@ pub struct Wired {
 }
 
 pub fn wired() -> Wired {
-    wired_with("")
+    wired_on(Version::Any, "")
 }
 
-/// The same with further sections of the configuration.
-pub fn wired_with(sections: &str) -> Wired {
-    let cluster = Cluster::start(Version::Any);
+/// The same with a certain Postgres and further sections of the configuration.
+pub fn wired_on(version: Version, sections: &str) -> Wired {
+    let cluster = Cluster::start(version);
     cluster.createdb("app");
     cluster.createdb("twin");
     let site = Site::new(&cluster, &format!("{sections}{POLICY}"));

@@ -21,6 +21,10 @@ use super::messages::{
 use super::queue::{Expect, Rewritten};
 use super::seal::{self, Inputs};
 
+/// Follows a simple query that shares a transaction with a lock query before it. From version 18 on Postgres does not
+/// commit that transaction at the end of a query of one statement, nor at a Sync behind it; with two statements it does.
+const END_SHARED: &str = "\n;SET LOCAL rowseal.step = 'done'";
+
 /// How much of a Bind is awaited before its names are looked at.
 const BIND_NAMES: usize = 4096;
 
@@ -44,6 +48,7 @@ impl Machine {
             if !self.client_frame(header, input)? {
                 break;
             }
+            self.unsynced |= matches!(header.tag, b'P' | b'B' | b'D' | b'C' | b'E');
         }
         Ok(())
     }
@@ -106,6 +111,7 @@ impl Machine {
             b'E' => self.execute(header, input),
             b'S' => {
                 self.skipping = false;
+                self.unsynced = false;
                 // A setting local to an implicit transaction ends here.
                 if std::mem::take(&mut self.facts_local) {
                     self.facts = None;
@@ -310,8 +316,13 @@ impl Machine {
         if self.shared.schema.load().filter.scan(text.as_bytes()).facts {
             self.facts = None;
         }
-        self.queue.push(Expect::Query(Some(Rewritten { shapes, positions }), 0));
-        frontend::put_query(&mut self.to_server, rewritten.text.as_bytes());
+        let own_tail = locked.is_some();
+        let mut sent = rewritten.text;
+        if own_tail {
+            sent.push_str(END_SHARED);
+        }
+        self.queue.push(Expect::Query(Some(Rewritten { shapes, positions, own_tail }), 0));
+        frontend::put_query(&mut self.to_server, sent.as_bytes());
         Ok(())
     }
 

@@ -16,24 +16,35 @@ use super::seal::{self, Inputs};
 const OWN: &[u8] = b"rowseal_internal";
 
 impl Machine {
-    /// Sends one of the proxy's own statements inside the client's stream and asks for its reply at once.
-    fn ask(&mut self, text: &[u8], oids: &[u32], params: &[Param<'_>], last: Own) {
+    /// Sends one of the proxy's own statements inside the client's stream.
+    fn put_question(&mut self, text: &[u8], oids: &[u32], params: &[Param<'_>], last: Own) {
         let out = &mut self.to_server;
         frontend::put_close(out, b'P', OWN);
         frontend::put_close(out, b'S', OWN);
         frontend::put_parse(out, OWN, text, oids);
         frontend::put_bind(out, OWN, OWN, params, &[]);
         frontend::put_execute(out, OWN);
-        frontend::put_empty(out, b'H');
         (0..4).for_each(|_| self.queue.push(Expect::Own(Own::Step)));
         self.queue.push(Expect::Own(last));
+    }
+
+    /// The same, in the transaction of what follows; asks for the reply at once.
+    fn ask(&mut self, text: &[u8], oids: &[u32], params: &[Param<'_>], last: Own) {
+        self.put_question(text, oids, params, last);
+        frontend::put_empty(&mut self.to_server, b'H');
     }
 
     /// Holds a message until the server has told the session's facts.
     #[expect(clippy::unnecessary_wraps, reason = "one of the ways a held message goes on")]
     pub(super) fn ask_facts(&mut self, held: Held) -> Result<(), Fatal> {
         let question = facts::question(&self.shared.policy);
-        self.ask(question.as_bytes(), &[], &[], Own::Facts);
+        if self.unsynced {
+            self.ask(question.as_bytes(), &[], &[], Own::Facts);
+        } else {
+            self.put_question(question.as_bytes(), &[], &[], Own::Facts);
+            frontend::put_empty(&mut self.to_server, b'S');
+            self.queue.push(Expect::Own(Own::Sync));
+        }
         self.hold = Some(Hold::Facts(held));
         Ok(())
     }

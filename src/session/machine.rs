@@ -151,6 +151,8 @@ pub struct Machine {
     pub(super) facts_local: bool,
     pub(super) hold: Option<Hold>,
     pub(super) skipping: bool,
+    /// Messages of the extended protocol have been sent since the last Sync.
+    pub(super) unsynced: bool,
     pub(super) reload: bool,
     pub(super) copy_in: bool,
     pub(super) tunnel: bool,
@@ -191,6 +193,7 @@ impl Machine {
             facts_local: false,
             hold: None,
             skipping: false,
+            unsynced: false,
             reload: false,
             copy_in: false,
             tunnel: false,

@@ -49,6 +49,8 @@ pub struct Rewritten {
     pub shapes: Arc<[Option<Arc<Shape>>]>,
     /// Where the pieces of the text stand.
     pub positions: Positions,
+    /// A statement of the proxy's own follows those of the client.
+    pub own_tail: bool,
 }
 
 /// What the proxy asked for on its own account.
@@ -66,6 +68,8 @@ pub enum Own {
     RefusalQuery,
     /// The query that aborts the transaction after a refusal in mid-result; ReadyForQuery follows.
     Abort,
+    /// The ReadyForQuery after the facts query.
+    Sync,
 }
 
 /// A first-in, first-out queue of what is expected.
@@ -107,6 +111,11 @@ impl Queue {
         }
     }
 
+    /// True when the next reply belongs to the proxy's own statement behind those of a simple query.
+    pub fn is_own_tail(&self) -> bool {
+        matches!(self.0.front(), Some(Expect::Query(Some(query), at)) if query.own_tail && *at >= query.shapes.len())
+    }
+
     /// Takes the first entry.
     pub fn pop(&mut self) -> Option<Expect> {
         self.0.pop_front()
@@ -128,6 +137,18 @@ impl Queue {
             Some(at) => (self.0.drain(..at).collect(), true),
             None => (self.0.drain(..).collect(), false),
         }
+    }
+
+    /// The failed facts query with the Sync behind it, the last of all, is answered: by that Sync's ReadyForQuery where
+    /// the client waits for one. False when no such query stands in front.
+    pub fn fail_facts(&mut self, ready_for_client: bool) -> bool {
+        let asked = matches!(self.0.front(), Some(Expect::Own(Own::Step | Own::Facts)));
+        if !asked || !matches!(self.0.back(), Some(Expect::Own(Own::Sync))) {
+            return false;
+        }
+        self.0.clear();
+        self.0.push_back(if ready_for_client { Expect::Sync } else { Expect::Own(Own::Sync) });
+        true
     }
 
     /// Takes out the Syncs that the server eats during COPY IN; how many follow is known only by the client's order,

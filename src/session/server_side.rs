@@ -178,7 +178,7 @@ impl Machine {
 
     /// Swallows a reply to the proxy's own statement; false when it belongs to the client.
     fn own(&mut self, tag: u8, body: &[u8]) -> Result<bool, Fatal> {
-        let Some(Expect::Own(own)) = self.queue.front() else { return Ok(false) };
+        let Some(Expect::Own(own)) = self.queue.front() else { return Ok(self.queue.is_own_tail()) };
         match (*own, tag) {
             (Own::Step, b'1' | b'2' | b'3') => {
                 self.queue.pop();
@@ -263,6 +263,12 @@ impl Machine {
 
     /// After an error in the extended protocol everything up to the next Sync is skipped by the server.
     fn fail_pipeline(&mut self) {
+        let simple = matches!(&self.hold, Some(Hold::Facts(held)) if held.tag == b'Q');
+        if self.queue.fail_facts(simple) {
+            self.hold = None;
+            self.skipping = !simple;
+            return;
+        }
         let (skipped, synced) = self.queue.skip_to_sync();
         let held = skipped.iter().any(|expect| matches!(expect, Expect::Own(Own::Facts | Own::Lock)));
         let first_own = matches!(skipped.first(), Some(Expect::Own(_)));
@@ -298,8 +304,11 @@ impl Machine {
 
     fn ready(&mut self, frame: &[u8]) -> Result<(), Fatal> {
         let status = frame.get(HEADER).copied().unwrap_or(b'I');
-        self.queue.pop();
+        let done = self.queue.pop();
         self.status = status;
+        if matches!(done, Some(Expect::Own(Own::Sync))) {
+            return Ok(());
+        }
         self.copy_in = false;
         if status == b'I' && self.queue.is_empty() {
             self.portals.clear();

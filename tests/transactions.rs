@@ -1,0 +1,99 @@
+//! Where transactions begin and end: what the proxy asks the server on its own account must not hold a client's statement
+//! in a transaction it did not open, nor end one it did (T1, T5). On both ends of the range of versions, for Postgres 18
+//! changed how extended messages and simple queries share a transaction.
+use crate::support::peer::{Out, Peer, show};
+use crate::support::postgres::Version;
+use crate::wire::{Wired, wired_on};
+
+const VERSIONS: [Version; 2] = [Version::V15, Version::V18];
+
+/// What another session sees.
+fn seen(wired: &Wired, where_: &str) -> String {
+    wired.cluster.psql("app", &format!("SELECT count(*) FROM users WHERE {where_}"))
+}
+
+#[test]
+fn a_simple_query_is_committed_when_it_is_answered() {
+    for version in VERSIONS {
+        let wired = wired_on(version, "");
+        // The first statement of a session asks for its facts, and so does one after a change of settings.
+        let mut peer = wired.peer();
+        for (n, before) in ["", "SET DateStyle = 'ISO'", "SELECT 1/0"].iter().enumerate() {
+            peer.ask(before);
+            let insert = format!("INSERT INTO users (id, account_id, email) VALUES ({n}, 1, 'x@x')");
+            assert_eq!(peer.ask(&insert), "C(INSERT 0 1\\x00) Z(I)", "{version:?} after {before:?}");
+            assert_eq!(seen(&wired, &format!("id = {n}")), "1", "{version:?} after {before:?}");
+        }
+        // An UPDATE in two steps: its lock query goes before it.
+        assert_eq!(
+            peer.ask("UPDATE users SET email = 'y@x', note = 'n' WHERE id < 2"),
+            "C(UPDATE 2\\x00) Z(I)",
+            "{version:?}"
+        );
+        assert_eq!(seen(&wired, "note = 'n'"), "2", "{version:?} {}", wired.cluster.log());
+        assert!(
+            peer.ask("UPDATE users SET email = 'z@x' WHERE id < 2 RETURNING email").ends_with("C(UPDATE 2\\x00) Z(I)")
+        );
+        assert_eq!(peer.ask("UPDATE users SET email = 'y@x', account_id = 1/0 WHERE id < 2"), "E(ERROR 0A000) Z(I)");
+        assert_eq!(
+            peer.ask("UPDATE users SET email = 'y@x', note = 1/0 WHERE id < 2"),
+            "E(ERROR 22012) Z(I)",
+            "{version:?}"
+        );
+        assert_eq!(peer.ask("INSERT INTO notes VALUES (77, 'plain')"), "C(INSERT 0 1\\x00) Z(I)", "{version:?}");
+        assert_eq!(wired.cluster.psql("app", "SELECT count(*) FROM notes WHERE id = 77"), "1", "{version:?}");
+    }
+}
+
+#[test]
+fn a_transaction_of_the_clients_is_neither_ended_nor_left() {
+    for version in VERSIONS {
+        let wired = wired_on(version, "");
+        let mut peer = wired.peer();
+        assert_eq!(peer.ask("BEGIN"), "C(BEGIN\\x00) Z(T)");
+        assert_eq!(
+            peer.ask("INSERT INTO users (id, account_id, email) VALUES (1, 1, 'x@x')"),
+            "C(INSERT 0 1\\x00) Z(T)"
+        );
+        assert_eq!(peer.ask("UPDATE users SET email = 'y@x', note = 'n' WHERE id < 2"), "C(UPDATE 1\\x00) Z(T)");
+        assert_eq!(seen(&wired, "true"), "0", "{version:?}");
+        assert_eq!(peer.ask("ROLLBACK"), "C(ROLLBACK\\x00) Z(I)");
+        assert_eq!(seen(&wired, "true"), "0", "{version:?}");
+        // In a transaction that has failed the question for the facts fails, and its error is the client's.
+        for out in [
+            Out::new().query("SELECT email FROM users"),
+            Out::new().run("SELECT email FROM users", &[]).run("SELECT 1", &[]).sync(),
+            Out::new().query("UPDATE users SET email = 'y@x', note = 'n'"),
+        ] {
+            assert_eq!(peer.ask("BEGIN; SELECT 1/0"), "C(BEGIN\\x00) E(ERROR 22012) Z(E)");
+            peer.send(&out.0);
+            assert_eq!(show(&peer.until_ready(1)), "E(ERROR 25P02) Z(E)", "{version:?}");
+            assert_eq!(peer.ask("ROLLBACK"), "C(ROLLBACK\\x00) Z(I)", "{version:?}");
+        }
+        // A pipeline without Sync is one transaction, whatever the proxy asks in between.
+        let insert = "INSERT INTO users (id, account_id, email) VALUES ($1, 1, $2)";
+        let first = Out::new().run("INSERT INTO notes VALUES (78, 'first')", &[]);
+        peer.send(&first.run(insert, &[Some("5"), Some("x@x")]).run("SELECT 1/0", &[]).sync().0);
+        assert!(show(&peer.until_ready(1)).ends_with("E(ERROR 22012) Z(I)"), "{version:?}");
+        assert_eq!(wired.cluster.psql("app", "SELECT count(*) FROM notes WHERE id = 78"), "0", "{version:?}");
+        assert_eq!(seen(&wired, "id = 5"), "0", "{version:?}");
+    }
+}
+
+#[test]
+fn statements_that_must_stand_alone_do() {
+    for version in VERSIONS {
+        let wired = wired_on(version, "");
+        for sql in ["VACUUM users", "CREATE INDEX CONCURRENTLY ON users (note)", "REINDEX TABLE CONCURRENTLY users"] {
+            let mut plain = Peer::connect(wired.cluster.host_port(), "app");
+            for out in [Out::new().query(sql), Out::new().run(sql, &[]).sync()] {
+                plain.send(&out.0);
+                let expected = show(&plain.until_ready(1));
+                assert!(expected.contains("C("), "{version:?} {sql}: {expected}");
+                let mut peer = wired.peer();
+                peer.send(&out.0);
+                assert_eq!(show(&peer.until_ready(1)), expected, "{version:?} {sql}");
+            }
+        }
+    }
+}
