@@ -19,5 +19,6 @@ mod tamper;
 mod transactions;
 mod twin;
 mod twin_formats;
+mod twin_psql;
 mod updates;
 mod wire;

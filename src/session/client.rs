@@ -6,6 +6,7 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use crate::keys::Granted;
 use crate::refusal::{Class, Refusal};
+use crate::sql::filter::ends_transaction;
 use crate::sql::plan::{StatementPlan, Verdict};
 use crate::sql::{self, Protocol};
 use crate::types::Format;
@@ -164,7 +165,7 @@ impl Machine {
         if reload || hits.ddl {
             self.reload = hits.ddl;
         }
-        if hits.touches || hits.sql_prepare || reload {
+        if (hits.touches || hits.sql_prepare || reload) && !ends_transaction(text) {
             let held = Held {
                 tag: header.tag,
                 body: input.split_to(header.total).freeze().slice(HEADER..),

@@ -101,6 +101,31 @@ fn leading(text: &[u8], hits: &mut Hits) {
     }
 }
 
+/// True for a text that is nothing but the end of a transaction, or of a part of it: COMMIT, END, ROLLBACK, ABORT, also TO
+/// a savepoint. It names no table, whatever its words look like; and in a transaction that has failed, where no question
+/// would be answered, it is what the server still carries out.
+pub fn ends_transaction(text: &[u8]) -> bool {
+    const START: &[&str] = &["commit", "end", "rollback", "abort"];
+    const REST: &[&str] = &["work", "transaction", "and", "no", "chain", "to", "savepoint"];
+    let one_of = |word: &[u8], words: &[&str]| words.iter().any(|known| word.eq_ignore_ascii_case(known.as_bytes()));
+    let (mut rest, mut before): (_, &[u8]) = (skip_blanks(text), b"");
+    while !rest.is_empty() {
+        let end = match rest {
+            [b'"', tail @ ..] => memchr::memchr(b'"', tail).map_or(0, |at| at + 2),
+            _ => rest.iter().position(|b| !b.is_ascii_alphanumeric() && *b != b'_').unwrap_or(rest.len()),
+        };
+        let (word, tail) = rest.split_at(end);
+        rest = skip_blanks(tail);
+        let known = one_of(word, if before.is_empty() { START } else { REST });
+        let name = rest.is_empty() && one_of(before, &["to", "savepoint"]);
+        if word.is_empty() || !(known || name) {
+            return false;
+        }
+        before = word;
+    }
+    !before.is_empty()
+}
+
 /// Skips blanks, comments and opening parentheses.
 fn skip_blanks(mut text: &[u8]) -> &[u8] {
     loop {
@@ -135,6 +160,34 @@ fn skip_comment(text: &[u8]) -> &[u8] {
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_end_of_a_transaction_is_nothing_else() {
+        for text in [
+            "COMMIT",
+            "end;",
+            "ROLLBACK /* controller='users' */",
+            "-- users\nrollback to savepoint \"users 1\" ;",
+            "ABORT WORK AND NO CHAIN",
+        ] {
+            assert!(ends_transaction(text.as_bytes()), "{text}");
+        }
+        for text in [
+            "",
+            "SELECT 1",
+            "commits",
+            "COMMIT; INSERT INTO users VALUES ('x')",
+            "COMMIT PREPARED 'users'",
+            "ROLLBACK TO \"x",
+            "COMMIT INSERT INTO users DEFAULT VALUES",
+            "END $$ users $$",
+            "COMMIT -- x\rINSERT INTO users",
+            "COMMIT; TABLE users",
+            "ROLLBACK TO; TABLE users",
+        ] {
+            assert!(!ends_transaction(text.as_bytes()), "{text}");
+        }
+    }
 
     #[test]
     fn finds_what_matters() {
