@@ -13,6 +13,7 @@ mod guard;
 mod pipeline;
 mod positions;
 mod postgres;
+mod random_sessions;
 mod structure;
 mod support;
 mod tamper;

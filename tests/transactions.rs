@@ -3,7 +3,8 @@
 //! changed how extended messages and simple queries share a transaction.
 use crate::support::peer::{Out, Peer, show};
 use crate::support::postgres::Version;
-use crate::wire::{Wired, wired_on};
+use crate::support::tap::{Tap, contains};
+use crate::wire::{Wired, wired_behind, wired_on};
 
 const VERSIONS: [Version; 2] = [Version::V15, Version::V18];
 
@@ -95,5 +96,50 @@ fn statements_that_must_stand_alone_do() {
                 assert_eq!(show(&peer.until_ready(1)), expected, "{version:?} {sql}");
             }
         }
+    }
+}
+
+/// A Parse under a name that is taken fails; what is bound behind the next Sync is bound to the old statement. Were it
+/// taken for the new one, a plaintext would go to the server, or a cell into a plain table.
+#[test]
+fn a_bind_waits_until_it_is_known_what_its_statement_is() {
+    let wired = wired_behind(Version::Any, Tap::start);
+    let (sealed, plain) = (
+        "INSERT INTO users (id, account_id, email) VALUES ($1, 1, $2)",
+        "INSERT INTO notes (id, body) VALUES ($1, $2)",
+    );
+    for (n, (first, second)) in [(sealed, plain), (plain, sealed)].into_iter().enumerate() {
+        let (mut peer, id) = (wired.peer(), (60 + n).to_string());
+        assert!(peer.ask("SELECT email FROM users").ends_with("Z(I)"));
+        let all = Out::new().parse("one", first).sync().parse("one", second).sync();
+        let value = format!("undecided-{n}");
+        peer.send(&all.bind("", "one", &[Some(&id), Some(&value)], 0).execute("", 0).sync().0);
+        let shown = show(&peer.until_ready(3));
+        assert_eq!(shown, "1 Z(I) E(ERROR 42P05) Z(I) 2 C(INSERT 0 1\\x00) Z(I)", "{first}");
+        // The unnamed statement: the second Parse is skipped, for something before it has failed.
+        let all = Out::new().parse("", first).sync().bind("", "none", &[], 0).parse("", second).sync();
+        peer.send(&all.bind("", "", &[Some(&format!("7{n}")), Some(&value)], 0).execute("", 0).sync().0);
+        let shown = show(&peer.until_ready(3));
+        assert_eq!(shown, "1 Z(I) E(ERROR 26000) Z(I) 2 C(INSERT 0 1\\x00) Z(I)", "{first}");
+    }
+    assert_eq!(wired.cluster.psql("app", "SELECT body FROM notes WHERE id IN (61, 71)"), "undecided-1\nundecided-1");
+    assert_eq!(seen(&wired, "id IN (60, 70) AND rowseal.is_cell(email)"), "2");
+    assert!(!contains(&wired.tap.as_ref().unwrap().to_server(), b"undecided-0"), "a plaintext reached the server");
+}
+
+/// A simple query has no parameters: none is taken for NULL.
+#[test]
+fn a_parameter_in_a_simple_query_is_an_error() {
+    let wired = wired_on(Version::Any, "");
+    let (mut sealed, mut plain) = wired.pair();
+    for sql in [
+        "SELECT id FROM users WHERE account_id = 1 AND email = $1",
+        "INSERT INTO users (id, account_id, email) VALUES (9, 1, $1)",
+        "UPDATE users SET email = $1 WHERE account_id = 1 AND id = 1",
+        "UPDATE users SET email = $1, note = 'x' WHERE id < 3",
+        "DELETE FROM users WHERE account_id = 1 AND email IN ('x', $1)",
+    ] {
+        assert_eq!(sealed.ask(sql), plain.ask(sql), "{sql}");
+        assert_eq!(sealed.ask(sql), "E(ERROR 42P02) Z(I)", "{sql}");
     }
 }

@@ -7,14 +7,14 @@ use bytes::{Buf, Bytes, BytesMut};
 use crate::keys::Granted;
 use crate::refusal::{Class, Refusal};
 use crate::sql::filter::ends_transaction;
-use crate::sql::plan::{StatementPlan, Verdict};
+use crate::sql::plan::{Source, StatementPlan, Verdict};
 use crate::sql::{self, Protocol};
 use crate::types::Format;
 use crate::wire::frame::{self, HEADER, Header};
 use crate::wire::frontend;
 
 use super::facts::Facts;
-use super::machine::{Fatal, Held, Hold, Machine, OUT_BYTES_MAX, Prepared, Work};
+use super::machine::{Fatal, Held, Hold, Machine, OUT_BYTES_MAX, Prepared, Unsynced, Work};
 use super::messages::{
     allowed, declared_fit, inline, malformed, merge, names_any, not_yet, readable, result_formats, server_oids,
     server_params, settled, shape, too_large, writes,
@@ -35,6 +35,7 @@ impl Machine {
     /// # Errors
     /// [`Fatal`] when the client breaks the protocol; the session ends then.
     pub fn on_client(&mut self, input: &mut BytesMut) -> Result<(), Fatal> {
+        self.undecided = false;
         while !input.is_empty() && self.hold.is_none() && self.to_server.len() < OUT_BYTES_MAX {
             if self.tunnel {
                 self.to_server.extend_from_slice(input);
@@ -49,7 +50,11 @@ impl Machine {
             if !self.client_frame(header, input)? {
                 break;
             }
-            self.unsynced |= matches!(header.tag, b'P' | b'B' | b'D' | b'C' | b'E');
+            self.unsynced = self.unsynced.max(match header.tag {
+                b'B' => Unsynced::Bound,
+                b'E' => Unsynced::Executed,
+                _ => Unsynced::Nothing,
+            });
         }
         Ok(())
     }
@@ -80,6 +85,10 @@ impl Machine {
                 return Ok(true);
             }
             b'B' if names_awaited(header, input) => return Ok(false),
+            b'B' | b'D' if self.is_undecided(header, input) => {
+                self.undecided = true;
+                return Ok(false);
+            }
             b'B' if !self.bind_is_sealed(header, input)? => return self.plain_bind(header, input),
             b'Q' | b'P' | b'B' if header.total > self.shared.message_bytes_max => {
                 self.client_skip = header.total;
@@ -112,7 +121,7 @@ impl Machine {
             b'E' => self.execute(header, input),
             b'S' => {
                 self.skipping = false;
-                self.unsynced = false;
+                self.unsynced = Unsynced::Nothing;
                 // A setting local to an implicit transaction ends here.
                 if std::mem::take(&mut self.facts_local) {
                     self.facts = None;
@@ -208,6 +217,9 @@ impl Machine {
             self.passed.remove(&name);
         }
         let before = if self.statements.is_empty() { None } else { self.statements.remove(&name) };
+        if let Some(parsed) = &mut self.parsed {
+            parsed.insert(name.clone(), self.queue.syncs());
+        }
         self.queue.push(Expect::Parse { name, before, positions: None });
     }
 
@@ -306,7 +318,12 @@ impl Machine {
         }
         let text = String::from_utf8_lossy(text);
         let mut slot = |plan: usize, slot: usize, out: &mut String| {
-            out.push_str(&inline(&plans[plan].values[slot].role, values[plan][slot].as_deref()));
+            let value = &plans[plan].values[slot];
+            match value.source {
+                // A simple query has no parameters: the server says so.
+                Source::Param(n) => out.push_str(&format!("${}", n + 1)),
+                _ => out.push_str(&inline(&value.role, values[plan][slot].as_deref())),
+            }
             Ok::<(), Infallible>(())
         };
         let Ok(rewritten) = sql::render::render(&text, &plans, &mut slot);
@@ -365,8 +382,23 @@ impl Machine {
             Prepared { plan: plan.clone(), oids: parse.oids, facts: facts.clone(), positions: positions.clone() };
         self.passed.remove(&name);
         let before = self.statements.insert(name.clone(), Arc::new(prepared));
+        self.parsed.get_or_insert_default().insert(name.clone(), self.queue.syncs());
         self.queue.push(Expect::Parse { name, before, positions: Some(positions) });
         Ok(())
+    }
+
+    /// True while it is open what the statement's name means: a Parse of it is under way, and a Sync stands between that
+    /// and this message. If the Parse fails, this message is carried out all the same, on the statement of before.
+    fn is_undecided(&mut self, header: Header, input: &BytesMut) -> bool {
+        let Some(parsed) = &mut self.parsed else { return false };
+        let body = &input[HEADER..input.len().min(header.total)];
+        let name = match header.tag {
+            b'B' => frontend::bind_names(body).map(|(_, statement)| (b'S', statement)),
+            _ => frontend::target(body),
+        };
+        let Ok((b'S', name)) = name else { return false };
+        let Some(sync) = parsed.get(name) else { return false };
+        self.queue.is_undecided(*sync)
     }
 
     fn bind_is_sealed(&self, header: Header, input: &BytesMut) -> Result<bool, Fatal> {

@@ -7,7 +7,7 @@ use crate::sql::plan::{Piece, StatementPlan};
 use crate::wire::frontend::{self, Param};
 
 use super::facts;
-use super::machine::{Fatal, Held, Hold, Machine};
+use super::machine::{Fatal, Held, Hold, Machine, Unsynced};
 use super::messages::{inline, malformed, refuse_call, searches_only, server_oids, server_params};
 use super::queue::{Expect, Own};
 use super::seal::{self, Inputs};
@@ -38,7 +38,9 @@ impl Machine {
     #[expect(clippy::unnecessary_wraps, reason = "one of the ways a held message goes on")]
     pub(super) fn ask_facts(&mut self, held: Held) -> Result<(), Fatal> {
         let question = facts::question(&self.shared.policy);
-        if self.unsynced {
+        // The end of a simple query takes portals with it anyway.
+        let shared = if held.tag == b'Q' { Unsynced::Executed } else { Unsynced::Bound };
+        if self.unsynced >= shared {
             self.ask(question.as_bytes(), &[], &[], Own::Facts);
         } else {
             self.put_question(question.as_bytes(), &[], &[], Own::Facts);

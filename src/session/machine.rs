@@ -126,6 +126,17 @@ pub(super) enum Hold {
     Schema(Held),
 }
 
+/// What has been sent since the last Sync that a Sync of the proxy's own would end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Unsynced {
+    /// Nothing.
+    Nothing,
+    /// A Bind: its portal lives as long as its transaction.
+    Bound,
+    /// An Execute: its transaction is not to be committed yet.
+    Executed,
+}
+
 /// How the server's replies are treated while a refusal in mid-result is carried through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mute {
@@ -142,6 +153,10 @@ pub struct Machine {
     pub(super) facts: Option<Arc<Facts>>,
     pub(super) queue: Queue,
     pub(super) statements: HashMap<Bytes, Arc<Prepared>>,
+    /// By statement name: the number of the Sync that follows its last Parse. Kept once a sealed statement was seen.
+    pub(super) parsed: Option<HashMap<Bytes, u64>>,
+    /// A message waits until the server has said whether the statement it names is the new one or the old one.
+    pub(super) undecided: bool,
     pub(super) portals: HashMap<Bytes, Arc<Shape>>,
     pub(super) fact_statements: HashSet<Bytes>,
     pub(super) fact_portals: HashSet<Bytes>,
@@ -151,8 +166,7 @@ pub struct Machine {
     pub(super) facts_local: bool,
     pub(super) hold: Option<Hold>,
     pub(super) skipping: bool,
-    /// Messages of the extended protocol have been sent since the last Sync.
-    pub(super) unsynced: bool,
+    pub(super) unsynced: Unsynced,
     pub(super) reload: bool,
     pub(super) copy_in: bool,
     pub(super) tunnel: bool,
@@ -186,6 +200,8 @@ impl Machine {
             facts: None,
             queue,
             statements: HashMap::new(),
+            parsed: None,
+            undecided: false,
             portals: HashMap::new(),
             fact_statements: HashSet::new(),
             fact_portals: HashSet::new(),
@@ -193,7 +209,7 @@ impl Machine {
             facts_local: false,
             hold: None,
             skipping: false,
-            unsynced: false,
+            unsynced: Unsynced::Nothing,
             reload: false,
             copy_in: false,
             tunnel: false,
@@ -232,7 +248,7 @@ impl Machine {
 
     /// True while messages of the client wait for something.
     pub fn is_held(&self) -> bool {
-        self.hold.is_some()
+        self.hold.is_some() || self.undecided
     }
 
     /// True once the client has said goodbye.

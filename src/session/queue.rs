@@ -74,37 +74,53 @@ pub enum Own {
 
 /// A first-in, first-out queue of what is expected.
 #[derive(Debug, Default)]
-pub struct Queue(VecDeque<Expect>);
+pub struct Queue {
+    expected: VecDeque<Expect>,
+    syncs: u64,
+    syncs_answered: u64,
+}
 
 impl Queue {
     /// Adds at the end.
     pub fn push(&mut self, expect: Expect) {
-        self.0.push_back(expect);
+        self.syncs += u64::from(matches!(expect, Expect::Sync));
+        self.expected.push_back(expect);
     }
 
     /// True when a Parse under this name is under way.
     pub fn expects_parse(&self, of: &[u8]) -> bool {
-        self.0.iter().any(|expect| matches!(expect, Expect::Parse { name, .. } if **name == *of))
+        self.expected.iter().any(|expect| matches!(expect, Expect::Parse { name, .. } if **name == *of))
+    }
+
+    /// How many Syncs of the client's have been sent.
+    pub fn syncs(&self) -> u64 {
+        self.syncs
+    }
+
+    /// True when a message sent before the Sync of this number (from 0) may still turn out to have failed, or to have
+    /// been skipped, while one sent now would be carried out.
+    pub fn is_undecided(&self, sync: u64) -> bool {
+        sync < self.syncs && self.syncs_answered <= sync
     }
 
     /// Adds before everything else.
     pub fn push_front(&mut self, expect: Expect) {
-        self.0.push_front(expect);
+        self.expected.push_front(expect);
     }
 
     /// What the next reply belongs to.
     pub fn front(&self) -> Option<&Expect> {
-        self.0.front()
+        self.expected.front()
     }
 
     /// The same, to be changed.
     pub fn front_mut(&mut self) -> Option<&mut Expect> {
-        self.0.front_mut()
+        self.expected.front_mut()
     }
 
     /// Where the pieces of the rewritten text stand that the next reply belongs to.
     pub fn positions(&self) -> Option<&Positions> {
-        match self.0.front()? {
+        match self.expected.front()? {
             Expect::Query(rewritten, _) => rewritten.as_ref().map(|rewritten| &rewritten.positions),
             Expect::Parse { positions, .. } | Expect::Bind(positions) => positions.as_deref(),
             _ => None,
@@ -113,47 +129,54 @@ impl Queue {
 
     /// True when the next reply belongs to the proxy's own statement behind those of a simple query.
     pub fn is_own_tail(&self) -> bool {
-        matches!(self.0.front(), Some(Expect::Query(Some(query), at)) if query.own_tail && *at >= query.shapes.len())
+        matches!(self.expected.front(), Some(Expect::Query(Some(query), at)) if query.own_tail && *at >= query.shapes.len())
     }
 
     /// Takes the first entry.
     pub fn pop(&mut self) -> Option<Expect> {
-        self.0.pop_front()
+        let done = self.expected.pop_front();
+        self.syncs_answered += u64::from(matches!(done, Some(Expect::Sync)));
+        done
     }
 
     /// True when nothing is expected.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.expected.is_empty()
     }
 
     /// How many replies are expected.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.expected.len()
     }
 
-    /// Takes everything up to the next Sync, which stays; second: whether there is one.
+    /// Takes everything up to the next Sync, which stays; second: whether there is one of the client's.
     pub fn skip_to_sync(&mut self) -> (Vec<Expect>, bool) {
-        match self.0.iter().position(|expect| matches!(expect, Expect::Sync)) {
-            Some(at) => (self.0.drain(..at).collect(), true),
-            None => (self.0.drain(..).collect(), false),
+        match self.expected.iter().position(|expect| matches!(expect, Expect::Sync | Expect::Own(Own::Sync))) {
+            Some(at) => {
+                let of_client = matches!(self.expected.get(at), Some(Expect::Sync));
+                (self.expected.drain(..at).collect(), of_client)
+            }
+            None => (self.expected.drain(..).collect(), false),
         }
     }
 
     /// The failed facts query with the Sync behind it, the last of all, is answered: by that Sync's ReadyForQuery where
     /// the client waits for one. False when no such query stands in front.
     pub fn fail_facts(&mut self, ready_for_client: bool) -> bool {
-        let asked = matches!(self.0.front(), Some(Expect::Own(Own::Step | Own::Facts)));
-        if !asked || !matches!(self.0.back(), Some(Expect::Own(Own::Sync))) {
+        let asked = matches!(self.expected.front(), Some(Expect::Own(Own::Step | Own::Facts)));
+        if !asked || !matches!(self.expected.back(), Some(Expect::Own(Own::Sync))) {
             return false;
         }
-        self.0.clear();
-        self.0.push_back(if ready_for_client { Expect::Sync } else { Expect::Own(Own::Sync) });
+        self.expected.clear();
+        self.push(if ready_for_client { Expect::Sync } else { Expect::Own(Own::Sync) });
         true
     }
 
     /// Takes out the Syncs that the server eats during COPY IN; how many follow is known only by the client's order,
     /// so all that are queued now go.
     pub fn drop_syncs(&mut self) {
-        self.0.retain(|expect| !matches!(expect, Expect::Sync));
+        let before = self.expected.len();
+        self.expected.retain(|expect| !matches!(expect, Expect::Sync));
+        self.syncs_answered += (before - self.expected.len()) as u64;
     }
 }

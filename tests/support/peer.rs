@@ -181,15 +181,27 @@ impl Peer {
 
     /// The next message, or `None` at the end.
     pub fn receive(&mut self) -> Option<Message> {
+        self.try_receive().unwrap()
+    }
+
+    /// The same with an error when none comes in time.
+    pub fn try_receive(&mut self) -> std::io::Result<Option<Message>> {
         let mut header = [0; 5];
         match self.stream.read_exact(&mut header) {
-            Err(error) if matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset) => return None,
-            result => result.unwrap(),
+            Err(error) if matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset) => {
+                return Ok(None);
+            }
+            result => result?,
         }
         let length = u32::from_be_bytes(header[1..].try_into().unwrap()) as usize;
         let mut body = vec![0; length - 4];
-        self.stream.read_exact(&mut body).unwrap();
-        Some((header[0], body))
+        self.stream.read_exact(&mut body)?;
+        Ok(Some((header[0], body)))
+    }
+
+    /// How long to wait for a reply, if not as long as usual.
+    pub fn wait_at_most(&mut self, timeout: Duration) {
+        self.stream.set_read_timeout(Some(timeout)).unwrap();
     }
 
     /// Messages up to and including one with this tag.
