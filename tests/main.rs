@@ -10,6 +10,7 @@ mod demo;
 mod documents;
 mod encodings;
 mod guard;
+mod machine;
 mod pipeline;
 mod positions;
 mod postgres;

@@ -168,6 +168,7 @@ fn alike(plain: &Message, sealed: &Message) -> bool {
         // A Bind, wrong in itself, of a statement that is gone.
         ("E(ERROR 26000)", "E(ERROR 08P01)"),
         ("E(ERROR 26000)", "E(ERROR 22P02)"),
+        ("E(ERROR 26000)", "E(ERROR 25P02)"),
         // A bad value for a portal that exists.
         ("E(ERROR 42P03)", "E(ERROR 22P02)"),
         // A Parse under a name that exists.

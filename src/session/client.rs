@@ -16,8 +16,8 @@ use crate::wire::frontend;
 use super::facts::Facts;
 use super::machine::{Fatal, Held, Hold, Machine, OUT_BYTES_MAX, Prepared, Unsynced, Work};
 use super::messages::{
-    allowed, declared_fit, inline, malformed, merge, names_any, not_yet, readable, result_formats, server_oids,
-    server_params, settled, shape, too_large, writes,
+    allowed, declared_fit, executes_sealed, inline, malformed, merge, names_any, names_prepared, not_yet, readable,
+    result_formats, server_oids, server_params, settled, shape, too_large, writes,
 };
 use super::queue::{Expect, Rewritten};
 use super::seal::{self, Inputs};
@@ -76,6 +76,12 @@ impl Machine {
     /// One message; false when more bytes are needed.
     fn client_frame(&mut self, header: Header, input: &mut BytesMut) -> Result<bool, Fatal> {
         if self.skipping && !matches!(header.tag, b'S' | b'X') {
+            if header.tag == b'P' && header.total <= self.shared.message_bytes_max {
+                if input.len() < header.total {
+                    return Ok(false);
+                }
+                self.forget(header.tag, &input[HEADER..header.total]);
+            }
             self.client_skip = header.total;
             return Ok(true);
         }
@@ -92,6 +98,9 @@ impl Machine {
             b'B' if !self.bind_is_sealed(header, input)? => return self.plain_bind(header, input),
             b'Q' | b'P' | b'B' if header.total > self.shared.message_bytes_max => {
                 self.client_skip = header.total;
+                if let (b'P', Some(end)) = (header.tag, memchr::memchr(0, &input[HEADER..])) {
+                    self.gone.add(Bytes::copy_from_slice(&input[HEADER..HEADER + end]));
+                }
                 let refusal = too_large(self.shared.message_bytes_max);
                 self.refuse(header.tag, &refusal)?;
                 return Ok(true);
@@ -216,6 +225,9 @@ impl Machine {
         if !self.passed.is_empty() {
             self.passed.remove(&name);
         }
+        if !self.gone.is_empty() {
+            self.gone.remove(&name);
+        }
         let before = if self.statements.is_empty() { None } else { self.statements.remove(&name) };
         if let Some(parsed) = &mut self.parsed {
             parsed.insert(name.clone(), self.queue.syncs());
@@ -233,8 +245,14 @@ impl Machine {
             return self.wait_for_schema(again);
         }
         if missing && writes(&held.body) {
+            self.forget(tag, &held.body);
             return self.refuse(tag, &not_yet());
         }
+        if tag != b'B' && names_prepared(&held.body, self.statements.keys().chain(self.gone.names())) {
+            self.forget(tag, &held.body);
+            return self.refuse(tag, &executes_sealed());
+        }
+        let body = held.body.clone();
         let result = match tag {
             b'Q' => self.query(held, &facts),
             b'P' => self.parse(&held, &facts),
@@ -242,7 +260,10 @@ impl Machine {
         };
         match result {
             Ok(()) => Ok(()),
-            Err(refusal) => self.refuse(tag, &refusal),
+            Err(refusal) => {
+                self.forget(tag, &body);
+                self.refuse(tag, &refusal)
+            }
         }
     }
 
@@ -381,42 +402,11 @@ impl Machine {
         let prepared =
             Prepared { plan: plan.clone(), oids: parse.oids, facts: facts.clone(), positions: positions.clone() };
         self.passed.remove(&name);
+        self.gone.remove(&name);
         let before = self.statements.insert(name.clone(), Arc::new(prepared));
         self.parsed.get_or_insert_default().insert(name.clone(), self.queue.syncs());
         self.queue.push(Expect::Parse { name, before, positions: Some(positions) });
         Ok(())
-    }
-
-    /// True while it is open what the statement's name means: a Parse of it is under way, and a Sync stands between that
-    /// and this message. If the Parse fails, this message is carried out all the same, on the statement of before.
-    fn is_undecided(&mut self, header: Header, input: &BytesMut) -> bool {
-        let Some(parsed) = &mut self.parsed else { return false };
-        let body = &input[HEADER..input.len().min(header.total)];
-        let name = match header.tag {
-            b'B' => frontend::bind_names(body).map(|(_, statement)| (b'S', statement)),
-            _ => frontend::target(body),
-        };
-        let Ok((b'S', name)) = name else { return false };
-        let Some(sync) = parsed.get(name) else { return false };
-        self.queue.is_undecided(*sync)
-    }
-
-    fn bind_is_sealed(&self, header: Header, input: &BytesMut) -> Result<bool, Fatal> {
-        if self.statements.is_empty() && self.passed.is_empty() {
-            return Ok(false);
-        }
-        let have = input.len().min(header.total);
-        match frontend::bind_names(&input[HEADER..have]) {
-            Ok((_, statement)) => Ok(self.statements.contains_key(statement) || self.passed_elsewhere(statement)),
-            Err(_) if have < header.total => Ok(true),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// True when a statement passed under another search path than now: the server resolves its names anew.
-    fn passed_elsewhere(&self, statement: &[u8]) -> bool {
-        let now = self.facts.as_ref();
-        self.passed.get(statement).is_some_and(|(_, then)| now.is_none_or(|now| now.search_path != then.search_path))
     }
 
     /// A Bind of such a statement: it goes on if it passes now too.
@@ -471,6 +461,12 @@ impl Machine {
         let body = held.body.clone();
         let bind = frontend::bind(&body).map_err(|_| malformed())?;
         let Some(prepared) = self.statements.get(bind.statement).cloned() else {
+            if self.gone.contains(bind.statement) {
+                // The server says that there is no such statement; it is not told the values.
+                self.queue.push(Expect::Bind(None));
+                frontend::put_bind(&mut self.to_server, bind.portal, bind.statement, &[], &[]);
+                return Ok(());
+            }
             return self.bind_passed(&body, (bind.portal, bind.statement), facts);
         };
         let schemas =

@@ -98,7 +98,6 @@ impl Machine {
         self.audit_refusal(refusal);
         let call = refuse_call(refusal);
         if tag == b'Q' {
-            self.statements.remove(&b""[..]);
             self.queue.push(Expect::Own(Own::RefusalQuery));
             frontend::put_query(&mut self.to_server, call.as_bytes());
         } else {

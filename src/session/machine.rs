@@ -18,6 +18,7 @@ use crate::sql::render::Positions;
 use crate::wire::frame::Malformed;
 
 use super::facts::Facts;
+use super::names::Gone;
 use super::open::{Rows, Shape};
 use super::queue::{Expect, Queue};
 use super::seal::{LockedRow, Use};
@@ -153,6 +154,8 @@ pub struct Machine {
     pub(super) facts: Option<Arc<Facts>>,
     pub(super) queue: Queue,
     pub(super) statements: HashMap<Bytes, Arc<Prepared>>,
+    /// Names of sealed statements that failed to be prepared or were closed: no value is bound to one of these.
+    pub(super) gone: Gone,
     /// By statement name: the number of the Sync that follows its last Parse. Kept once a sealed statement was seen.
     pub(super) parsed: Option<HashMap<Bytes, u64>>,
     /// A message waits until the server has said whether the statement it names is the new one or the old one.
@@ -200,6 +203,7 @@ impl Machine {
             facts: None,
             queue,
             statements: HashMap::new(),
+            gone: Gone::default(),
             parsed: None,
             undecided: false,
             portals: HashMap::new(),
@@ -305,6 +309,7 @@ impl Machine {
             }
             Err(refusal) => {
                 self.reload = true;
+                self.forget(held.tag, &held.body);
                 self.refuse(held.tag, &refusal)
             }
         }

@@ -2,6 +2,8 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::policy::{Column, Read};
 use crate::refusal::{Class, Refusal};
 use crate::sql::plan::{ParamRole, Role, Source, StatementPlan, ValueSlot};
@@ -242,6 +244,19 @@ pub(super) fn names_any(text: &[u8], names: &[String]) -> bool {
         let text = text.to_ascii_lowercase();
         names.iter().any(|name| memchr::memmem::find(&text, name.to_ascii_lowercase().as_bytes()).is_some())
     }
+}
+
+/// True when the text may EXECUTE one of these statements, whose parameters the server takes for cells.
+pub(super) fn names_prepared<'a>(text: &[u8], mut names: impl Iterator<Item = &'a Bytes>) -> bool {
+    let text = text.to_ascii_lowercase();
+    memchr::memmem::find(&text, b"execute").is_some()
+        && names.any(|name| !name.is_empty() && memchr::memmem::find(&text, &name.to_ascii_lowercase()).is_some())
+}
+
+/// The refusal of such a text.
+pub(super) fn executes_sealed() -> Refusal {
+    Refusal::new(Class::NotSupported, "EXECUTE of a statement that was prepared over sealed columns in the protocol")
+        .hint("Bind and execute it in the protocol too.")
 }
 
 /// True when the text may write values into a table that exists: it has a word of such a statement and is not DDL.

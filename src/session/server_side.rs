@@ -170,6 +170,7 @@ impl Machine {
         let same = |now: &Arc<Prepared>| was.as_ref().is_some_and(|was| Arc::ptr_eq(was, now));
         if self.statements.get(&name).is_some_and(same) {
             self.statements.remove(&name);
+            self.gone.add(name.clone());
         }
         if !self.fact_statements.is_empty() && !self.queue.expects_parse(&name) {
             self.fact_statements.remove(&name);
@@ -265,7 +266,7 @@ impl Machine {
     fn fail_pipeline(&mut self) {
         let simple = matches!(&self.hold, Some(Hold::Facts(held)) if held.tag == b'Q');
         if self.queue.fail_facts(simple) {
-            self.hold = None;
+            self.drop_held();
             self.skipping = !simple;
             return;
         }
@@ -275,27 +276,25 @@ impl Machine {
         for expect in skipped.into_iter().rev() {
             if let Expect::Parse { name, before, .. } = expect {
                 match before {
-                    Some(before) => self.statements.insert(name, before),
-                    None => self.statements.remove(&name),
-                };
+                    Some(before) => drop(self.statements.insert(name, before)),
+                    None if self.statements.remove(&name).is_some() => self.gone.add(name),
+                    None => {}
+                }
             }
         }
         self.skipping = !synced;
         if !synced && matches!(self.hold, Some(Hold::Keys(_) | Hold::Schema(_))) {
-            self.hold = None;
+            self.drop_held();
         }
         if !held {
             return;
         }
         // The held message is answered by this error (or skipped with the rest of the pipeline).
-        let tag = match self.hold.take() {
-            Some(Hold::Facts(held) | Hold::Lock(held, _)) => held.tag,
-            other => {
-                self.hold = other;
-                return;
-            }
-        };
-        if tag == b'Q' && first_own && !synced {
+        if !matches!(self.hold, Some(Hold::Facts(_) | Hold::Lock(..))) {
+            return;
+        }
+        let tag = self.drop_held();
+        if tag == Some(b'Q') && first_own && !synced {
             self.skipping = false;
             self.queue.push(Expect::Sync);
             frontend::put_empty(&mut self.to_server, b'S');
@@ -498,7 +497,7 @@ impl Machine {
             let (_, synced) = self.queue.skip_to_sync();
             self.skipping = !synced;
             if !synced {
-                self.hold = None;
+                self.drop_held();
             }
         }
     }
