@@ -99,8 +99,9 @@ fn statements_that_must_stand_alone_do() {
     }
 }
 
-/// A Parse under a name that is taken fails; what is bound behind the next Sync is bound to the old statement. Were it
-/// taken for the new one, a plaintext would go to the server, or a cell into a plain table.
+/// A Parse under a name that is taken fails, and one behind an error is skipped; what is bound behind the next Sync goes
+/// to the old statement. Were it taken for the new one, a plaintext would go to the server. What is meant for a sealed
+/// statement that failed goes to no other.
 #[test]
 fn a_bind_waits_until_it_is_known_what_its_statement_is() {
     let wired = wired_behind(Version::Any, Tap::start);
@@ -108,23 +109,48 @@ fn a_bind_waits_until_it_is_known_what_its_statement_is() {
         "INSERT INTO users (id, account_id, email) VALUES ($1, 1, $2)",
         "INSERT INTO notes (id, body) VALUES ($1, $2)",
     );
-    for (n, (first, second)) in [(sealed, plain), (plain, sealed)].into_iter().enumerate() {
+    let (bound, refused) = ("2 C(INSERT 0 1\\x00) Z(I)", "E(ERROR 26000) Z(I)");
+    for (n, (first, second, then)) in [(sealed, plain, bound), (plain, sealed, refused)].into_iter().enumerate() {
         let (mut peer, id) = (wired.peer(), (60 + n).to_string());
         assert!(peer.ask("SELECT email FROM users").ends_with("Z(I)"));
         let all = Out::new().parse("one", first).sync().parse("one", second).sync();
         let value = format!("undecided-{n}");
         peer.send(&all.bind("", "one", &[Some(&id), Some(&value)], 0).execute("", 0).sync().0);
-        let shown = show(&peer.until_ready(3));
-        assert_eq!(shown, "1 Z(I) E(ERROR 42P05) Z(I) 2 C(INSERT 0 1\\x00) Z(I)", "{first}");
+        assert_eq!(show(&peer.until_ready(3)), format!("1 Z(I) E(ERROR 42P05) Z(I) {then}"), "{first}");
         // The unnamed statement: the second Parse is skipped, for something before it has failed.
         let all = Out::new().parse("", first).sync().bind("", "none", &[], 0).parse("", second).sync();
         peer.send(&all.bind("", "", &[Some(&format!("7{n}")), Some(&value)], 0).execute("", 0).sync().0);
-        let shown = show(&peer.until_ready(3));
-        assert_eq!(shown, "1 Z(I) E(ERROR 26000) Z(I) 2 C(INSERT 0 1\\x00) Z(I)", "{first}");
+        assert_eq!(show(&peer.until_ready(3)), format!("1 Z(I) E(ERROR 26000) Z(I) {then}"), "{first}");
     }
-    assert_eq!(wired.cluster.psql("app", "SELECT body FROM notes WHERE id IN (61, 71)"), "undecided-1\nundecided-1");
     assert_eq!(seen(&wired, "id IN (60, 70) AND rowseal.is_cell(email)"), "2");
-    assert!(!contains(&wired.tap.as_ref().unwrap().to_server(), b"undecided-0"), "a plaintext reached the server");
+    assert!(!contains(&wired.tap.as_ref().unwrap().to_server(), b"undecided-"), "a plaintext reached the server");
+}
+
+/// The same where the proxy itself refuses the Parse, or the statement is closed again.
+#[test]
+fn nothing_is_bound_to_a_sealed_statement_that_is_no_more() {
+    let wired = wired_behind(Version::Any, Tap::start);
+    let mut peer = wired.peer();
+    let bind = |out: Out, name| out.bind("", name, &[Some("1"), Some("no-more")], 0).execute("", 0).sync();
+    let refused = Out::new().parse("one", "UPDATE users SET email = upper($2) WHERE id = $1").sync();
+    let failed =
+        Out::new().parse("two", "UPDATE users SET email = $2, nothing = 1 WHERE id = $1 AND account_id = 1").sync();
+    let closed =
+        Out::new().parse("three", "UPDATE users SET email = $2 WHERE id = $1 AND account_id = 1").close('S', "three");
+    for (out, name, before) in [
+        (refused, "one", "E(ERROR 0A000) Z(I)"),
+        (failed, "two", "E(ERROR 42703) Z(I)"),
+        (closed.sync(), "three", "1 3 Z(I)"),
+    ] {
+        peer.send(&bind(out, name).0);
+        assert_eq!(show(&peer.until_ready(2)), format!("{before} E(ERROR 26000) Z(I)"), "{name}");
+        assert_eq!(peer.ask(&format!("EXECUTE {name}(1, 'no-more')")), "E(ERROR 0A000) Z(I)");
+    }
+    peer.send(&Out::new().parse("four", "UPDATE users SET email = $2 WHERE id = $1 AND account_id = 1").sync().0);
+    assert_eq!(show(&peer.until_ready(1)), "1 Z(I)");
+    assert_eq!(peer.ask("EXECUTE four(1, 'no-more')"), "E(ERROR 0A000) Z(I)");
+    assert!(!contains(&wired.tap.as_ref().unwrap().to_server(), b"no-more"), "a plaintext reached the server");
+    assert!(!wired.cluster.log().contains("no-more"));
 }
 
 /// A simple query has no parameters: none is taken for NULL.

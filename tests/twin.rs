@@ -263,11 +263,62 @@ async fn statements(twins: &Twins) -> usize {
     STATEMENTS.len() * 2 - 2
 }
 
+/// Casts that change nothing of a value: carried out.
+const CASTS: &[&str] = &[
+    "INSERT INTO t (id, account_id, c_numeric) VALUES (7001, 1, '1.005'::numeric) RETURNING c_numeric",
+    "SELECT id FROM t WHERE account_id = 1 AND c_numeric = '1.01'::numeric ORDER BY id",
+    "SELECT id FROM t WHERE account_id = 1 AND c_numeric = '1.005'::numeric ORDER BY id",
+    "SELECT id FROM t WHERE account_id = 1 AND c_numeric = CAST('1.010' AS numeric) ORDER BY id",
+    "INSERT INTO t (id, account_id, c_varchar, c_int8) VALUES (7002, 1, 'short'::varchar, '5'::int8) RETURNING c_varchar",
+    "SELECT id FROM t WHERE account_id = 1 AND c_varchar = 'short'::varchar ORDER BY id",
+    "SELECT id FROM t WHERE account_id = 1 AND c_varchar = 'short'::text ORDER BY id",
+    "SELECT id FROM t WHERE account_id = 1 AND c_varchar = 'short and far too long for it' ORDER BY id",
+    "SELECT id FROM t WHERE account_id = 1 AND c_int8 = '5'::int8 ORDER BY id",
+];
+
+/// Casts that round, cut, pad or fail: as Postgres does, or refused.
+const CHANGING_CASTS: &[&str] = &[
+    "SELECT id FROM t WHERE account_id = 1 AND c_numeric = '1.005'::numeric(12,2) ORDER BY id",
+    "SELECT id FROM t WHERE account_id = 1 AND c_numeric = '1.012'::numeric(3, 1) ORDER BY id",
+    "SELECT id FROM t WHERE account_id = 1 AND c_numeric = CAST('1.005' AS decimal(12,2)) ORDER BY id",
+    "SELECT id FROM t WHERE account_id = 1 AND c_numeric IN ('1.005'::numeric(12,2), 2) ORDER BY id",
+    "INSERT INTO t (id, account_id, c_numeric) VALUES (7003, 1, '1.25'::numeric(3,1)) RETURNING c_numeric",
+    "UPDATE t SET c_numeric = '1.25'::numeric(3,1) WHERE account_id = 1 AND id = 7001 RETURNING c_numeric",
+    "SELECT id FROM t WHERE account_id = 1 AND c_varchar = 'shorter'::varchar(5) ORDER BY id",
+    "SELECT id FROM t WHERE account_id = 1 AND c_varchar = 'shorter'::character varying(5) ORDER BY id",
+    "SELECT id FROM t WHERE account_id = 1 AND c_varchar = 'short'::char(10) ORDER BY id",
+    "SELECT id FROM t WHERE account_id = 1 AND c_varchar = 'short  '::bpchar ORDER BY id",
+    "INSERT INTO t (id, account_id, c_varchar) VALUES (7004, 1, 'far too long for the column'::varchar(5)) RETURNING c_varchar",
+    "SELECT id FROM t WHERE account_id = 1 AND c_int8 = '99999999999'::int4 ORDER BY id",
+    "SELECT id FROM t WHERE account_id = 1 AND c_int8 = '5'::int2 ORDER BY id",
+    "SELECT id FROM t WHERE account_id = 1 AND c_int4 = '5.4'::numeric::int4 ORDER BY id",
+    "SELECT id FROM t WHERE account_id = 1 AND c_timestamptz = '2024-02-29 12:34:56.789+02'::timestamptz(0) ORDER BY id",
+    "SELECT id FROM t WHERE account_id = 1 AND c_timestamptz = '2024-02-29 12:34:56+05'::timestamp ORDER BY id",
+    "SELECT id FROM t WHERE account_id = 1 AND c_date = '2024-02-29 23:59'::timestamp::date ORDER BY id",
+    "SELECT id FROM t WHERE account_id = 1 AND c_text = 'x'::name::text ORDER BY id",
+];
+
+async fn casts(twins: &Twins) -> usize {
+    for sql in CASTS {
+        twins.simple(sql).await;
+    }
+    let refused = Outcome::Error("0A000".to_owned());
+    for sql in CHANGING_CASTS {
+        let (plain, sealed) = (simple(&twins.plain, sql).await, simple(&twins.sealed, sql).await);
+        assert!(sealed == plain || sealed == refused, "{sql}: {plain:?}, sealed: {sealed:?}");
+        if sealed != plain {
+            // What only the plain twin did is undone.
+            simple(&twins.plain, "DELETE FROM t WHERE id > 7002").await;
+        }
+    }
+    CASTS.len() + CHANGING_CASTS.len()
+}
+
 fn check(version: Version, wrapping: &str) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let twins = twins(version, wrapping).await;
-        let cases = every_type(&twins).await + statements(&twins).await;
+        let cases = every_type(&twins).await + statements(&twins).await + casts(&twins).await;
         assert!(cases >= 120, "only {cases} cases");
     });
 }

@@ -462,9 +462,11 @@ impl Machine {
         let bind = frontend::bind(&body).map_err(|_| malformed())?;
         let Some(prepared) = self.statements.get(bind.statement).cloned() else {
             if self.gone.contains(bind.statement) {
-                // The server says that there is no such statement; it is not told the values.
+                // The server says that there is no such statement. It is not told the values, nor may it take another
+                // statement of that name for the one that is meant.
+                let nobody = [bind.statement, b" (not prepared)"].concat();
                 self.queue.push(Expect::Bind(None));
-                frontend::put_bind(&mut self.to_server, bind.portal, bind.statement, &[], &[]);
+                frontend::put_bind(&mut self.to_server, bind.portal, &nobody, &[], &[]);
                 return Ok(());
             }
             return self.bind_passed(&body, (bind.portal, bind.statement), facts);

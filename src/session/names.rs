@@ -1,13 +1,14 @@
 //! Which statement a name means. A Bind carries plaintext unless its statement is known to be sealed, so where that is
 //! not certain it waits, or goes on without its values.
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
 use crate::wire::frame::{HEADER, Header};
 use crate::wire::frontend;
 
-use super::machine::{Fatal, Hold, Machine};
+use super::machine::{Fatal, Hold, Machine, Prepared};
 
 /// The last names of sealed statements that are no more.
 #[derive(Default)]
@@ -41,6 +42,19 @@ impl Gone {
 }
 
 impl Machine {
+    /// A Parse has failed: its name means what it did before, also for a later Parse of that name under way.
+    pub(super) fn restore(&mut self, name: Bytes, before: Option<Arc<Prepared>>) {
+        if let Some(later) = self.queue.before_next_parse(&name) {
+            *later = before;
+            return;
+        }
+        match before {
+            Some(before) => drop(self.statements.insert(name, before)),
+            None if self.statements.remove(&name).is_some() => self.gone.add(name),
+            None => {}
+        }
+    }
+
     /// A Parse over sealed tables that does not reach the server: what is bound to its name is not sent either, unless
     /// there is another sealed statement of that name.
     pub(super) fn forget(&mut self, tag: u8, body: &[u8]) {

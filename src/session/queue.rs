@@ -92,6 +92,14 @@ impl Queue {
         self.expected.iter().any(|expect| matches!(expect, Expect::Parse { name, .. } if **name == *of))
     }
 
+    /// What the next Parse of this name under way is to restore if it fails.
+    pub fn before_next_parse(&mut self, of: &[u8]) -> Option<&mut Option<Arc<Prepared>>> {
+        self.expected.iter_mut().find_map(|expect| match expect {
+            Expect::Parse { name, before, .. } if **name == *of => Some(before),
+            _ => None,
+        })
+    }
+
     /// How many Syncs of the client's have been sent.
     pub fn syncs(&self) -> u64 {
         self.syncs

@@ -275,11 +275,7 @@ impl Machine {
         let first_own = matches!(skipped.first(), Some(Expect::Own(_)));
         for expect in skipped.into_iter().rev() {
             if let Expect::Parse { name, before, .. } = expect {
-                match before {
-                    Some(before) => drop(self.statements.insert(name, before)),
-                    None if self.statements.remove(&name).is_some() => self.gone.add(name),
-                    None => {}
-                }
+                self.restore(name, before);
             }
         }
         self.skipping = !synced;
