@@ -3,10 +3,9 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
+use crate::hex;
 use crate::policy::{Database, Read};
 use crate::types::TextStyle;
-
-use super::seal::hex;
 
 /// The facts of one session, valid until a statement that may change one of them.
 #[derive(Debug, Clone)]
@@ -48,7 +47,8 @@ struct Answer {
 /// The statement that asks for the facts; it answers one text value: JSON in UTF-8, in hexadecimal. So neither the
 /// question nor the answer depends on `client_encoding`.
 pub fn question(policy: &Database) -> String {
-    let roles: Vec<String> = policy.roles.iter().map(|rule| format!("'{}'", hex(rule.name.as_bytes()))).collect();
+    let roles: Vec<String> =
+        policy.roles.iter().map(|rule| format!("'{}'", hex::encode(rule.name.as_bytes()))).collect();
     // Operators are qualified: the session's search_path is the client's to choose. Membership is looked up, not asked
     // of pg_has_role, for which a superuser is a member of every role.
     format!(
@@ -71,7 +71,8 @@ pub fn question(policy: &Database) -> String {
 
 /// Reads the server's answer; `None` when it is not one.
 pub fn answer(text: &[u8], policy: &Database) -> Option<Facts> {
-    let answer: Answer = serde_json::from_slice(&unhex(text)?).ok()?;
+    let mut json = Vec::new();
+    let answer: Answer = hex::decode_into(text, &mut json).then(|| serde_json::from_slice(&json).ok())??;
     let access = policy.access(&answer.role, &answer.member);
     Some(Facts {
         search_path: answer.path,
@@ -88,13 +89,6 @@ pub fn answer(text: &[u8], policy: &Database) -> Option<Facts> {
         read: access.read,
         search: access.search,
     })
-}
-
-fn unhex(digits: &[u8]) -> Option<Vec<u8>> {
-    let (pairs, odd) = digits.as_chunks::<2>();
-    let digit = |b: u8| char::from(b).to_digit(16).map(|d| d as u8);
-    let bytes = pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?));
-    if odd.is_empty() { bytes.collect() } else { None }
 }
 
 /// A string as an SQL literal that is right under either setting of `standard_conforming_strings`.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::hex;
 use crate::policy::{Column, Read};
 use crate::refusal::{Class, Refusal};
 use crate::sql::plan::{ParamRole, Role, Source, StatementPlan, ValueSlot};
@@ -43,7 +44,7 @@ pub(super) fn allowed(plans: &[StatementPlan], facts: &Facts) -> Result<(), Refu
         if let (false, Some(column)) = (facts.search, plan.compared.first()) {
             return Err(denied(column));
         }
-        for column in plan.result.iter().flatten() {
+        for column in plan.result.iter().flat_map(|columns| columns.iter()) {
             if let crate::sql::plan::ResultColumn::Sealed { column, .. } = column
                 && facts.read == Read::Deny
             {
@@ -136,7 +137,7 @@ pub(super) fn inline(role: &Role, value: Option<&[u8]>) -> String {
             format!(" E'{}'::pg_catalog.bytea[]", String::from_utf8_lossy(text).replace('\\', "\\\\"))
         }
         (Role::Seal { .. } | Role::Search { .. }, Some(bytes)) => {
-            format!("pg_catalog.decode('{}', 'hex')", seal::hex(bytes))
+            format!("pg_catalog.decode('{}', 'hex')", hex::encode(bytes))
         }
         (_, None) => "NULL::pg_catalog.bytea".to_owned(),
     }
@@ -215,8 +216,10 @@ pub(super) fn server_params<'a>(
 pub(super) fn result_formats(plan: &StatementPlan, client: &[i16]) -> Vec<i16> {
     match &plan.result {
         None => client.to_vec(),
-        // As many codes as no result has: the server says so.
-        Some(columns) if client.len() > 1 && client.len() != columns.len() => client.to_vec(),
+        // Neither one code nor one each: as many as no result has, for the server to say so.
+        Some(columns) if client.len() > 1 && client.len() != columns.len() => {
+            vec![0; columns.len() + plan.hidden + 2]
+        }
         Some(columns) => columns
             .iter()
             .enumerate()
@@ -227,6 +230,7 @@ pub(super) fn result_formats(plan: &StatementPlan, client: &[i16]) -> Vec<i16> {
                     unknown => unknown,
                 },
             })
+            .chain(std::iter::repeat_n(0, plan.hidden))
             .collect(),
     }
 }
@@ -234,7 +238,7 @@ pub(super) fn result_formats(plan: &StatementPlan, client: &[i16]) -> Vec<i16> {
 /// How the rows of a statement are shown; `None` when no column is sealed.
 pub(super) fn shape(plan: &StatementPlan, formats: Vec<i16>, stored: Format, facts: &Arc<Facts>) -> Option<Arc<Shape>> {
     let columns = plan.result.as_ref()?;
-    let shape = Shape { columns: columns.clone().into(), formats, stored, facts: facts.clone() };
+    let shape = Shape { columns: columns.clone(), hidden: plan.hidden, formats, stored, facts: facts.clone() };
     shape.is_sealed().then(|| Arc::new(shape))
 }
 
