@@ -177,7 +177,7 @@ impl Server {
             (b'E', _) => self.execute(out, fault),
             (b'S', _) => {
                 self.skipping = false;
-                out.raw(b'Z', if fault % 4 == 0 { b"T" } else { b"I" })
+                out.raw(b'Z', if fault.is_multiple_of(4) { b"T" } else { b"I" })
             }
             (b'Q', _) if body.starts_with(b"SELECT rowseal.refuse") => out.raw(b'E', error).raw(b'Z', b"I"),
             (b'Q', _) => out.raw(b'C', b"SELECT 0\0").raw(b'Z', b"I"),
@@ -212,7 +212,7 @@ impl Server {
             self.skipping = true;
             return out.raw(b'E', b"SERROR\0VERROR\0C0A000\0Mno\0\0");
         }
-        out.raw(b'C', if fault % 2 == 0 { b"SELECT 0\0" } else { b"INSERT 1\0" })
+        out.raw(b'C', if fault.is_multiple_of(2) { b"SELECT 0\0" } else { b"INSERT 1\0" })
     }
 }
 
@@ -223,7 +223,7 @@ fn meant(n: u8, out: Out) -> Out {
         "UPDATE users SET email = $3 WHERE id = $1 AND account_id = $2",
     );
     let values = [Some("1"), Some("1"), Some(CANARY)];
-    let name = if n % 2 == 0 { "" } else { "s" };
+    let name = if n.is_multiple_of(2) { "" } else { "s" };
     match n % 23 {
         0 | 1 => out.parse(name, insert),
         2 | 3 => out.parse(name, update),

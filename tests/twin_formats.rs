@@ -146,7 +146,7 @@ impl Pair {
                     let out = out.bind_as("", &[param], &[0]).execute("", 0).sync();
                     self.compare(&format!("{sql} declared {oid} {}", param.0), &out);
                 }
-                if text != "5000000000" && !(column == "c_jsonb") {
+                if text != "5000000000" && column != "c_jsonb" {
                     let sql = format!("SELECT id FROM t WHERE account_id = 2 AND {column} = $1 ORDER BY id");
                     let out = Out::new().parse_as("", &sql, &[oid]).bind_as("", &[param], &[0]).execute("", 0).sync();
                     self.compare(&format!("{sql} declared {oid} {}", param.0), &out);
