@@ -25,6 +25,8 @@ pub enum Class {
     Denied,
     /// A statement that Postgres would not read either.
     Syntax,
+    /// A parameter where there is none.
+    NoParameter,
     /// A value whose text is not of its type.
     BadText,
     /// A value whose binary form is not of its type.
@@ -69,6 +71,7 @@ impl Class {
             Class::NotSupported => "0A000",
             Class::Denied => "42501",
             Class::Syntax => "42601",
+            Class::NoParameter => "42P02",
             Class::BadText => "22P02",
             Class::BadBinary => "22P03",
             Class::TooLong => "22001",

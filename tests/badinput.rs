@@ -5,7 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 
 use crate::support::guard::poll;
 use crate::support::peer::{Out, Peer, field, show, startup};
-use crate::wire::{Wired, wired};
+use crate::support::postgres::Version;
+use crate::wire::{Wired, wired, wired_on};
 
 /// A connection that works before, and must after.
 struct Witness(Wired, Peer);
@@ -213,6 +214,53 @@ fn line_27_a_value_of_200_megabytes() {
     let after = peak_mib(&witness.0);
     assert!(after < before + 256, "{before} MiB before, {after} MiB after");
     witness.unharmed();
+}
+
+#[test]
+fn line_27_the_configured_limit() {
+    let wired = wired_on(Version::Any, "[limits]\nmessage_bytes_max = 65536\n");
+    let mut peer = wired.peer();
+    let big = "y".repeat(70_000);
+    let insert = "INSERT INTO users (id, account_id, email) VALUES (1, 1, $1)";
+    let literal = insert.replace("$1", &format!("'{big}'"));
+    for out in
+        [Out::new().run(insert, &[Some(&big)]).sync(), Out::new().query(&literal), Out::new().run(&literal, &[]).sync()]
+    {
+        peer.send(&out.0);
+        let replies = peer.until_ready(1);
+        let (_, error) = replies.iter().find(|(tag, _)| *tag == b'E').unwrap();
+        assert_eq!(field(error, b'C'), "54000");
+        assert!(field(error, b'D').contains("65536"), "{}", field(error, b'D'));
+        assert!(field(error, b'H').contains("limits.message_bytes_max"), "{}", field(error, b'H'));
+    }
+    // What is sealed within the limit can be read back, although its text form is larger than the limit.
+    peer.send(&Out::new().run(insert, &[Some(&big[..60_000])]).sync().0);
+    assert!(show(&peer.until_ready(1)).contains("INSERT 0 1"));
+    for out in [Out::new().query("SELECT email FROM users"), Out::new().run("SELECT email FROM users", &[]).sync()] {
+        peer.send(&out.0);
+        assert!(
+            peer.until_ready(1).iter().any(|(tag, body)| *tag == b'D' && body.ends_with(&big.as_bytes()[..60_000]))
+        );
+    }
+    // A plain value of any size streams, in both directions.
+    peer.send(&Out::new().run("INSERT INTO notes (id, body) VALUES (99, $1)", &[Some(&big)]).sync().0);
+    assert!(show(&peer.until_ready(1)).contains("INSERT 0 1"));
+    peer.send(&Out::new().query("SELECT body FROM notes WHERE id = 99").0);
+    assert!(peer.until_ready(1).iter().any(|(tag, body)| *tag == b'D' && body.ends_with(big.as_bytes())));
+    // A row that holds a cell and far more than the limit is refused, what follows it is dropped.
+    wired
+        .cluster
+        .psql("app", "INSERT INTO users (id, account_id, note) VALUES (2, 1, repeat('z', 1000000)), (3, 1, 'z')");
+    for out in [
+        Out::new().query("SELECT email, note FROM users ORDER BY id"),
+        Out::new().run("SELECT email, note FROM users ORDER BY id", &[]).run("SELECT 1", &[]).sync(),
+    ] {
+        peer.send(&out.0);
+        let replies = peer.until_ready(1);
+        assert!(show(&replies).ends_with("E(ERROR 54000) Z(I)"), "{}", show(&replies[replies.len() - 2..]));
+        assert!(!replies.iter().any(|(_, body)| body.ends_with(b"zz")));
+    }
+    assert!(peer.ask("SELECT id FROM users WHERE id = 3").contains("\\x013) C(SELECT 1"), "the connection afterwards");
 }
 
 #[test]

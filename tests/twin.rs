@@ -7,8 +7,8 @@ use crate::support::postgres::{Cluster, Version, connect_at};
 use crate::support::proxy::{Proxy, Site};
 use crate::support::raw::{Binary, Raw, Text};
 
-/// Column, SQL type, and values in text form; the last one is bad input, where there is any.
-const TYPES: &[(&str, &str, &[&str], Option<&str>)] = &[
+/// Column, SQL type, values in text form, and bad input, where there is any.
+pub const TYPES: &[(&str, &str, &[&str], Option<&str>)] = &[
     ("c_text", "text", &["", "alice@example.com", "Zoë ☃ 'quoted' \\ back", "x\ty"], None),
     ("c_varchar", "varchar(20)", &["", "short", "exactly twenty chars"], Some("longer than twenty characters")),
     ("c_int4", "int4", &["0", "-2147483648", "2147483647", " 42 "], Some("4x2")),
@@ -40,15 +40,14 @@ fn policy() -> String {
     policy
 }
 
-struct Twins {
-    _cluster: Cluster,
-    _site: Site,
-    proxy: Proxy,
-    plain: Client,
-    sealed: Client,
+/// A cluster with the tables and the proxy in front of it: `plain.t` to be used directly, `public.t` through the proxy.
+pub struct Tables {
+    pub cluster: Cluster,
+    pub site: Site,
+    pub proxy: Proxy,
 }
 
-async fn twins(version: Version, wrapping: &str) -> Twins {
+pub fn tables(version: Version, wrapping: &str) -> Tables {
     let cluster = Cluster::start(version);
     cluster.createdb("app");
     let site = Site::new(&cluster, &policy());
@@ -66,11 +65,22 @@ async fn twins(version: Version, wrapping: &str) -> Twins {
     cluster.psql("app", "CREATE SCHEMA plain");
     cluster.psql("app", &format!("CREATE TABLE plain.t {}", columns(false)));
     cluster.psql("app", &format!("CREATE TABLE public.t {}", columns(true)));
-    let plain = cluster.connect("app").await;
-    plain.batch_execute("SET search_path = plain").await.unwrap();
     let proxy = site.serve();
-    let sealed = connect_at(proxy.address(), "app").await;
-    Twins { _cluster: cluster, _site: site, proxy, plain, sealed }
+    Tables { cluster, site, proxy }
+}
+
+struct Twins {
+    tables: Tables,
+    plain: Client,
+    sealed: Client,
+}
+
+async fn twins(version: Version, wrapping: &str) -> Twins {
+    let tables = tables(version, wrapping);
+    let plain = tables.cluster.connect("app").await;
+    plain.batch_execute("SET search_path = plain").await.unwrap();
+    let sealed = connect_at(tables.proxy.address(), "app").await;
+    Twins { tables, plain, sealed }
 }
 
 /// What a statement gave, in terms that can be compared.
@@ -146,12 +156,12 @@ impl Twins {
     }
 
     fn tail(&self) -> String {
-        let log = self.proxy.log();
+        let log = self.tables.proxy.log();
         log[log.floor_char_boundary(log.len().saturating_sub(2000))..].to_owned()
     }
 }
 
-fn quote(text: &str) -> String {
+pub fn quote(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
@@ -211,7 +221,7 @@ async fn every_type(twins: &Twins) -> usize {
     cases
 }
 
-const STATEMENTS: &[&str] = &[
+pub const STATEMENTS: &[&str] = &[
     "INSERT INTO t (id, account_id, c_text, c_int4) VALUES (1, 1, 'one', 1), (2, 1, 'two', NULL), (3, 2, 'three', 3)",
     "INSERT INTO t (id, account_id, c_text) VALUES (4, 1, DEFAULT) RETURNING *",
     "INSERT INTO t (id, account_id, c_text) VALUES (1, 1, 'again')",
@@ -253,11 +263,62 @@ async fn statements(twins: &Twins) -> usize {
     STATEMENTS.len() * 2 - 2
 }
 
+/// Casts that change nothing of a value: carried out.
+const CASTS: &[&str] = &[
+    "INSERT INTO t (id, account_id, c_numeric) VALUES (7001, 1, '1.005'::numeric) RETURNING c_numeric",
+    "SELECT id FROM t WHERE account_id = 1 AND c_numeric = '1.01'::numeric ORDER BY id",
+    "SELECT id FROM t WHERE account_id = 1 AND c_numeric = '1.005'::numeric ORDER BY id",
+    "SELECT id FROM t WHERE account_id = 1 AND c_numeric = CAST('1.010' AS numeric) ORDER BY id",
+    "INSERT INTO t (id, account_id, c_varchar, c_int8) VALUES (7002, 1, 'short'::varchar, '5'::int8) RETURNING c_varchar",
+    "SELECT id FROM t WHERE account_id = 1 AND c_varchar = 'short'::varchar ORDER BY id",
+    "SELECT id FROM t WHERE account_id = 1 AND c_varchar = 'short'::text ORDER BY id",
+    "SELECT id FROM t WHERE account_id = 1 AND c_varchar = 'short and far too long for it' ORDER BY id",
+    "SELECT id FROM t WHERE account_id = 1 AND c_int8 = '5'::int8 ORDER BY id",
+];
+
+/// Casts that round, cut, pad or fail: as Postgres does, or refused.
+const CHANGING_CASTS: &[&str] = &[
+    "SELECT id FROM t WHERE account_id = 1 AND c_numeric = '1.005'::numeric(12,2) ORDER BY id",
+    "SELECT id FROM t WHERE account_id = 1 AND c_numeric = '1.012'::numeric(3, 1) ORDER BY id",
+    "SELECT id FROM t WHERE account_id = 1 AND c_numeric = CAST('1.005' AS decimal(12,2)) ORDER BY id",
+    "SELECT id FROM t WHERE account_id = 1 AND c_numeric IN ('1.005'::numeric(12,2), 2) ORDER BY id",
+    "INSERT INTO t (id, account_id, c_numeric) VALUES (7003, 1, '1.25'::numeric(3,1)) RETURNING c_numeric",
+    "UPDATE t SET c_numeric = '1.25'::numeric(3,1) WHERE account_id = 1 AND id = 7001 RETURNING c_numeric",
+    "SELECT id FROM t WHERE account_id = 1 AND c_varchar = 'shorter'::varchar(5) ORDER BY id",
+    "SELECT id FROM t WHERE account_id = 1 AND c_varchar = 'shorter'::character varying(5) ORDER BY id",
+    "SELECT id FROM t WHERE account_id = 1 AND c_varchar = 'short'::char(10) ORDER BY id",
+    "SELECT id FROM t WHERE account_id = 1 AND c_varchar = 'short  '::bpchar ORDER BY id",
+    "INSERT INTO t (id, account_id, c_varchar) VALUES (7004, 1, 'far too long for the column'::varchar(5)) RETURNING c_varchar",
+    "SELECT id FROM t WHERE account_id = 1 AND c_int8 = '99999999999'::int4 ORDER BY id",
+    "SELECT id FROM t WHERE account_id = 1 AND c_int8 = '5'::int2 ORDER BY id",
+    "SELECT id FROM t WHERE account_id = 1 AND c_int4 = '5.4'::numeric::int4 ORDER BY id",
+    "SELECT id FROM t WHERE account_id = 1 AND c_timestamptz = '2024-02-29 12:34:56.789+02'::timestamptz(0) ORDER BY id",
+    "SELECT id FROM t WHERE account_id = 1 AND c_timestamptz = '2024-02-29 12:34:56+05'::timestamp ORDER BY id",
+    "SELECT id FROM t WHERE account_id = 1 AND c_date = '2024-02-29 23:59'::timestamp::date ORDER BY id",
+    "SELECT id FROM t WHERE account_id = 1 AND c_text = 'x'::name::text ORDER BY id",
+];
+
+async fn casts(twins: &Twins) -> usize {
+    for sql in CASTS {
+        twins.simple(sql).await;
+    }
+    let refused = Outcome::Error("0A000".to_owned());
+    for sql in CHANGING_CASTS {
+        let (plain, sealed) = (simple(&twins.plain, sql).await, simple(&twins.sealed, sql).await);
+        assert!(sealed == plain || sealed == refused, "{sql}: {plain:?}, sealed: {sealed:?}");
+        if sealed != plain {
+            // What only the plain twin did is undone.
+            simple(&twins.plain, "DELETE FROM t WHERE id > 7002").await;
+        }
+    }
+    CASTS.len() + CHANGING_CASTS.len()
+}
+
 fn check(version: Version, wrapping: &str) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let twins = twins(version, wrapping).await;
-        let cases = every_type(&twins).await + statements(&twins).await;
+        let cases = every_type(&twins).await + statements(&twins).await + casts(&twins).await;
         assert!(cases >= 120, "only {cases} cases");
     });
 }

@@ -1,16 +1,19 @@
 //! The protocol on raw sockets: what a client that sends sealed statements sees must be, byte for byte, what Postgres
 //! shows for a plain twin (T1, T3). Numbers in test names are those of the wire checklist in the design notes: portals
 //! 17, formats 19, COPY 23 and so on.
+use std::net::SocketAddr;
+
 use crate::support::guard::poll;
 use crate::support::peer::{Out, Peer, cancel, field, show};
 use crate::support::postgres::{Cluster, Version};
 use crate::support::proxy::{Proxy, Site};
+use crate::support::tap::Tap;
 
 pub const POLICY: &str = "[[database]]\nname = \"app\"\ncontrol = \"{control}/app\"\n\n[[database.table]]\nname = \"public.users\"\ntenant = { column = \"account_id\" }\n\n\
     [database.table.columns]\nemail = { type = \"text\", equality = \"tenant\" }\nage = { type = \"int4\" }\n\
     code = { type = \"varchar(20)\" }\namount = { type = \"numeric(12,2)\" }\n";
 
-const ROWS: &str = "INSERT INTO users (id, account_id, email, age, code, amount) VALUES (1, 1, 'a@x', 31, 'c1', 1.5), \
+pub const ROWS: &str = "INSERT INTO users (id, account_id, email, age, code, amount) VALUES (1, 1, 'a@x', 31, 'c1', 1.5), \
     (2, 1, 'b@x', 32, 'c2', 2.5), (3, 1, 'c@x', NULL, NULL, NULL), (4, 1, 'd@x', 34, '', 4.25), (5, 1, 'e@x', 35, 'c5', 0)";
 
 /// A cluster with `app` behind the proxy and, in `twin`, the same tables without sealing.
@@ -18,13 +21,32 @@ pub struct Wired {
     pub cluster: Cluster,
     pub site: Site,
     pub proxy: Proxy,
+    /// What stands between the proxy and the server, if anything.
+    pub tap: Option<Tap>,
 }
 
 pub fn wired() -> Wired {
-    let cluster = Cluster::start(Version::Any);
+    wired_on(Version::Any, "")
+}
+
+/// The same with a certain Postgres and further sections of the configuration.
+pub fn wired_on(version: Version, sections: &str) -> Wired {
+    let cluster = Cluster::start(version);
+    let site = Site::new(&cluster, &format!("{sections}{POLICY}"));
+    served(cluster, site, None)
+}
+
+/// The same with something between the proxy and the server.
+pub fn wired_behind(version: Version, between: impl FnOnce(SocketAddr) -> Tap) -> Wired {
+    let cluster = Cluster::start(version);
+    let tap = between(cluster.host_port());
+    let site = Site::with_upstream(tap.address(), &cluster, POLICY);
+    served(cluster, site, Some(tap))
+}
+
+fn served(cluster: Cluster, site: Site, tap: Option<Tap>) -> Wired {
     cluster.createdb("app");
     cluster.createdb("twin");
-    let site = Site::new(&cluster, POLICY);
     site.run_ok(&["setup"]);
     site.run_ok(&["tenant", "register", "1"]);
     site.run_ok(&["tenant", "register", "2"]);
@@ -46,12 +68,12 @@ pub fn wired() -> Wired {
         ),
     );
     let proxy = site.serve();
-    Wired { cluster, site, proxy }
+    Wired { cluster, site, proxy, tap }
 }
 
 impl Wired {
     /// A connection through the proxy and one to the twin, the same rows in both.
-    fn pair(&self) -> (Peer, Peer) {
+    pub fn pair(&self) -> (Peer, Peer) {
         let (mut sealed, mut plain) = (self.peer(), Peer::connect(self.cluster.host_port(), "twin"));
         for peer in [&mut sealed, &mut plain] {
             assert_eq!(peer.ask("TRUNCATE users"), "C(TRUNCATE TABLE\\x00) Z(I)");

@@ -130,6 +130,7 @@ fn bounds(settings: &Settings) -> Bounds {
     let wrapping = connect::wrapping(settings.keys.wrapping);
     Bounds {
         auto_register: settings.keys.auto_register.then_some(wrapping),
+        message_bytes_max: settings.limits.message_bytes_max,
         plan_bytes_max: settings.limits.plan_bytes_max,
     }
 }

@@ -53,6 +53,8 @@ pub enum DatabaseError {
 pub struct Bounds {
     /// How a tenant that is unknown at a write is registered; `None`: not at all.
     pub auto_register: Option<Wrapping>,
+    /// The largest message of a client's that is held for rewriting.
+    pub message_bytes_max: usize,
     /// Bound of the cache of plans.
     pub plan_bytes_max: usize,
 }
@@ -103,9 +105,9 @@ impl Database {
             .map_err(|source| DatabaseError::Catalog { name: name.clone(), source })?;
         let filter = Filter::new(&catalog).map_err(|source| DatabaseError::Filter { name, source })?;
         let schema = ArcSwap::from_pointee(Schema { catalog: Arc::new(catalog), filter });
-        let Bounds { auto_register, plan_bytes_max } = bounds;
+        let Bounds { auto_register, message_bytes_max, plan_bytes_max } = bounds;
         let plans = Cache::new(plan_bytes_max);
-        let shared = Arc::new(Shared { policy, schema, keys, audit, auto_register, plans });
+        let shared = Arc::new(Shared { policy, schema, keys, audit, auto_register, message_bytes_max, plans });
         let database = Arc::new(Database { shared, registry, control: Mutex::new(Some(client)) });
         tokio::spawn(watch(Arc::downgrade(&database)));
         Ok(database)

@@ -6,19 +6,19 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use crate::keys::Granted;
 use crate::refusal::{Class, Refusal};
-use crate::sql::filter::Hits;
-use crate::sql::plan::{StatementPlan, Verdict};
+use crate::sql::filter::{Hits, ends_transaction};
+use crate::sql::plan::{Source, StatementPlan, Verdict};
 use crate::sql::{self, Protocol};
 use crate::wire::frame::{self, HEADER, Header};
 use crate::wire::frontend;
 
 use super::facts::Facts;
-use super::machine::{Fatal, Held, Hold, MESSAGE_BYTES_MAX, Machine, OUT_BYTES_MAX, Prepared, Work};
+use super::machine::{Fatal, Held, Hold, Machine, OUT_BYTES_MAX, Prepared, Unsynced, Work};
 use super::messages::{
-    allowed, inline, malformed, merge, names_any, not_yet, readable, result_formats, server_oids, server_params,
-    settled, writes,
+    allowed, declared_fit, executes_sealed, inline, malformed, merge, names_any, names_prepared, not_yet, readable,
+    result_formats, server_oids, server_params, settled, too_large, writes,
 };
-use super::queue::Expect;
+use super::queue::{Expect, Rewritten};
 use super::seal::{self, Inputs};
 
 /// How much of a Bind is awaited before its names are looked at.
@@ -30,6 +30,7 @@ impl Machine {
     /// # Errors
     /// [`Fatal`] when the client breaks the protocol; the session ends then.
     pub fn on_client(&mut self, input: &mut BytesMut) -> Result<(), Fatal> {
+        self.undecided = false;
         while !input.is_empty() && self.hold.is_none() && self.to_server.len() < OUT_BYTES_MAX {
             if self.tunnel {
                 self.to_server.extend_from_slice(input);
@@ -44,6 +45,11 @@ impl Machine {
             if !self.client_frame(header, input)? {
                 break;
             }
+            self.unsynced = self.unsynced.max(match header.tag {
+                b'B' => Unsynced::Bound,
+                b'E' => Unsynced::Executed,
+                _ => Unsynced::Nothing,
+            });
         }
         Ok(())
     }
@@ -65,6 +71,12 @@ impl Machine {
     /// One message; false when more bytes are needed.
     fn client_frame(&mut self, header: Header, input: &mut BytesMut) -> Result<bool, Fatal> {
         if self.skipping && !matches!(header.tag, b'S' | b'X') {
+            if header.tag == b'P' && header.total <= self.shared.message_bytes_max {
+                if input.len() < header.total {
+                    return Ok(false);
+                }
+                self.forget(header.tag, &input[HEADER..header.total]);
+            }
             self.client_skip = header.total;
             return Ok(true);
         }
@@ -74,18 +86,24 @@ impl Machine {
                 return Ok(true);
             }
             b'B' if names_awaited(header, input) => return Ok(false),
+            b'B' | b'D' if self.is_undecided(header, input) => {
+                self.undecided = true;
+                return Ok(false);
+            }
             b'B' if !self.bind_is_sealed(header, input)? => return self.plain_bind(header, input),
-            b'Q' | b'P' | b'B' if header.total > MESSAGE_BYTES_MAX => {
+            b'Q' | b'P' | b'B' if header.total > self.shared.message_bytes_max => {
                 self.client_skip = header.total;
-                let refusal = Refusal::new(Class::TooLarge, "message too large to be looked at")
-                    .detail(format!("The limit is {MESSAGE_BYTES_MAX} bytes."));
+                if let (b'P', Some(end)) = (header.tag, memchr::memchr(0, &input[HEADER..])) {
+                    self.gone.add(Bytes::copy_from_slice(&input[HEADER..HEADER + end]));
+                }
+                let refusal = too_large(self.shared.message_bytes_max);
                 self.refuse(header.tag, &refusal)?;
                 return Ok(true);
             }
             _ => {}
         }
         if input.len() < header.total {
-            if header.total > MESSAGE_BYTES_MAX {
+            if header.total > self.shared.message_bytes_max {
                 self.client_pass = header.total;
                 return Ok(true);
             }
@@ -107,6 +125,7 @@ impl Machine {
             b'E' => self.execute(header, input),
             b'S' => {
                 self.skipping = false;
+                self.unsynced = Unsynced::Nothing;
                 // A setting local to an implicit transaction ends here.
                 if std::mem::take(&mut self.facts_local) {
                     self.facts = None;
@@ -141,11 +160,6 @@ impl Machine {
     }
 
     fn forward(&mut self, header: Header, input: &mut BytesMut) {
-        self.in_pipeline = match header.tag {
-            b'S' | b'Q' | b'F' => false,
-            b'P' | b'D' | b'C' | b'E' | b'H' => true,
-            _ => self.in_pipeline,
-        };
         self.to_server.extend_from_slice(&input[..header.total]);
         input.advance(header.total);
     }
@@ -164,7 +178,8 @@ impl Machine {
         if reload || hits.ddl {
             self.reload = hits.ddl;
         }
-        if hits.touches || hits.sql_prepare || reload || self.may_name(text, hits.sql_prepare) {
+        let looked_at = hits.touches || hits.sql_prepare || reload || self.may_name(text, hits.sql_prepare);
+        if looked_at && !ends_transaction(text) {
             let held = Held {
                 tag: header.tag,
                 body: input.split_to(header.total).freeze().slice(HEADER..),
@@ -206,8 +221,14 @@ impl Machine {
         if !self.passed.is_empty() {
             self.passed.remove(&name);
         }
+        if !self.gone.is_empty() {
+            self.gone.remove(&name);
+        }
         let before = if self.statements.is_empty() { None } else { self.statements.remove(&name) };
-        self.queue.push(Expect::Parse { name, before });
+        if let Some(parsed) = &mut self.parsed {
+            parsed.insert(name.clone(), self.queue.syncs());
+        }
+        self.queue.push(Expect::Parse { name, before, positions: None });
     }
 
     /// Carries a message on that was held, or that needs a closer look.
@@ -220,8 +241,14 @@ impl Machine {
             return self.wait_for_schema(again);
         }
         if missing && writes(&held.body) {
+            self.forget(tag, &held.body);
             return self.refuse(tag, &not_yet());
         }
+        if tag != b'B' && names_prepared(&held.body, self.gone.names()) {
+            self.forget(tag, &held.body);
+            return self.refuse(tag, &executes_sealed());
+        }
+        let body = held.body.clone();
         let result = match tag {
             b'Q' => self.query(held, &facts),
             b'P' => self.parse(&held, &facts),
@@ -229,7 +256,10 @@ impl Machine {
         };
         match result {
             Ok(()) => Ok(()),
-            Err(refusal) => self.refuse(tag, &refusal),
+            Err(refusal) => {
+                self.forget(tag, &body);
+                self.refuse(tag, &refusal)
+            }
         }
     }
 
@@ -247,9 +277,7 @@ impl Machine {
         if !hits.touches && !self.may_name(text, hits.sql_prepare) {
             return Ok((Verdict::Pass, hits));
         }
-        let text = std::str::from_utf8(text)
-            .map_err(|_| Refusal::new(Class::BadEncoding, "invalid byte sequence for encoding \"UTF8\""))?;
-        readable(text, facts)?;
+        let text = readable(text, facts)?;
         let context = sql::Context { catalog: &schema.catalog, search_path: &facts.search_path, protocol };
         let verdict = self.shared.plans.plan(text, &context);
         if let Verdict::Rewrite(plans) = &verdict {
@@ -268,7 +296,6 @@ impl Machine {
             Verdict::Pass => {
                 self.plain_query();
                 frontend::put_query(&mut self.to_server, text);
-                self.in_pipeline = false;
                 if hits.facts {
                     self.facts = None;
                 }
@@ -298,6 +325,9 @@ impl Machine {
         if let Some(lock) = plans.iter().find(|plan| plan.lock.is_some())
             && locked.is_none()
         {
+            if !lock.params.is_empty() {
+                return Err(Refusal::new(Class::NoParameter, "there is no parameter $1"));
+            }
             return self.ask_lock(held, lock, &inputs, granted, &[]);
         }
         for plan in plans.iter() {
@@ -316,21 +346,25 @@ impl Machine {
             return Ok(());
         }
         let mut slot = |plan: usize, slot: usize, out: &mut String| {
-            out.push_str(&inline(&plans[plan].values[slot].role, values[plan][slot].as_deref()));
+            let value = &plans[plan].values[slot];
+            match value.source {
+                // A simple query has no parameters: the server says so.
+                Source::Param(n) => out.push_str(&format!("${}", n + 1)),
+                _ => out.push_str(&inline(&value.role, values[plan][slot].as_deref())),
+            }
             Ok::<(), Infallible>(())
         };
         let Ok(rewritten) = sql::render::render(&text, &plans, &mut slot);
         let replies = plans.iter().map(|plan| Machine::reply(plan, None, facts)).collect();
-        self.queue.push(Expect::Query(Some(replies), 0));
+        let positions = rewritten.positions(&text);
+        self.queue.push(Expect::Query(Some(Rewritten { replies, positions }), 0));
         frontend::put_query(&mut self.to_server, rewritten.text.as_bytes());
-        self.in_pipeline = false;
         Ok(())
     }
 
     /// A Parse that the filter hit.
     fn parse(&mut self, held: &Held, facts: &Arc<Facts>) -> Result<(), Refusal> {
         let parse = frontend::parse(&held.body).map_err(|_| malformed())?;
-        self.in_pipeline = true;
         let (verdict, hits) = self.verdict(parse.text, facts, Protocol::Extended)?;
         let name = Bytes::copy_from_slice(parse.name);
         let plan = match verdict {
@@ -348,41 +382,28 @@ impl Machine {
         let [statement] = &plan[..] else {
             return Err(Refusal::new(Class::NotSupported, "cannot insert multiple commands into a prepared statement"));
         };
+        declared_fit(statement, &parse.oids)?;
         self.refuse_names(statement)?;
         let text = String::from_utf8_lossy(parse.text);
-        let rewritten = sql::render::render_extended(&text, statement).text;
+        let rewritten = sql::render::render_extended(&text, statement);
+        let positions = Arc::new(rewritten.positions(&text));
         frontend::put_parse(
             &mut self.to_server,
             parse.name,
-            rewritten.as_bytes(),
+            rewritten.text.as_bytes(),
             &server_oids(statement, &parse.oids),
         );
         if hits.facts {
             self.fact_statements.insert(name.clone());
         }
-        let prepared = Prepared { plan: plan.clone(), oids: parse.oids, facts: facts.clone() };
+        let prepared =
+            Prepared { plan: plan.clone(), oids: parse.oids, facts: facts.clone(), positions: positions.clone() };
         self.passed.remove(&name);
+        self.gone.remove(&name);
         let before = self.statements.insert(name.clone(), Arc::new(prepared));
-        self.queue.push(Expect::Parse { name, before });
+        self.parsed.get_or_insert_default().insert(name.clone(), self.queue.syncs());
+        self.queue.push(Expect::Parse { name, before, positions: Some(positions) });
         Ok(())
-    }
-
-    fn bind_is_sealed(&self, header: Header, input: &BytesMut) -> Result<bool, Fatal> {
-        if self.statements.is_empty() && self.passed.is_empty() {
-            return Ok(false);
-        }
-        let have = input.len().min(header.total);
-        match frontend::bind_names(&input[HEADER..have]) {
-            Ok((_, statement)) => Ok(self.statements.contains_key(statement) || self.passed_elsewhere(statement)),
-            Err(_) if have < header.total => Ok(true),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// True when a statement passed under another search path than now: the server resolves its names anew.
-    fn passed_elsewhere(&self, statement: &[u8]) -> bool {
-        let now = self.facts.as_ref();
-        self.passed.get(statement).is_some_and(|(_, then)| now.is_none_or(|now| now.search_path != then.search_path))
     }
 
     /// A Bind of such a statement: it goes on if it passes now too.
@@ -406,8 +427,7 @@ impl Machine {
         if self.fact_statements.contains(statement) {
             self.fact_portals.insert(Bytes::copy_from_slice(portal));
         }
-        self.queue.push(Expect::Bind);
-        self.in_pipeline = true;
+        self.queue.push(Expect::Bind(None));
         frontend::put_raw(&mut self.to_server, b'B', body);
         Ok(())
     }
@@ -428,8 +448,7 @@ impl Machine {
         if self.fact_statements.contains(statement) {
             self.fact_portals.insert(Bytes::copy_from_slice(portal));
         }
-        self.queue.push(Expect::Bind);
-        self.in_pipeline = true;
+        self.queue.push(Expect::Bind(None));
         self.client_pass = header.total;
         Ok(true)
     }
@@ -439,6 +458,14 @@ impl Machine {
         let body = held.body.clone();
         let bind = frontend::bind(&body).map_err(|_| malformed())?;
         let Some(prepared) = self.statements.get(bind.statement).cloned() else {
+            if self.gone.contains(bind.statement) {
+                // The server says that there is no such statement. It is not told the values, nor may it take another
+                // statement of that name for the one that is meant.
+                let nobody = [bind.statement, b" (not prepared)"].concat();
+                self.queue.push(Expect::Bind(None));
+                frontend::put_bind(&mut self.to_server, bind.portal, &nobody, &[], &[]);
+                return Ok(());
+            }
             return self.bind_passed(&body, (bind.portal, bind.statement), facts);
         };
         prepared.same_schemas(facts)?;
@@ -455,13 +482,8 @@ impl Machine {
             ));
         }
         let locked = held.locked.take();
-        let inputs = Inputs {
-            params: &bind.values,
-            formats: &bind.formats,
-            oids: &prepared.oids,
-            facts,
-            locked: locked.as_deref(),
-        };
+        let (formats, oids) = (&bind.formats, &prepared.oids);
+        let inputs = Inputs { params: &bind.values, formats, oids, facts, locked: locked.as_deref() };
         let Some(mut granted) = self.granted(&prepared.plan, &inputs, &mut held)? else {
             held.locked = locked;
             self.hold = Some(Hold::Keys(held));
@@ -485,8 +507,7 @@ impl Machine {
             Some(reply) => self.portals.insert(portal, reply),
             None => self.portals.remove(&portal),
         };
-        self.queue.push(Expect::Bind);
-        self.in_pipeline = true;
+        self.queue.push(Expect::Bind(Some(prepared.positions.clone())));
         Ok(())
     }
 

@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
+use crate::hex;
 use crate::policy::{Database, Read};
 use crate::types::TextStyle;
 
@@ -43,13 +44,15 @@ struct Answer {
     member: Vec<String>,
 }
 
-/// The statement that asks for the facts; it answers one text value.
+/// The statement that asks for the facts; it answers one text value: JSON in UTF-8, in hexadecimal. So neither the
+/// question nor the answer depends on `client_encoding`.
 pub fn question(policy: &Database) -> String {
-    let roles: Vec<String> = policy.roles.iter().map(|rule| quote(&rule.name)).collect();
+    let roles: Vec<String> =
+        policy.roles.iter().map(|rule| format!("'{}'", hex::encode(rule.name.as_bytes()))).collect();
     // Operators are qualified: the session's search_path is the client's to choose. Membership is looked up, not asked
     // of pg_has_role, for which a superuser is a member of every role.
     format!(
-        "SELECT pg_catalog.json_build_object(\
+        "SELECT pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_build_object(\
          'path', pg_catalog.current_schemas(true), 'login', session_user, 'role', current_user, \
          'tenant', pg_catalog.current_setting('rowseal.tenant', true), \
          'date_style', pg_catalog.current_setting('DateStyle'), 'time_zone', pg_catalog.current_setting('TimeZone'), \
@@ -60,14 +63,16 @@ pub fn question(policy: &Database) -> String {
          SELECT oid FROM pg_catalog.pg_roles WHERE rolname OPERATOR(pg_catalog.=) current_user \
          UNION SELECT m.roleid FROM pg_catalog.pg_auth_members m, mine WHERE m.member OPERATOR(pg_catalog.=) mine.id) \
          SELECT r.rolname FROM mine, pg_catalog.pg_roles r WHERE r.oid OPERATOR(pg_catalog.=) mine.id \
-         AND r.rolname OPERATOR(pg_catalog.=) ANY (ARRAY[{}]::pg_catalog.name[])))::pg_catalog.text",
+         AND pg_catalog.encode(pg_catalog.convert_to(r.rolname::pg_catalog.text, 'UTF8'), 'hex') \
+         OPERATOR(pg_catalog.=) ANY (ARRAY[{}]::pg_catalog.text[])))::pg_catalog.text, 'UTF8'), 'hex')",
         roles.join(", ")
     )
 }
 
 /// Reads the server's answer; `None` when it is not one.
 pub fn answer(text: &[u8], policy: &Database) -> Option<Facts> {
-    let answer: Answer = serde_json::from_slice(text).ok()?;
+    let mut json = Vec::new();
+    let answer: Answer = hex::decode_into(text, &mut json).then(|| serde_json::from_slice(&json).ok())??;
     let access = policy.access(&answer.role, &answer.member);
     Some(Facts {
         search_path: answer.path,

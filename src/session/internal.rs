@@ -7,7 +7,7 @@ use crate::sql::plan::{Piece, StatementPlan};
 use crate::wire::frontend::{self, Param};
 
 use super::facts;
-use super::machine::{Fatal, Held, Hold, Machine};
+use super::machine::{Fatal, Held, Hold, Machine, Unsynced};
 use super::messages::{inline, malformed, refuse_call, result_formats, searches_only, server_oids, server_params};
 use super::queue::{Expect, Own};
 use super::seal::{self, Inputs};
@@ -16,17 +16,11 @@ use super::seal::{self, Inputs};
 const OWN: &[u8] = b"rowseal_internal";
 
 impl Machine {
-    /// Sends one of the proxy's own statements inside the client's stream and asks for its reply at once: with a Sync
-    /// where that ends nothing, with a Flush where it would end the client's implicit transaction or its own.
-    fn ask(&mut self, text: &[u8], oids: &[u32], params: &[Param<'_>], last: Own) {
-        let alone = last == Own::Facts && !self.in_pipeline;
+    /// Sends one of the proxy's own statements inside the client's stream.
+    fn put_question(&mut self, text: &[u8], oids: &[u32], params: &[Param<'_>], last: Own) {
         self.open_own(text, oids, params, &[]);
         frontend::put_execute(&mut self.to_server, OWN);
-        frontend::put_empty(&mut self.to_server, if alone { b'S' } else { b'H' });
         self.queue.push(Expect::Own(last));
-        if alone {
-            self.queue.push(Expect::Own(Own::Sync));
-        }
     }
 
     /// Makes a portal of the proxy's own.
@@ -50,6 +44,9 @@ impl Machine {
     ) {
         let text = sql::render::render_extended(text, plan).text;
         let params = server_params(plan, inputs, values);
+        // As at every simple query, the client's unnamed statement goes.
+        frontend::put_close(&mut self.to_server, b'S', b"");
+        self.queue.push(Expect::Own(Own::Step));
         self.open_own(text.as_bytes(), &server_oids(plan, &[]), &params, &result_formats(plan, &[]));
         let reply = Machine::reply(plan, Some(Vec::new()), inputs.facts);
         frontend::put_describe(&mut self.to_server, b'P', OWN);
@@ -58,14 +55,28 @@ impl Machine {
         self.queue.push(Expect::QueryPortal(reply.clone()));
         self.queue.push(Expect::Execute(reply));
         self.queue.push(Expect::Sync);
-        self.in_pipeline = false;
+        self.lock_open = false;
+    }
+
+    /// The same, in the transaction of what follows; asks for the reply at once.
+    fn ask(&mut self, text: &[u8], oids: &[u32], params: &[Param<'_>], last: Own) {
+        self.put_question(text, oids, params, last);
+        frontend::put_empty(&mut self.to_server, b'H');
     }
 
     /// Holds a message until the server has told the session's facts.
     #[expect(clippy::unnecessary_wraps, reason = "one of the ways a held message goes on")]
     pub(super) fn ask_facts(&mut self, held: Held) -> Result<(), Fatal> {
         let question = facts::question(&self.shared.policy);
-        self.ask(question.as_bytes(), &[], &[], Own::Facts);
+        // The end of a simple query takes portals with it anyway.
+        let shared = if held.tag == b'Q' { Unsynced::Executed } else { Unsynced::Bound };
+        if self.unsynced >= shared {
+            self.ask(question.as_bytes(), &[], &[], Own::Facts);
+        } else {
+            self.put_question(question.as_bytes(), &[], &[], Own::Facts);
+            frontend::put_empty(&mut self.to_server, b'S');
+            self.queue.push(Expect::Own(Own::Sync));
+        }
         self.hold = Some(Hold::Facts(held));
         Ok(())
     }
@@ -84,7 +95,7 @@ impl Machine {
         let values = seal::compute(&searches_only(plan), inputs, &mut granted, &mut uses)?;
         self.audit(uses, 0, granted.kms_requests)?;
         if held.tag == b'Q' {
-            self.in_pipeline = true;
+            self.lock_open = true;
             let piece = |piece: &Piece| match piece {
                 Piece::Text(text) => text.clone(),
                 Piece::Value(slot) => inline(&plan.values[*slot].role, values[*slot].as_deref()),
@@ -117,16 +128,15 @@ impl Machine {
     pub(super) fn refuse(&mut self, tag: u8, refusal: &Refusal) -> Result<(), Fatal> {
         self.audit_refusal(refusal);
         let call = refuse_call(refusal);
-        if tag == b'Q' && !self.in_pipeline {
-            self.statements.remove(&b""[..]);
+        if tag == b'Q' && !self.lock_open {
             self.queue.push(Expect::Own(Own::RefusalQuery));
             frontend::put_query(&mut self.to_server, call.as_bytes());
         } else {
             self.ask(call.as_bytes(), &[], &[], Own::Refusal);
-            self.in_pipeline = tag != b'Q';
             if tag == b'Q' {
                 frontend::put_empty(&mut self.to_server, b'S');
                 self.queue.push(Expect::Sync);
+                self.lock_open = false;
             }
         }
         Ok(())

@@ -14,18 +14,18 @@ use crate::policy::Database;
 use crate::refusal::{Class, Refusal};
 use crate::sql::filter::Filter;
 use crate::sql::plan::StatementPlan;
+use crate::sql::render::Positions;
 use crate::wire::frame::Malformed;
 
 use super::facts::Facts;
 use super::named::{Cursor, Reply};
+use super::names::Gone;
 use super::open::Rows;
 use super::queue::{Expect, Queue};
 use super::seal::{LockedRow, Use};
 
 /// Bytes waiting for one side beyond which the other side is not read.
 pub const OUT_BYTES_MAX: usize = 256 * 1024;
-/// The largest message the proxy holds to look at or rewrite.
-pub const MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// One snapshot of the schema with what is derived from it.
 pub struct Schema {
@@ -47,6 +47,8 @@ pub struct Shared {
     pub audit: Arc<Audit>,
     /// How a tenant that is unknown at a write is registered; `None`: not at all.
     pub auto_register: Option<Wrapping>,
+    /// The largest message of a client's that is held to be looked at or rewritten (`limits.message_bytes_max`).
+    pub message_bytes_max: usize,
     /// The cache of plans.
     pub plans: crate::sql::cache::Cache,
 }
@@ -71,6 +73,8 @@ pub struct Prepared {
     pub oids: Vec<u32>,
     /// The session's facts when it was planned.
     pub facts: Arc<Facts>,
+    /// Where the pieces of its rewritten text stand.
+    pub positions: Arc<Positions>,
 }
 
 impl Prepared {
@@ -141,6 +145,17 @@ pub(super) enum Hold {
     Schema(Held),
 }
 
+/// What has been sent since the last Sync that a Sync of the proxy's own would end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Unsynced {
+    /// Nothing.
+    Nothing,
+    /// A Bind: its portal lives as long as its transaction.
+    Bound,
+    /// An Execute: its transaction is not to be committed yet.
+    Executed,
+}
+
 /// How the server's replies are treated while a refusal in mid-result is carried through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mute {
@@ -157,6 +172,12 @@ pub struct Machine {
     pub(super) facts: Option<Arc<Facts>>,
     pub(super) queue: Queue,
     pub(super) statements: HashMap<Bytes, Arc<Prepared>>,
+    /// Names of sealed statements that failed to be prepared or were closed: no value is bound to one of these.
+    pub(super) gone: Gone,
+    /// By statement name: the number of the Sync that follows its last Parse. Kept once a sealed statement was seen.
+    pub(super) parsed: Option<HashMap<Bytes, u64>>,
+    /// A message waits until the server has said whether the statement it names is the new one or the old one.
+    pub(super) undecided: bool,
     pub(super) portals: HashMap<Bytes, Reply>,
     /// Cursors over sealed columns, by name.
     pub(super) cursors: HashMap<Arc<str>, Cursor>,
@@ -168,15 +189,17 @@ pub struct Machine {
     pub(super) facts_local: bool,
     pub(super) hold: Option<Hold>,
     pub(super) skipping: bool,
+    pub(super) unsynced: Unsynced,
+    /// The lock query of a simple query has opened an implicit transaction that nothing has ended yet.
+    pub(super) lock_open: bool,
     pub(super) reload: bool,
     pub(super) copy_in: bool,
-    /// Messages of the extended protocol were sent on since the last Sync: an implicit transaction may be open.
-    pub(super) in_pipeline: bool,
     pub(super) tunnel: bool,
     pub(super) mute: Mute,
     pub(super) client_pass: usize,
     pub(super) client_skip: usize,
     pub(super) server_pass: usize,
+    pub(super) server_skip: usize,
     pub(super) rows: Rows,
     pub(super) rows_wait: bool,
     pub(super) statement: u64,
@@ -202,6 +225,9 @@ impl Machine {
             facts: None,
             queue,
             statements: HashMap::new(),
+            gone: Gone::default(),
+            parsed: None,
+            undecided: false,
             portals: HashMap::new(),
             cursors: HashMap::new(),
             fact_statements: HashSet::new(),
@@ -210,14 +236,16 @@ impl Machine {
             facts_local: false,
             hold: None,
             skipping: false,
+            unsynced: Unsynced::Nothing,
+            lock_open: false,
             reload: false,
             copy_in: false,
-            in_pipeline: false,
             tunnel: false,
             mute: Mute::Off,
             client_pass: 0,
             client_skip: 0,
             server_pass: 0,
+            server_skip: 0,
             rows: Rows::default(),
             rows_wait: false,
             statement: 0,
@@ -248,7 +276,7 @@ impl Machine {
 
     /// True while messages of the client wait for something.
     pub fn is_held(&self) -> bool {
-        self.hold.is_some()
+        self.hold.is_some() || self.undecided
     }
 
     /// True once the client has said goodbye.
@@ -305,6 +333,7 @@ impl Machine {
             }
             Err(refusal) => {
                 self.reload = true;
+                self.forget(held.tag, &held.body);
                 self.refuse(held.tag, &refusal)
             }
         }

@@ -2,15 +2,19 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::hex;
-use crate::policy::Read;
+use crate::policy::{Column, Read};
 use crate::refusal::{Class, Refusal};
-use crate::sql::plan::{ParamRole, Role, StatementPlan};
+use crate::sql::plan::{ParamRole, Role, Source, StatementPlan, ValueSlot};
+use crate::types::LogicalType;
 use crate::wire::frontend::{Param, format_of};
 
 use super::facts::{Facts, quote};
+use super::machine::Prepared;
 use super::open::{Shape, Stored, denied};
-use super::seal::Inputs;
+use super::seal::{self, Inputs};
 
 /// The statement that raises `refusal` in the server.
 pub(super) fn refuse_call(refusal: &Refusal) -> String {
@@ -69,20 +73,29 @@ pub(super) fn settled(text: &[u8], plans: &[StatementPlan]) -> Result<(), Refusa
     Ok(())
 }
 
-/// Refuses a text over sealed tables that the server would read in another way than the proxy: backslashes that escape,
+/// The text of a statement over sealed tables. Refuses one that the server would read in another way than the proxy: backslashes that escape,
 /// characters of another encoding.
-pub(super) fn readable(text: &str, facts: &Facts) -> Result<(), Refusal> {
+pub(super) fn readable<'a>(text: &'a [u8], facts: &Facts) -> Result<&'a str, Refusal> {
     let refuse = |what: &'static str, hint: &'static str| Err(Refusal::new(Class::NotSupported, what).hint(hint));
+    if !facts.utf8 && !text.is_ascii() {
+        return refuse("sealed columns need client_encoding UTF8", "SET client_encoding = 'UTF8'.");
+    }
+    let invalid = || Refusal::new(Class::BadEncoding, "invalid byte sequence for encoding \"UTF8\"");
+    let text = std::str::from_utf8(text).map_err(|_| invalid())?;
     if !facts.conforming && text.contains('\\') {
         return refuse(
             "a backslash in a statement over sealed columns needs standard_conforming_strings",
             "SET standard_conforming_strings = on.",
         );
     }
-    if !facts.utf8 && !text.is_ascii() {
-        return refuse("sealed columns need client_encoding UTF8", "SET client_encoding = 'UTF8'.");
-    }
-    Ok(())
+    Ok(text)
+}
+
+/// The refusal of a message that is larger than the proxy holds.
+pub(super) fn too_large(bytes_max: usize) -> Refusal {
+    Refusal::new(Class::TooLarge, "a message that uses sealed columns is too large")
+        .detail(format!("The limit is {bytes_max} bytes."))
+        .hint("The operator of the proxy can raise limits.message_bytes_max.")
 }
 
 pub(super) fn malformed() -> Refusal {
@@ -149,6 +162,33 @@ pub(super) fn server_oids(plan: &StatementPlan, client: &[u32]) -> Vec<u32> {
     oids
 }
 
+/// Refuses a parameter declared to be of a type whose values are not read as those of its sealed column.
+pub(super) fn declared_fit(plan: &StatementPlan, oids: &[u32]) -> Result<(), Refusal> {
+    for (n, role) in plan.params.iter().enumerate() {
+        let (ParamRole::Sealed(column) | ParamRole::Both(column), Some(oid)) = (role, seal::declared(oids, n)) else {
+            continue;
+        };
+        if !column.logical.reads(oid) {
+            let message =
+                format!("parameter ${} is declared with another type than column {}", n + 1, column.qualified);
+            return Err(
+                Refusal::new(Class::NotSupported, message).hint("Leave its type to the server, or cast nothing.")
+            );
+        }
+    }
+    Ok(())
+}
+
+/// The type a client is told for a parameter: what it declared, else what Postgres finds for a plain column.
+pub(super) fn client_oid(prepared: &Prepared, n: usize, column: &Column) -> u32 {
+    const TEXT: u32 = 25;
+    let searches = |slot: &ValueSlot| {
+        matches!(slot.source, Source::Param(of) if usize::from(of) == n) && matches!(slot.role, Role::Search { .. })
+    };
+    let compared = matches!(column.logical, LogicalType::Varchar(_)) && prepared.plan[0].values.iter().any(searches);
+    seal::declared(&prepared.oids, n).unwrap_or(if compared { TEXT } else { column.logical.oid() })
+}
+
 pub(super) fn server_params<'a>(
     plan: &StatementPlan,
     inputs: &Inputs<'a>,
@@ -176,12 +216,19 @@ pub(super) fn server_params<'a>(
 pub(super) fn result_formats(plan: &StatementPlan, client: &[i16]) -> Vec<i16> {
     match &plan.result {
         None => client.to_vec(),
+        // Neither one code nor one each: as many as no result has, for the server to say so.
+        Some(columns) if client.len() > 1 && client.len() != columns.len() => {
+            vec![0; columns.len() + plan.hidden + 2]
+        }
         Some(columns) => columns
             .iter()
             .enumerate()
             .map(|(n, column)| match column {
                 crate::sql::plan::ResultColumn::Plain => format_of(client, n),
-                crate::sql::plan::ResultColumn::Sealed { .. } => 1,
+                crate::sql::plan::ResultColumn::Sealed { .. } => match format_of(client, n) {
+                    0 | 1 => 1,
+                    unknown => unknown,
+                },
             })
             .chain(std::iter::repeat_n(0, plan.hidden))
             .collect(),
@@ -201,6 +248,19 @@ pub(super) fn names_any(text: &[u8], names: &[String]) -> bool {
         let text = text.to_ascii_lowercase();
         names.iter().any(|name| memchr::memmem::find(&text, name.to_ascii_lowercase().as_bytes()).is_some())
     }
+}
+
+/// True when the text may EXECUTE one of these statements.
+pub(super) fn names_prepared<'a>(text: &[u8], mut names: impl Iterator<Item = &'a Bytes>) -> bool {
+    let text = text.to_ascii_lowercase();
+    memchr::memmem::find(&text, b"execute").is_some()
+        && names.any(|name| !name.is_empty() && memchr::memmem::find(&text, &name.to_ascii_lowercase()).is_some())
+}
+
+/// The refusal of such a text.
+pub(super) fn executes_sealed() -> Refusal {
+    Refusal::new(Class::NotSupported, "EXECUTE of a statement over sealed columns that is not prepared any more")
+        .hint("Prepare it again.")
 }
 
 /// True when the text may write values into a table that exists: it has a word of such a statement and is not DDL.

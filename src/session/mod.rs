@@ -1,8 +1,8 @@
 //! One connection: the machine (no I/O, no tokio) and the driver, the only file that awaits sockets.
 //!
 //! [`machine`] holds the state; [`client`] and [`server_side`] its two directions; [`seal`] and [`open`] turn plans
-//! and rows into bytes; [`queue`] knows which reply belongs to what; [`named`] what cursors
-//! and statements prepared in SQL stand for.
+//! and rows into bytes; [`queue`] knows which reply belongs to what, [`names`] which statement a name
+//! means, and [`named`] what cursors and statements prepared in SQL stand for.
 pub mod client;
 pub mod driver;
 pub mod facts;
@@ -10,6 +10,7 @@ pub mod internal;
 pub mod machine;
 pub mod messages;
 pub mod named;
+pub mod names;
 pub mod open;
 pub mod queue;
 pub mod redact;

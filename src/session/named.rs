@@ -70,7 +70,9 @@ impl Machine {
                 Some(Reply::Gives(Arc::new(Given::Cursor(name.clone(), cursor))))
             }
             Some(Named::Prepare { name, plan }) => {
-                let prepared = plan.clone().map(|plan| Arc::new(Prepared { plan, oids: Vec::new(), facts: facts() }));
+                let prepared = plan.clone().map(|plan| {
+                    Arc::new(Prepared { plan, oids: Vec::new(), facts: facts(), positions: Arc::default() })
+                });
                 let name = Bytes::copy_from_slice(name.as_bytes());
                 Some(Reply::Gives(Arc::new(Given::Statement(name, prepared))))
             }
@@ -132,10 +134,12 @@ impl Machine {
             }
             Given::Statement(name, Some(prepared)) => {
                 self.passed.remove(name);
+                self.gone.remove(name);
                 self.statements.insert(name.clone(), prepared.clone());
             }
             Given::Statement(name, None) => {
                 self.passed.remove(name);
+                self.gone.remove(name);
                 self.statements.remove(name);
             }
         }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::machine::Prepared;
-use super::named::Reply;
+use super::named::{Given, Reply};
+use crate::sql::render::Positions;
 
 /// One message sent to the server whose reply is to come.
 #[derive(Debug)]
@@ -18,9 +19,11 @@ pub enum Expect {
         name: Bytes,
         /// What stood under the name before.
         before: Option<Arc<Prepared>>,
+        /// Where the pieces of a rewritten text stand.
+        positions: Option<Arc<Positions>>,
     },
-    /// BindComplete.
-    Bind,
+    /// BindComplete, and where the pieces of a rewritten text stand, for the server may analyse it anew.
+    Bind(Option<Arc<Positions>>),
     /// Parameter and row description of a statement.
     Statement(Option<Arc<Prepared>>),
     /// Row description of a portal.
@@ -33,12 +36,21 @@ pub enum Expect {
     Close(Option<(Bytes, Option<Arc<Prepared>>)>),
     /// ReadyForQuery.
     Sync,
-    /// The results of a simple query, one entry a statement, then ReadyForQuery; `None` for a plain query.
-    Query(Option<Arc<[Option<Reply>]>>, usize),
+    /// The results of a simple query, then ReadyForQuery; `None` for a plain query. The number: results complete so far.
+    Query(Option<Rewritten>, usize),
     /// FunctionCallResponse, then ReadyForQuery.
     Function,
     /// A reply to the proxy's own: swallowed.
     Own(Own),
+}
+
+/// A simple query whose text was rewritten.
+#[derive(Debug)]
+pub struct Rewritten {
+    /// One entry a statement.
+    pub replies: Arc<[Option<Reply>]>,
+    /// Where the pieces of the text stand.
+    pub positions: Positions,
 }
 
 /// What the proxy asked for on its own account.
@@ -54,79 +66,139 @@ pub enum Own {
     Refusal,
     /// The simple query that raises a refusal: its error is the client's, its row description is not.
     RefusalQuery,
-    /// ReadyForQuery for the proxy's own Sync.
-    Sync,
     /// The query that aborts the transaction after a refusal in mid-result; ReadyForQuery follows.
     Abort,
+    /// The ReadyForQuery after the facts query.
+    Sync,
 }
 
 /// A first-in, first-out queue of what is expected.
 #[derive(Debug, Default)]
-pub struct Queue(VecDeque<Expect>);
+pub struct Queue {
+    expected: VecDeque<Expect>,
+    syncs: u64,
+    syncs_answered: u64,
+}
 
 impl Queue {
     /// Adds at the end.
     pub fn push(&mut self, expect: Expect) {
-        self.0.push_back(expect);
+        self.syncs += u64::from(matches!(expect, Expect::Sync));
+        self.expected.push_back(expect);
     }
 
     /// True when a Parse under this name is under way.
     pub fn expects_parse(&self, of: &[u8]) -> bool {
-        self.0.iter().any(|expect| matches!(expect, Expect::Parse { name, .. } if **name == *of))
+        self.expected.iter().any(|expect| matches!(expect, Expect::Parse { name, .. } if **name == *of))
+    }
+
+    /// What the next Parse of this name under way is to restore if it fails.
+    pub fn before_next_parse(&mut self, of: &[u8]) -> Option<&mut Option<Arc<Prepared>>> {
+        self.expected.iter_mut().find_map(|expect| match expect {
+            Expect::Parse { name, before, .. } if **name == *of => Some(before),
+            _ => None,
+        })
+    }
+
+    /// How many Syncs of the client's have been sent.
+    pub fn syncs(&self) -> u64 {
+        self.syncs
+    }
+
+    /// True when a message sent before the Sync of this number (from 0) may still turn out to have failed, or to have
+    /// been skipped, while one sent now would be carried out.
+    pub fn is_undecided(&self, sync: u64) -> bool {
+        sync < self.syncs && self.syncs_answered <= sync
     }
 
     /// Adds before everything else.
     pub fn push_front(&mut self, expect: Expect) {
-        self.0.push_front(expect);
+        self.expected.push_front(expect);
     }
 
     /// What the next reply belongs to.
     pub fn front(&self) -> Option<&Expect> {
-        self.0.front()
+        self.expected.front()
     }
 
     /// The same, to be changed.
     pub fn front_mut(&mut self) -> Option<&mut Expect> {
-        self.0.front_mut()
+        self.expected.front_mut()
+    }
+
+    /// Where the pieces of the rewritten text stand that the next reply belongs to.
+    pub fn positions(&self) -> Option<&Positions> {
+        match self.expected.front()? {
+            Expect::Query(rewritten, _) => rewritten.as_ref().map(|rewritten| &rewritten.positions),
+            Expect::Parse { positions, .. } | Expect::Bind(positions) => positions.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// What becomes of the reply under way.
+    pub fn reply(&self) -> Option<&Reply> {
+        match self.expected.front()? {
+            Expect::Execute(reply) => reply.as_ref(),
+            Expect::Query(Some(rewritten), at) => rewritten.replies.get(*at)?.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// True when a PREPARE of this name is under way.
+    pub fn prepares(&self, name: &[u8]) -> bool {
+        let gives = |reply: &Reply| matches!(reply, Reply::Gives(given) if matches!(&**given, Given::Statement(of, _) if **of == *name));
+        self.expected.iter().any(|expect| match expect {
+            Expect::Execute(Some(reply)) => gives(reply),
+            Expect::Query(Some(rewritten), _) => rewritten.replies.iter().flatten().any(gives),
+            _ => false,
+        })
     }
 
     /// Takes the first entry.
     pub fn pop(&mut self) -> Option<Expect> {
-        self.0.pop_front()
+        let done = self.expected.pop_front();
+        self.syncs_answered += u64::from(matches!(done, Some(Expect::Sync)));
+        done
     }
 
     /// True when nothing is expected.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.expected.is_empty()
     }
 
     /// How many replies are expected.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.expected.len()
     }
 
-    /// Takes everything up to the next Sync, the client's or the proxy's, which stays; second: whether it is the
-    /// client's.
+    /// Takes everything up to the next Sync, which stays; second: whether there is one of the client's.
     pub fn skip_to_sync(&mut self) -> (Vec<Expect>, bool) {
-        let end = self.0.iter().position(|expect| matches!(expect, Expect::Sync | Expect::Own(Own::Sync)));
-        let skipped = self.0.drain(..end.unwrap_or(self.0.len())).collect();
-        (skipped, matches!(self.0.front(), Some(Expect::Sync)))
+        match self.expected.iter().position(|expect| matches!(expect, Expect::Sync | Expect::Own(Own::Sync))) {
+            Some(at) => {
+                let of_client = matches!(self.expected.get(at), Some(Expect::Sync));
+                (self.expected.drain(..at).collect(), of_client)
+            }
+            None => (self.expected.drain(..).collect(), false),
+        }
     }
 
-    /// The proxy's own Sync is next: its ReadyForQuery is the client's after all. False when it is not.
-    pub fn give_sync(&mut self) -> bool {
-        match self.0.front_mut() {
-            Some(first @ Expect::Own(Own::Sync)) => {
-                *first = Expect::Sync;
-                true
-            }
-            _ => false,
+    /// The failed facts query with the Sync behind it, the last of all, is answered: by that Sync's ReadyForQuery where
+    /// the client waits for one. False when no such query stands in front.
+    pub fn fail_facts(&mut self, ready_for_client: bool) -> bool {
+        let asked = matches!(self.expected.front(), Some(Expect::Own(Own::Step | Own::Facts)));
+        if !asked || !matches!(self.expected.back(), Some(Expect::Own(Own::Sync))) {
+            return false;
         }
+        self.expected.clear();
+        self.push(if ready_for_client { Expect::Sync } else { Expect::Own(Own::Sync) });
+        true
     }
 
     /// Takes out the Syncs that the server eats during COPY IN; how many follow is known only by the client's order,
     /// so all that are queued now go.
     pub fn drop_syncs(&mut self) {
-        self.0.retain(|expect| !matches!(expect, Expect::Sync));
+        let before = self.expected.len();
+        self.expected.retain(|expect| !matches!(expect, Expect::Sync));
+        self.syncs_answered += (before - self.expected.len()) as u64;
     }
 }

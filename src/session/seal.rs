@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use zeroize::Zeroizing;
+
 use crate::audit::Act;
 use crate::crypto::{self, Binding, DekId, KeyId};
 use crate::hex;
@@ -31,7 +33,7 @@ pub struct Inputs<'a> {
     pub params: &'a [Option<&'a [u8]>],
     /// Their format codes: none, one for all, or one each.
     pub formats: &'a [i16],
-    /// The types the client declared for them; 0 or missing where it did not.
+    /// The types the client has declared for them; 0, or none at all, where it left that open.
     pub oids: &'a [u32],
     /// The session's facts.
     pub facts: &'a Arc<Facts>,
@@ -259,52 +261,52 @@ fn is_null(source: &Source, inputs: &Inputs<'_>) -> bool {
 }
 
 fn canonical(source: &Source, logical: LogicalType, inputs: &Inputs<'_>) -> Result<Option<Vec<u8>>, Refusal> {
-    let declared;
     let (format, bytes) = match source {
         Source::Rows => return Ok(None),
         Source::Literal(text) => (Format::Text, text.as_bytes()),
         Source::Param(n) => match inputs.params.get(usize::from(*n)).copied().flatten() {
             None => return Ok(None),
-            Some(bytes) => match inputs.oids.get(usize::from(*n)).copied().unwrap_or(0) {
-                oid if oid == 0 || oid == UNKNOWN || oid == logical.oid() => (param_format(inputs, *n), bytes),
-                oid => {
-                    declared = zeroize::Zeroizing::new(converted((oid, logical), param_format(inputs, *n), bytes)?);
-                    (Format::Text, declared.as_bytes())
-                }
-            },
+            Some(bytes) => (param_format(inputs, *n), bytes),
         },
     };
+    let declared = declared_text(source, logical, inputs, bytes)?;
+    let (format, bytes) = declared.as_ref().map_or((format, bytes), |text| (Format::Text, text.as_bytes()));
     let mut out = Vec::with_capacity(bytes.len() + 8);
     types::canonical(logical, format, bytes, &inputs.facts.style, &mut out).map_err(|error| bad_value(&error))?;
     Ok(Some(out))
 }
 
-/// OID of the pseudo-type that stands for none yet.
-const UNKNOWN: u32 = 705;
-
-/// The text of a parameter that the client declared to be of another type than its column: numbers for wider or
-/// narrower ones and for text, text for text. Everything else Postgres would convert in ways of its own.
-fn converted((declared, logical): (u32, LogicalType), format: Format, bytes: &[u8]) -> Result<String, Refusal> {
-    const INTEGERS: [u32; 3] = [20, 21, 23];
-    const TEXTS: [u32; 3] = [25, 1043, 1042];
-    let column = logical.oid();
-    let number = INTEGERS.contains(&column) || column == 1700;
-    let follows = match declared {
-        integer if INTEGERS.contains(&integer) => number || TEXTS.contains(&column),
-        text if TEXTS.contains(&text) => TEXTS.contains(&column),
-        _ => false,
-    };
-    if !follows {
-        return Err(Refusal::new(
-            Class::NotSupported,
-            "a parameter is declared with another type than its sealed column",
-        )
-        .hint("Leave the parameter's type to the server, or declare the column's own type."));
+/// The text form of a binary parameter that the client declared to be of another type than the column's.
+fn declared_text(
+    source: &Source,
+    logical: LogicalType,
+    inputs: &Inputs<'_>,
+    bytes: &[u8],
+) -> Result<Option<Zeroizing<String>>, Refusal> {
+    let Source::Param(n) = source else { return Ok(None) };
+    let oid = declared(inputs.oids, usize::from(*n)).unwrap_or(logical.oid());
+    if oid == logical.oid() {
+        return Ok(None);
     }
-    types::text_of_plain(declared, format, bytes).ok_or_else(|| match format {
-        Format::Binary => Refusal::new(Class::BadBinary, "incorrect binary data format"),
-        Format::Text => Refusal::new(Class::BadText, "invalid input syntax for a parameter"),
-    })
+    if param_format(inputs, *n) == Format::Text {
+        let zoned = bytes.iter().any(|b| *b == b'+' || (b.is_ascii_alphabetic() && *b != b'T'))
+            || bytes.iter().filter(|b| **b == b'-').count() > 2;
+        // Postgres drops a zone written in a timestamp or date without one.
+        return if logical == LogicalType::Timestamptz && zoned {
+            Err(bad_value(&ValueError::BadDatetime { ty: "timestamp with time zone" }))
+        } else {
+            Ok(None)
+        };
+    }
+    let text = types::text_of_plain(oid, Format::Binary, bytes);
+    text.map(|text| Some(Zeroizing::new(text)))
+        .ok_or_else(|| Refusal::new(Class::BadBinary, "incorrect binary data format in a bind parameter"))
+}
+
+/// The type that the client has declared for a parameter (counted from 0), if it has.
+pub fn declared(oids: &[u32], n: usize) -> Option<u32> {
+    const UNKNOWN: u32 = 705;
+    oids.get(n).copied().filter(|oid| !matches!(*oid, 0 | UNKNOWN))
 }
 
 fn param_format(inputs: &Inputs<'_>, n: u16) -> Format {
@@ -361,7 +363,8 @@ fn named(source: &TenantSource, column: &Column, inputs: &Inputs<'_>) -> Result<
         TenantSource::Param { index, type_oid } => {
             let bytes = inputs.params.get(usize::from(*index)).copied().flatten();
             let bytes = bytes.ok_or_else(|| missing_tenant(column))?;
-            let text = types::text_of_plain(*type_oid, param_format(inputs, *index), bytes);
+            let oid = declared(inputs.oids, usize::from(*index)).unwrap_or(*type_oid);
+            let text = types::text_of_plain(oid, param_format(inputs, *index), bytes);
             text.map(Into::into).ok_or_else(|| missing_tenant(column))
         }
     }

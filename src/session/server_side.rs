@@ -1,4 +1,5 @@
 //! The server's direction: which replies pass, are swallowed, described anew or opened.
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -8,13 +9,14 @@ use crate::keys::Need;
 use crate::policy::Read;
 use crate::refusal::{Class, Refusal};
 use crate::sql::plan::{ParamRole, ResultColumn};
+use crate::sql::render::Positions;
 use crate::wire::backend;
 use crate::wire::frame::{self, HEADER, Header};
 use crate::wire::frontend;
 
 use super::facts;
-use super::machine::{Fatal, Held, Hold, MESSAGE_BYTES_MAX, Machine, Mute, OUT_BYTES_MAX, Prepared, Work};
-use super::messages::refuse_call;
+use super::machine::{Fatal, Held, Hold, Machine, Mute, OUT_BYTES_MAX, Prepared, Work};
+use super::messages::{client_oid, refuse_call, too_large};
 use super::named::Reply;
 use super::open::{Batch, Session, Shape};
 use super::queue::{Expect, Own};
@@ -26,6 +28,10 @@ const CELL: &[u8] = b"\xC1\x52\x53\x01\x01";
 const CELL_HEX: &[u8] = b"\\xc152530101";
 /// Magic of a cell in the escape form of bytea, inside another value too.
 const CELL_ESCAPED: &[u8] = b"\\301RS\\";
+
+/// Fields of an error that speak of the statement's text. Where that is the proxy's own (position, position in and text
+/// of an internal query, context), they mean nothing to the client. Those of the client's own functions stay.
+const OWN_FIELDS: &[u8] = b"PpqW";
 
 impl Machine {
     /// Takes what the server sent: as many whole messages as can go on now are consumed from `input`.
@@ -47,14 +53,15 @@ impl Machine {
                 self.server_pass -= n;
                 continue;
             }
+            if self.server_skip > 0 {
+                let n = self.server_skip.min(input.len());
+                input.advance(n);
+                self.server_skip -= n;
+                continue;
+            }
             let Some(header) = frame::header(input)? else { break };
             if input.len() < header.total {
-                if header.total > MESSAGE_BYTES_MAX
-                    && matches!(header.tag, b'D' | b'd')
-                    && self.current_shape().is_none()
-                    && self.mute == Mute::Off
-                {
-                    self.server_pass = header.total;
+                if header.total > self.shared.message_bytes_max && self.large_row(header) {
                     continue;
                 }
                 input.reserve(header.total - input.len());
@@ -73,13 +80,24 @@ impl Machine {
         Ok(())
     }
 
+    /// A row too large to be held: it passes or is dropped as it comes. False when it is to be held all the same: a
+    /// cell that a message of the largest size wrote can be read back, also as text, which takes twice the bytes.
+    fn large_row(&mut self, header: Header) -> bool {
+        match (header.tag, self.mute) {
+            (b'D' | b'd', Mute::UntilReady) => self.server_skip = header.total,
+            (b'D' | b'd', Mute::Off) if self.current_shape().is_none() => self.server_pass = header.total,
+            (b'D', Mute::Off) if header.total / 3 > self.shared.message_bytes_max => {
+                self.break_off(&too_large(self.shared.message_bytes_max));
+                self.server_skip = header.total;
+            }
+            _ => return false,
+        }
+        true
+    }
+
     /// The shape that rows arriving now belong to, when it has sealed columns.
     fn current_shape(&self) -> Option<Arc<Shape>> {
-        match self.queue.front() {
-            Some(Expect::Execute(Some(reply))) => self.shape_of(reply),
-            Some(Expect::Query(Some(replies), at)) => self.shape_of(replies.get(*at)?.as_ref()?),
-            _ => None,
-        }
+        self.shape_of(self.queue.reply()?)
     }
 
     fn server_frame(&mut self, header: Header, frame: &[u8]) -> Result<(), Fatal> {
@@ -123,10 +141,12 @@ impl Machine {
     fn advance(&mut self, tag: u8) {
         if tag == b'C' {
             self.copy_in = false;
-            self.give_names();
+            if let Some(Reply::Gives(given)) = self.queue.reply() {
+                self.give(&given.clone());
+            }
         }
         let done = match (tag, self.queue.front_mut()) {
-            (b'1', Some(Expect::Parse { .. })) | (b'2', Some(Expect::Bind)) => true,
+            (b'1', Some(Expect::Parse { .. })) | (b'2', Some(Expect::Bind(_))) => true,
             (b'3', Some(Expect::Close(closed))) => {
                 let closed = closed.take();
                 self.closed(closed);
@@ -145,24 +165,13 @@ impl Machine {
         }
     }
 
-    /// What the statement that has just ended gave a name to stands for it from now on.
-    fn give_names(&mut self) {
-        let reply = match self.queue.front() {
-            Some(Expect::Execute(reply)) => reply.as_ref(),
-            Some(Expect::Query(Some(replies), at)) => replies.get(*at).and_then(Option::as_ref),
-            _ => None,
-        };
-        if let Some(Reply::Gives(given)) = reply {
-            self.give(&given.clone());
-        }
-    }
-
     /// Forgets a statement that the server has closed, unless another one has its name by now.
     fn closed(&mut self, closed: Option<(Bytes, Option<Arc<Prepared>>)>) {
         let Some((name, was)) = closed else { return };
         let same = |now: &Arc<Prepared>| was.as_ref().is_some_and(|was| Arc::ptr_eq(was, now));
         if self.statements.get(&name).is_some_and(same) {
             self.statements.remove(&name);
+            self.gone.add(name.clone());
         }
         if !self.fact_statements.is_empty() && !self.queue.expects_parse(&name) {
             self.fact_statements.remove(&name);
@@ -256,39 +265,37 @@ impl Machine {
 
     /// After an error in the extended protocol everything up to the next Sync is skipped by the server.
     fn fail_pipeline(&mut self) {
+        let simple = matches!(&self.hold, Some(Hold::Facts(held)) if held.tag == b'Q');
+        if self.queue.fail_facts(simple) {
+            self.drop_held();
+            self.skipping = !simple;
+            return;
+        }
         let (skipped, synced) = self.queue.skip_to_sync();
         let held = skipped.iter().any(|expect| matches!(expect, Expect::Own(Own::Facts | Own::Lock)));
         let first_own = matches!(skipped.first(), Some(Expect::Own(_)));
         for expect in skipped.into_iter().rev() {
-            if let Expect::Parse { name, before } = expect {
-                match before {
-                    Some(before) => self.statements.insert(name, before),
-                    None => self.statements.remove(&name),
-                };
+            if let Expect::Parse { name, before, .. } = expect {
+                self.restore(name, before);
             }
         }
         self.skipping = !synced;
         if !synced && matches!(self.hold, Some(Hold::Keys(_) | Hold::Schema(_))) {
-            self.hold = None;
+            self.drop_held();
         }
         if !held {
             return;
         }
         // The held message is answered by this error (or skipped with the rest of the pipeline).
-        let tag = match self.hold.take() {
-            Some(Hold::Facts(held) | Hold::Lock(held, _)) => held.tag,
-            other => {
-                self.hold = other;
-                return;
-            }
-        };
-        if tag == b'Q' && first_own && !synced {
+        if !matches!(self.hold, Some(Hold::Facts(_) | Hold::Lock(..))) {
+            return;
+        }
+        let tag = self.drop_held();
+        if tag == Some(b'Q') && first_own && !synced {
             self.skipping = false;
-            self.in_pipeline = false;
-            if !self.queue.give_sync() {
-                self.queue.push(Expect::Sync);
-                frontend::put_empty(&mut self.to_server, b'S');
-            }
+            self.lock_open = false;
+            self.queue.push(Expect::Sync);
+            frontend::put_empty(&mut self.to_server, b'S');
         }
     }
 
@@ -296,10 +303,10 @@ impl Machine {
         let status = frame.get(HEADER).copied().unwrap_or(b'I');
         let done = self.queue.pop();
         self.status = status;
-        self.copy_in = false;
         if matches!(done, Some(Expect::Own(Own::Sync))) {
             return Ok(());
         }
+        self.copy_in = false;
         if status == b'I' && self.queue.is_empty() {
             self.portals.clear();
             self.fact_portals.clear();
@@ -317,13 +324,20 @@ impl Machine {
         Ok(())
     }
 
-    /// Forwards an error or notice with the cells and tokens in it replaced.
+    /// Forwards an error or notice with the cells and tokens in it replaced, and its position in the client's text.
     fn notice(&mut self, tag: u8, body: &[u8]) -> Result<(), Fatal> {
         let fields = backend::notice(body)?;
         self.fatal_seen |=
             tag == b'E' && fields.iter().any(|(code, text)| *code == b'V' && matches!(*text, b"FATAL" | b"PANIC"));
-        let clean: Vec<(u8, std::borrow::Cow<'_, [u8]>)> =
-            fields.iter().map(|(code, text)| (*code, super::redact::redact(text))).collect();
+        let own = matches!(self.queue.front(), Some(Expect::Own(_)));
+        let clean: Vec<(u8, Cow<'_, [u8]>)> = fields
+            .into_iter()
+            .filter(|(code, _)| !(own && OWN_FIELDS.contains(code)))
+            .map(|(code, text)| match (code, self.queue.positions()) {
+                (b'P', Some(positions)) => (code, mapped(positions, text)),
+                _ => (code, super::redact::redact(text)),
+            })
+            .collect();
         backend::put_notice(&mut self.to_client, tag, clean.iter().map(|(code, text)| (*code, text.as_ref())));
         Ok(())
     }
@@ -398,7 +412,7 @@ impl Machine {
             .iter()
             .enumerate()
             .map(|(n, role)| match role {
-                ParamRole::Sealed(column) => column.logical.oid(),
+                ParamRole::Sealed(column) => client_oid(prepared, n, column),
                 ParamRole::Plain | ParamRole::Both(_) => server.get(n).copied().unwrap_or(0),
             })
             .collect();
@@ -475,7 +489,7 @@ impl Machine {
             let (_, synced) = self.queue.skip_to_sync();
             self.skipping = !synced;
             if !synced {
-                self.hold = None;
+                self.drop_held();
             }
         }
     }
@@ -497,6 +511,12 @@ impl Machine {
     fn sees_cells(&self) -> bool {
         self.facts.as_ref().is_some_and(|facts| facts.read == Read::Sealed)
     }
+}
+
+/// The position of an error in the client's text instead of the rewritten one.
+fn mapped(positions: &Positions, text: &[u8]) -> Cow<'static, [u8]> {
+    let position = std::str::from_utf8(text).ok().and_then(|text| text.parse().ok());
+    Cow::Owned(position.map_or(0, |position: usize| positions.map(position)).to_string().into_bytes())
 }
 
 /// True when the bytes hold something that begins like a cell, in binary or in the hex form of bytea.

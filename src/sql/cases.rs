@@ -281,8 +281,9 @@ fn positions_map_back() {
     let rendered = render::render_extended(text, &plans[0]);
     let chars = |text: &str, word: &str| text[..text.find(word).unwrap()].chars().count() + 1;
     let server = chars(&rendered.text, "nme");
-    assert_eq!(rendered.map_position(text, server), chars(text, "nme"));
-    assert_eq!(rendered.map_position(text, 8), 8);
+    let positions = rendered.positions(text);
+    assert_eq!(positions.map(server), chars(text, "nme"));
+    assert_eq!(positions.map(8), 8);
 }
 
 #[test]

@@ -20,6 +20,9 @@ pub struct Hits {
 #[derive(Debug)]
 pub struct Filter {
     patterns: AhoCorasick,
+    /// The ASCII parts, in lower case, of each name that is not all ASCII: how a text writes the rest of it depends on
+    /// the client's encoding.
+    encoded: Vec<Vec<String>>,
 }
 
 const SET_CONFIG: usize = 0;
@@ -44,12 +47,13 @@ impl Filter {
             .match_kind(MatchKind::Standard)
             .kind(kind)
             .build(names)?;
-        Ok(Filter { patterns })
+        let encoded = catalog.needles().iter().filter(|name| !name.is_ascii()).map(|name| ascii_parts(name)).collect();
+        Ok(Filter { patterns, encoded })
     }
 
     /// Scans a text.
     pub fn scan(&self, text: &[u8]) -> Hits {
-        let mut hits = Hits::default();
+        let mut hits = Hits { touches: self.may_name_encoded(text), ..Hits::default() };
         for found in self.patterns.find_overlapping_iter(text) {
             match found.pattern().as_usize() {
                 SET_CONFIG => hits.facts = true,
@@ -62,6 +66,21 @@ impl Filter {
         }
         hits
     }
+
+    /// True when a text that is not ASCII has the ASCII parts of a name that is not.
+    fn may_name_encoded(&self, text: &[u8]) -> bool {
+        if self.encoded.is_empty() || text.is_ascii() {
+            return false;
+        }
+        let text = text.to_ascii_lowercase();
+        let named =
+            |parts: &Vec<String>| parts.iter().all(|part| memchr::memmem::find(&text, part.as_bytes()).is_some());
+        self.encoded.iter().any(named)
+    }
+}
+
+fn ascii_parts(name: &str) -> Vec<String> {
+    name.split(|c: char| !c.is_ascii()).filter(|part| !part.is_empty()).map(str::to_ascii_lowercase).collect()
 }
 
 /// Looks at the first word of a statement.
@@ -80,6 +99,31 @@ fn leading(text: &[u8], hits: &mut Hits) {
         b"do" | b"call" => (hits.sql_prepare, hits.facts, hits.ddl) = (true, true, true),
         _ => {}
     }
+}
+
+/// True for a text that is nothing but the end of a transaction, or of a part of it: COMMIT, END, ROLLBACK, ABORT, also TO
+/// a savepoint. It names no table, whatever its words look like; and in a transaction that has failed, where no question
+/// would be answered, it is what the server still carries out.
+pub fn ends_transaction(text: &[u8]) -> bool {
+    const START: &[&str] = &["commit", "end", "rollback", "abort"];
+    const REST: &[&str] = &["work", "transaction", "and", "no", "chain", "to", "savepoint"];
+    let one_of = |word: &[u8], words: &[&str]| words.iter().any(|known| word.eq_ignore_ascii_case(known.as_bytes()));
+    let (mut rest, mut before): (_, &[u8]) = (skip_blanks(text), b"");
+    while !rest.is_empty() {
+        let end = match rest {
+            [b'"', tail @ ..] => memchr::memchr(b'"', tail).map_or(0, |at| at + 2),
+            _ => rest.iter().position(|b| !b.is_ascii_alphanumeric() && *b != b'_').unwrap_or(rest.len()),
+        };
+        let (word, tail) = rest.split_at(end);
+        rest = skip_blanks(tail);
+        let known = one_of(word, if before.is_empty() { START } else { REST });
+        let name = rest.is_empty() && one_of(before, &["to", "savepoint"]);
+        if word.is_empty() || !(known || name) {
+            return false;
+        }
+        before = word;
+    }
+    !before.is_empty()
 }
 
 /// Skips blanks, comments and opening parentheses.
@@ -116,6 +160,34 @@ fn skip_comment(text: &[u8]) -> &[u8] {
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_end_of_a_transaction_is_nothing_else() {
+        for text in [
+            "COMMIT",
+            "end;",
+            "ROLLBACK /* controller='users' */",
+            "-- users\nrollback to savepoint \"users 1\" ;",
+            "ABORT WORK AND NO CHAIN",
+        ] {
+            assert!(ends_transaction(text.as_bytes()), "{text}");
+        }
+        for text in [
+            "",
+            "SELECT 1",
+            "commits",
+            "COMMIT; INSERT INTO users VALUES ('x')",
+            "COMMIT PREPARED 'users'",
+            "ROLLBACK TO \"x",
+            "COMMIT INSERT INTO users DEFAULT VALUES",
+            "END $$ users $$",
+            "COMMIT -- x\rINSERT INTO users",
+            "COMMIT; TABLE users",
+            "ROLLBACK TO; TABLE users",
+        ] {
+            assert!(!ends_transaction(text.as_bytes()), "{text}");
+        }
+    }
 
     #[test]
     fn finds_what_matters() {

@@ -201,7 +201,7 @@ fn cast_keeps(cast: &str, logical: LogicalType) -> bool {
     match logical {
         LogicalType::Text | LogicalType::Varchar(_) => matches!(cast, "text" | "varchar"),
         LogicalType::Int4 => cast == "int4",
-        LogicalType::Int8 => matches!(cast, "int4" | "int8"),
+        LogicalType::Int8 => cast == "int8",
         LogicalType::Bool => cast == "bool",
         LogicalType::Date => cast == "date",
         LogicalType::Timestamptz => cast == "timestamptz",

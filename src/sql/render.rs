@@ -13,6 +13,10 @@ pub struct Rendered {
     spans: Vec<Span>,
 }
 
+/// Where the pieces of a rewritten text stand, in characters from 0: enough to map a position without either text.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Positions(Vec<Span>);
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Span {
     server: usize,
@@ -108,14 +112,45 @@ impl Rendered {
         self.text.push_str(&text[from..to]);
     }
 
+    /// The same pieces counted in characters, as the server counts them.
+    pub fn positions(&self, client_text: &str) -> Positions {
+        let (mut server, mut client) = (Counted::new(&self.text), Counted::new(client_text));
+        let spans = self.spans.iter().map(|span| Span {
+            server: server.chars_before(span.server),
+            client: client.chars_before(span.client),
+            copied: span.copied,
+        });
+        Positions(spans.collect())
+    }
+}
+
+/// A text whose characters are counted once, from front to back.
+struct Counted<'a> {
+    text: &'a str,
+    byte: usize,
+    chars: usize,
+}
+
+impl<'a> Counted<'a> {
+    fn new(text: &'a str) -> Self {
+        Counted { text, byte: 0, chars: 0 }
+    }
+
+    /// How many characters stand before a byte; bytes must be asked for in order.
+    fn chars_before(&mut self, byte: usize) -> usize {
+        self.chars += self.text.get(self.byte..byte).map_or(0, |between| between.chars().count());
+        self.byte = byte;
+        self.chars
+    }
+}
+
+impl Positions {
     /// Maps a position in the rewritten text (characters from 1, as the server reports it) to one in the client's.
     /// Inside an edit: the start of what it replaced.
-    pub fn map_position(&self, client_text: &str, position: usize) -> usize {
-        let chars = |text: &str| text.chars().count() + 1;
-        let byte = self.text.char_indices().nth(position.saturating_sub(1)).map_or(self.text.len(), |(i, _)| i);
-        let index = self.spans.partition_point(|s| s.server <= byte).saturating_sub(1);
-        let Some(span) = self.spans.get(index) else { return position };
-        let client = span.client + if span.copied { byte - span.server } else { 0 };
-        client_text.get(..client).map_or(position, chars)
+    pub fn map(&self, position: usize) -> usize {
+        let at = position.saturating_sub(1);
+        let index = self.0.partition_point(|span| span.server <= at).saturating_sub(1);
+        let Some(span) = self.0.get(index) else { return position };
+        span.client + 1 + if span.copied { at - span.server } else { 0 }
     }
 }

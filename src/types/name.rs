@@ -40,6 +40,19 @@ impl LogicalType {
         }
     }
 
+    /// True when a parameter declared to be of that type is read as a value of this one, as Postgres's own casts would
+    /// give it. In binary form such a value goes through [`super::text_of_plain`].
+    pub fn reads(&self, type_oid: u32) -> bool {
+        type_oid == self.oid()
+            || match self {
+                LogicalType::Text | LogicalType::Varchar(_) => matches!(type_oid, 25 | 1043),
+                LogicalType::Int4 | LogicalType::Int8 | LogicalType::Numeric(_) => matches!(type_oid, 20 | 21 | 23),
+                LogicalType::Timestamptz => matches!(type_oid, 1082 | 1114),
+                LogicalType::Jsonb => type_oid == 114,
+                LogicalType::Bool | LogicalType::Bytea | LogicalType::Date | LogicalType::Uuid => false,
+            }
+    }
+
     /// `typlen`, as RowDescription gives it: bytes, or -1 for a type of varying length.
     pub fn typlen(&self) -> i16 {
         match self {

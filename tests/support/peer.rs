@@ -34,6 +34,14 @@ impl Out {
         self.raw(b'P', format!("{name}\0{sql}\0\0\0").as_bytes())
     }
 
+    /// Parse with a type for each parameter, 0 for one that the server is to find.
+    pub fn parse_as(self, name: &str, sql: &str, oids: &[u32]) -> Out {
+        let mut body = format!("{name}\0{sql}\0").into_bytes();
+        body.extend_from_slice(&(oids.len() as i16).to_be_bytes());
+        oids.iter().for_each(|oid| body.extend_from_slice(&oid.to_be_bytes()));
+        self.raw(b'P', &body)
+    }
+
     /// Bind with parameters in text form and all results in one format.
     pub fn bind(self, portal: &str, statement: &str, params: &[Option<&str>], result: i16) -> Out {
         let mut body = format!("{portal}\0{statement}\0\0\0").into_bytes();
@@ -45,6 +53,23 @@ impl Out {
         }
         body.extend_from_slice(&1_i16.to_be_bytes());
         body.extend_from_slice(&result.to_be_bytes());
+        self.raw(b'B', &body)
+    }
+
+    /// Bind with a format code for each parameter and each result, and parameters as bytes.
+    pub fn bind_as(self, statement: &str, params: &[(i16, Option<&[u8]>)], results: &[i16]) -> Out {
+        let mut body = format!("\0{statement}\0").into_bytes();
+        let counted = |body: &mut Vec<u8>, codes: &[i16]| {
+            body.extend_from_slice(&(codes.len() as i16).to_be_bytes());
+            codes.iter().for_each(|code| body.extend_from_slice(&code.to_be_bytes()));
+        };
+        counted(&mut body, &params.iter().map(|(format, _)| *format).collect::<Vec<_>>());
+        body.extend_from_slice(&(params.len() as i16).to_be_bytes());
+        for (_, value) in params {
+            body.extend_from_slice(&value.map_or(-1, |bytes| bytes.len() as i32).to_be_bytes());
+            body.extend_from_slice(value.unwrap_or_default());
+        }
+        counted(&mut body, results);
         self.raw(b'B', &body)
     }
 
@@ -156,15 +181,27 @@ impl Peer {
 
     /// The next message, or `None` at the end.
     pub fn receive(&mut self) -> Option<Message> {
+        self.try_receive().unwrap()
+    }
+
+    /// The same with an error when none comes in time.
+    pub fn try_receive(&mut self) -> std::io::Result<Option<Message>> {
         let mut header = [0; 5];
         match self.stream.read_exact(&mut header) {
-            Err(error) if matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset) => return None,
-            result => result.unwrap(),
+            Err(error) if matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset) => {
+                return Ok(None);
+            }
+            result => result?,
         }
         let length = u32::from_be_bytes(header[1..].try_into().unwrap()) as usize;
         let mut body = vec![0; length - 4];
-        self.stream.read_exact(&mut body).unwrap();
-        Some((header[0], body))
+        self.stream.read_exact(&mut body)?;
+        Ok(Some((header[0], body)))
+    }
+
+    /// How long to wait for a reply, if not as long as usual.
+    pub fn wait_at_most(&mut self, timeout: Duration) {
+        self.stream.set_read_timeout(Some(timeout)).unwrap();
     }
 
     /// Messages up to and including one with this tag.

@@ -17,6 +17,11 @@ pub struct Tap {
 impl Tap {
     /// Relays to `server`.
     pub fn start(server: SocketAddr) -> Tap {
+        Tap::start_in(server, &[usize::MAX])
+    }
+
+    /// The same, cutting what it relays into pieces of these lengths, over and over.
+    pub fn start_in(server: SocketAddr, pieces: &'static [usize]) -> Tap {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let tap = Tap {
             address: listener.local_addr().unwrap(),
@@ -31,8 +36,8 @@ impl Tap {
                     return;
                 }
                 if let Ok(server) = TcpStream::connect(server) {
-                    relay(&client, &server, up.clone());
-                    relay(&server, &client, down.clone());
+                    relay(&client, &server, up.clone(), pieces);
+                    relay(&server, &client, down.clone(), pieces);
                 }
             }
         });
@@ -68,14 +73,21 @@ pub fn contains(bytes: &[u8], needle: &[u8]) -> bool {
 }
 
 /// Remembers before it forwards, so that what a peer has seen is always in the record.
-fn relay(from: &TcpStream, to: &TcpStream, record: Bytes) {
+fn relay(from: &TcpStream, to: &TcpStream, record: Bytes, pieces: &'static [usize]) {
     let (mut from, mut to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
     std::thread::spawn(move || {
+        let _ = to.set_nodelay(true);
         let mut buffer = [0; 16 * 1024];
+        let mut lengths = pieces.iter().cycle();
         while let Ok(length @ 1..) = from.read(&mut buffer) {
             record.lock().unwrap().extend_from_slice(&buffer[..length]);
-            if to.write_all(&buffer[..length]).is_err() {
-                break;
+            let mut rest = &buffer[..length];
+            while !rest.is_empty() {
+                let (piece, after) = rest.split_at(rest.len().min(*lengths.next().unwrap()));
+                rest = after;
+                if to.write_all(piece).is_err() {
+                    return drop(to.shutdown(Shutdown::Write));
+                }
             }
         }
         let _ = to.shutdown(Shutdown::Write);

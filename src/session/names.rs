@@ -1,0 +1,113 @@
+//! Which statement a name means. A Bind carries plaintext unless its statement is known to be sealed, so where that is
+//! not certain it waits, or goes on without its values.
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+
+use crate::wire::frame::{HEADER, Header};
+use crate::wire::frontend;
+
+use super::machine::{Fatal, Hold, Machine, Prepared};
+
+/// The last names of sealed statements that are no more.
+#[derive(Default)]
+pub(super) struct Gone(VecDeque<Bytes>);
+
+impl Gone {
+    const NAMES_MAX: usize = 64;
+
+    pub(super) fn add(&mut self, name: Bytes) {
+        if self.0.len() == Self::NAMES_MAX {
+            self.0.pop_front();
+        }
+        self.0.push_back(name);
+    }
+
+    pub(super) fn remove(&mut self, name: &[u8]) {
+        self.0.retain(|gone| **gone != *name);
+    }
+
+    pub(super) fn contains(&self, name: &[u8]) -> bool {
+        self.0.iter().any(|gone| **gone == *name)
+    }
+
+    pub(super) fn names(&self) -> impl Iterator<Item = &Bytes> {
+        self.0.iter()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl Machine {
+    /// A Parse has failed: its name means what it did before, also for a later Parse of that name under way.
+    pub(super) fn restore(&mut self, name: Bytes, before: Option<Arc<Prepared>>) {
+        if let Some(later) = self.queue.before_next_parse(&name) {
+            *later = before;
+            return;
+        }
+        match before {
+            Some(before) => drop(self.statements.insert(name, before)),
+            None if self.statements.remove(&name).is_some() => self.gone.add(name),
+            None => {}
+        }
+    }
+
+    /// A Parse over sealed tables that does not reach the server: what is bound to its name is not sent either, unless
+    /// there is another sealed statement of that name.
+    pub(super) fn forget(&mut self, tag: u8, body: &[u8]) {
+        if tag != b'P' {
+            return;
+        }
+        let Ok(parse) = frontend::parse(body) else { return };
+        if !self.statements.contains_key(parse.name) && self.shared.schema.load().filter.scan(parse.text).touches {
+            self.gone.add(Bytes::copy_from_slice(parse.name));
+        }
+    }
+
+    /// The message that is held up is dropped; gives its tag.
+    pub(super) fn drop_held(&mut self) -> Option<u8> {
+        let (Hold::Facts(held) | Hold::Lock(held, _) | Hold::Keys(held) | Hold::Schema(held)) = self.hold.take()?;
+        self.forget(held.tag, &held.body);
+        Some(held.tag)
+    }
+
+    /// True while it is open what the statement's name means: a Parse of it is under way, and a Sync stands between that
+    /// and this message. If the Parse fails, this message is carried out all the same, on the statement of before.
+    pub(super) fn is_undecided(&self, header: Header, input: &BytesMut) -> bool {
+        if self.parsed.is_none() && self.queue.is_empty() {
+            return false;
+        }
+        let body = &input[HEADER..input.len().min(header.total)];
+        let name = match header.tag {
+            b'B' => frontend::bind_names(body).map(|(_, statement)| (b'S', statement)),
+            _ => frontend::target(body),
+        };
+        let Ok((b'S', name)) = name else { return false };
+        let parsed = self.parsed.as_ref().and_then(|parsed| parsed.get(name));
+        parsed.is_some_and(|sync| self.queue.is_undecided(*sync)) || self.queue.prepares(name)
+    }
+
+    /// True when a Bind must not pass as it is: its statement is sealed, or was.
+    pub(super) fn bind_is_sealed(&self, header: Header, input: &BytesMut) -> Result<bool, Fatal> {
+        if self.statements.is_empty() && self.passed.is_empty() && self.gone.is_empty() {
+            return Ok(false);
+        }
+        let have = input.len().min(header.total);
+        match frontend::bind_names(&input[HEADER..have]) {
+            Ok((_, statement)) => Ok(self.statements.contains_key(statement)
+                || self.gone.contains(statement)
+                || self.passed_elsewhere(statement)),
+            Err(_) if have < header.total => Ok(true),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// True when a statement passed under another search path than now: the server resolves its names anew.
+    fn passed_elsewhere(&self, statement: &[u8]) -> bool {
+        let now = self.facts.as_ref();
+        self.passed.get(statement).is_some_and(|(_, then)| now.is_none_or(|now| now.search_path != then.search_path))
+    }
+}
