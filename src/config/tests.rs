@@ -275,7 +275,10 @@ fn errors_of_columns() {
         "a = { type = 'date', mask = { keep_last = 4 } }",
         "8:29: a mask gives text: other types are masked as NULL (leave mask out)",
     );
-    check("a = { type = 'varchar(3)', mask = { fixed = 'hidden' } }", "8:35: the fixed text is longer than varchar(3)");
+    check(
+        "a = { type = 'varchar(3)', mask = { fixed = 'hidden' } }",
+        "8:35: the fixed text is longer than character varying(3)",
+    );
     let group = |a: &str, b: &str| format!("a = {{ {a}, join_group = 'g' }}\nb = {{ {b}, join_group = 'g' }}");
     check(
         &group("type = 'text', equality = 'tenant'", "type = 'int4', equality = 'tenant'"),

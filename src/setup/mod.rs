@@ -6,7 +6,7 @@
 use tokio_postgres::Client;
 
 /// The steps in order; step n brings the schema to version n + 1.
-const STEPS: &[&str] = &[include_str!("schema.sql")];
+const STEPS: &[&str] = &[include_str!("schema.sql"), include_str!("types.sql")];
 
 /// One installer at a time in one database.
 const LOCK: i64 = 0x526f_7753_6561_6c01;

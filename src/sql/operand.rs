@@ -62,6 +62,19 @@ pub(super) fn operand(text: &Text<'_>, expr: &Expr) -> Option<Operand> {
             found.range.start = text.tokens[before].range.start;
             Some(found)
         }
+        Expr::Interval(interval) => {
+            let whole = interval.leading_field.is_none()
+                && interval.last_field.is_none()
+                && interval.leading_precision.is_none()
+                && interval.fractional_seconds_precision.is_none();
+            let Expr::Value(value) = &*interval.value else { return None };
+            let mut found = value_operand(text, value)?;
+            let before = text.token_at(found.range.start)?.checked_sub(1)?;
+            (whole && text.word(before)? == "interval").then_some(())?;
+            found.casts.push("interval");
+            found.range.start = text.tokens[before].range.start;
+            Some(found)
+        }
         _ => None,
     }
 }
@@ -145,35 +158,37 @@ pub(super) fn parameter(placeholder: &str) -> Option<u16> {
     placeholder.strip_prefix('$')?.parse::<u16>().ok()?.checked_sub(1)
 }
 
-/// Reads a type name at a token: its canonical name and its last token. Modifiers and arrays are not read.
+/// Reads a type name at a token: its canonical name (that of the domain) and its last token. Modifiers are not read,
+/// and neither are the names that mean one without writing it.
 fn type_name(text: &Text<'_>, index: usize) -> Option<(&'static str, usize)> {
-    let word = text.word(index)?;
+    let mut name = text.word(index)?;
     let mut last = index;
-    let name = match word.as_str() {
-        "text" => "text",
-        "varchar" => "varchar",
-        "character" if text.word(index + 1)? == "varying" => {
-            last += 1;
-            "varchar"
-        }
-        "int" | "integer" | "int4" => "int4",
-        "bigint" | "int8" => "int8",
-        "smallint" | "int2" => "int2",
-        "bool" | "boolean" => "bool",
-        "date" => "date",
-        "timestamptz" => "timestamptz",
-        "timestamp" if (1..4).all(|i| text.word(index + i).as_deref() == Some(["with", "time", "zone"][i - 1])) => {
-            last += 3;
-            "timestamptz"
-        }
-        "numeric" | "decimal" => "numeric",
-        "uuid" => "uuid",
-        "jsonb" => "jsonb",
-        "bytea" => "bytea",
-        _ => return None,
+    let more: &[&[&str]] = match name.as_str() {
+        "char" => return None,
+        "character" => &[&["varying"]],
+        "double" => &[&["precision"]],
+        "time" | "timestamp" => &[&["with", "time", "zone"], &["without", "time", "zone"]],
+        _ => &[],
     };
+    let follows =
+        |words: &&[&str]| words.iter().enumerate().all(|(i, w)| text.word(index + 1 + i).as_deref() == Some(w));
+    match more.iter().copied().find(|words| follows(words)) {
+        Some(words) => {
+            name = format!("{name} {}", words.join(" "));
+            last += words.len();
+        }
+        None if name == "character" => return None,
+        None => {}
+    }
+    if text.token(last + 1) == Some(&Token::LBracket) && text.token(last + 2) == Some(&Token::RBracket) {
+        name += "[]";
+        last += 2;
+    }
     let next = text.token(last + 1);
-    (!matches!(next, Some(Token::LParen | Token::LBracket | Token::Period))).then_some((name, last))
+    if matches!(next, Some(Token::LParen | Token::LBracket | Token::Period)) {
+        return None;
+    }
+    Some((LogicalType::parse(&name).ok()?.domain(), last))
 }
 
 /// True when an operand can stand for a value of this type: its casts change nothing, its literal is of a kind that
@@ -183,7 +198,13 @@ pub(super) fn fits(operand: &Operand, logical: LogicalType, assigned: bool) -> b
     let literal = match &operand.shape {
         Shape::Literal(_, Kind::Quoted) | Shape::Param(_) | Shape::Null => true,
         Shape::Literal(text, Kind::Number) => match logical {
-            LogicalType::Int4 | LogicalType::Int8 | LogicalType::Numeric(_) => true,
+            LogicalType::Int2
+            | LogicalType::Int4
+            | LogicalType::Int8
+            | LogicalType::Float8
+            | LogicalType::Numeric(_) => true,
+            // Compared with a number, a float4 is widened: 1.1 is then another value than the column's 1.1.
+            LogicalType::Float4 => assigned,
             LogicalType::Text | LogicalType::Varchar(_) => {
                 let canonical = text.bytes().all(|b| b.is_ascii_digit()) && (&**text == "0" || !text.starts_with('0'));
                 assigned && canonical && text.len() < 19
@@ -200,15 +221,9 @@ pub(super) fn fits(operand: &Operand, logical: LogicalType, assigned: bool) -> b
 fn cast_keeps(cast: &str, logical: LogicalType) -> bool {
     match logical {
         LogicalType::Text | LogicalType::Varchar(_) => matches!(cast, "text" | "varchar"),
-        LogicalType::Int4 => cast == "int4",
+        LogicalType::Citext => matches!(cast, "text" | "varchar" | "citext"),
         LogicalType::Int8 => matches!(cast, "int4" | "int8"),
-        LogicalType::Bool => cast == "bool",
-        LogicalType::Date => cast == "date",
-        LogicalType::Timestamptz => cast == "timestamptz",
-        LogicalType::Numeric(_) => cast == "numeric",
-        LogicalType::Uuid => cast == "uuid",
-        LogicalType::Jsonb => cast == "jsonb",
-        LogicalType::Bytea => cast == "bytea",
+        other => cast == other.domain(),
     }
 }
 

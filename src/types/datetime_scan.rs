@@ -36,6 +36,14 @@ pub(super) fn scan(bytes: &[u8], ty: &'static str) -> Result<Scanned, ValueError
     Scanner { rest: text, ty }.written().map(Scanned::Written)
 }
 
+/// Reads a time of day with an offset, if one follows: microseconds since midnight and seconds east of UTC.
+pub(super) fn scan_time(bytes: &[u8], ty: &'static str) -> Result<(i64, Option<i64>), ValueError> {
+    let mut scanner = Scanner { rest: trimmed(bytes), ty };
+    let micros = scanner.time_of_day()?;
+    let offset = scanner.offset(true)?;
+    if scanner.rest.is_empty() { Ok((micros, offset)) } else { Err(scanner.bad()) }
+}
+
 struct Scanner<'a> {
     rest: &'a [u8],
     ty: &'static str,
@@ -161,7 +169,7 @@ impl<'a> Scanner<'a> {
             seconds = self.after(b':')?;
         }
         if hours > OFFSET_HOURS_MAX || minutes > 59 || seconds > 59 {
-            return Err(self.overflow());
+            return Err(ValueError::OffsetOverflow);
         }
         Ok((hours * 60 + minutes) * 60 + seconds)
     }
