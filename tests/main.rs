@@ -15,5 +15,6 @@ mod structure;
 mod support;
 mod tamper;
 mod twin;
+mod types;
 mod updates;
 mod wire;

@@ -8,6 +8,8 @@ const BAD: ValueError = ValueError::BadArray;
 const BAD_BINARY: ValueError = ValueError::BadBinary { ty: "array" };
 /// The most elements that Postgres holds.
 const ELEMENTS_MAX: usize = 134_217_727;
+/// OIDs from here on are given out by each database.
+const BUILT_IN_END: u32 = 10_000;
 const DIMENSIONS_MAX: u32 = 6;
 const NULL_LENGTH: [u8; 4] = [0xff; 4];
 
@@ -155,7 +157,8 @@ fn decode(element: LogicalType, bytes: &[u8]) -> Result<Array<&[u8]>, ValueError
     if flags > 1 {
         return Err(BAD_BINARY);
     }
-    if oid != element.oid() {
+    // As Postgres: OIDs of types that are not built in differ between databases, so they say nothing.
+    if oid != element.oid() && oid < BUILT_IN_END {
         return Err(ValueError::ElementType);
     }
     if dimensions > 1 {

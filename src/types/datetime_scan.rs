@@ -41,7 +41,10 @@ pub(super) fn scan_time(bytes: &[u8], ty: &'static str) -> Result<(i64, Option<i
     let mut scanner = Scanner { rest: trimmed(bytes), ty };
     let micros = scanner.time_of_day()?;
     let offset = scanner.offset(true)?;
-    if scanner.rest.is_empty() { Ok((micros, offset)) } else { Err(scanner.bad()) }
+    if !scanner.rest.is_empty() {
+        return Err(scanner.bad());
+    }
+    Ok((scanner.within_day(micros)?, offset))
 }
 
 struct Scanner<'a> {
@@ -104,22 +107,27 @@ impl<'a> Scanner<'a> {
             self.rest = start;
             return Ok(None);
         }
-        self.time_of_day().map(Some)
+        let micros = self.time_of_day()?;
+        self.within_day(micros).map(Some)
     }
 
+    /// Microseconds of `hh:mm`, `hh:mm:ss`, `hh:mm:ss.f` or `mm:ss.f`.
     fn time_of_day(&mut self) -> Result<i64, ValueError> {
-        let hour = self.number()?;
-        let minute = self.after(b':')?;
-        let (mut second, mut fraction) = (0, 0);
-        if self.rest.first() == Some(&b':') {
-            second = self.after(b':')?;
-            fraction = self.fraction()?;
-        }
-        let micros = ((hour * 60 + minute) * 60 + second) * MICROS + fraction;
-        if minute > 59 || second > 60 || micros > DAY_MICROS {
+        let first = self.number()?;
+        let second = self.after(b':')?;
+        let (hour, minute, second, fraction) = match self.rest.first() {
+            Some(b':') => (first, second, self.after(b':')?, self.fraction()?),
+            Some(b'.') => (0, first, second, self.fraction()?),
+            _ => (first, second, 0, 0),
+        };
+        if minute > 59 || second > 60 {
             return Err(self.overflow());
         }
-        Ok(micros)
+        Ok(((hour * 60 + minute) * 60 + second) * MICROS + fraction)
+    }
+
+    fn within_day(&self, micros: i64) -> Result<i64, ValueError> {
+        if micros > DAY_MICROS { Err(self.overflow()) } else { Ok(micros) }
     }
 
     /// Microseconds of `.f`, rounded from the double as Postgres does.

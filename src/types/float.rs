@@ -152,7 +152,7 @@ fn boundaries(fraction: u64, exponent: i32, fraction_bits: u32, bias: i32) -> [(
 struct Float<'a> {
     /// `d.ddde±x` with so many digits, rounded.
     exact: &'a dyn Fn(usize) -> String,
-    /// The fewest digits that read back as the number; they may stand on the border to a neighbour.
+    /// As few digits as read back as the number; they may stand on the border to a neighbour.
     shortest: String,
     reads_back: &'a dyn Fn(&str) -> bool,
     boundaries: [(u64, i32); 2],
@@ -160,12 +160,11 @@ struct Float<'a> {
 }
 
 impl Float<'_> {
-    /// The fewest digits that read back as the number under any rule of rounding, which is what Postgres prints.
+    /// The fewest digits that read back as the number under any rule of rounding, which is what Postgres prints; of two
+    /// equally near, the even one.
     fn short(&self) -> String {
-        if !self.on_boundary(&self.shortest) {
-            return self.shortest.clone();
-        }
-        let found = (1..=DIGITS_MAX).find_map(|digits| {
+        let fewest = self.shortest.bytes().take_while(|b| *b != b'e').filter(u8::is_ascii_digit).count();
+        let found = (fewest..=DIGITS_MAX).find_map(|digits| {
             let rounded = (self.exact)(digits);
             let above = self.power_of_two.then(|| next(&rounded)).flatten();
             [Some(rounded), above].into_iter().flatten().find(|text| (self.reads_back)(text) && !self.on_boundary(text))

@@ -1,5 +1,4 @@
 //! inet and cidr. The canonical form is `inet_send`'s: family, bits of the prefix, 1 for cidr, length, address.
-use std::cmp::Ordering;
 use std::net::{IpAddr, Ipv6Addr};
 
 use super::ValueError;
@@ -47,16 +46,20 @@ impl Network {
     /// Reads the binary form; which of the two types it says it is does not count.
     pub(super) fn decode(bytes: &[u8], flavour: Flavour) -> Result<Network, ValueError> {
         let bad = ValueError::BadBinary { ty: flavour.name() };
-        let [family, prefix, _, length, address @ ..] = bytes else { return Err(ValueError::Short) };
-        match usize::from(*length).cmp(&address.len()) {
-            Ordering::Greater => return Err(ValueError::Short),
-            Ordering::Less => return Err(bad),
-            Ordering::Equal => {}
-        }
-        let address = match *family {
-            FAMILY_4 => IpAddr::from(<[u8; 4]>::try_from(address).map_err(|_| bad)?),
-            FAMILY_6 => IpAddr::from(<[u8; 16]>::try_from(address).map_err(|_| bad)?),
+        let [family, rest @ ..] = bytes else { return Err(ValueError::Short) };
+        let size = match *family {
+            FAMILY_4 => 4,
+            FAMILY_6 => 16,
             _ => return Err(bad),
+        };
+        let [prefix, _, length, address @ ..] = rest else { return Err(ValueError::Short) };
+        if usize::from(*length) != size || usize::from(*prefix) > size * 8 || address.len() > size {
+            return Err(bad);
+        }
+        let address = match (<[u8; 4]>::try_from(address), <[u8; 16]>::try_from(address)) {
+            (Ok(octets), _) if size == 4 => IpAddr::from(octets),
+            (_, Ok(octets)) => IpAddr::from(octets),
+            _ => return Err(ValueError::Short),
         };
         Network { address, prefix: *prefix }.checked(flavour).ok_or(bad)
     }

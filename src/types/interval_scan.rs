@@ -216,13 +216,12 @@ impl Sum {
         };
         let negative = negative || sign == Some(b'-');
         if let Some((years, months)) = text.split_once('-') {
-            let months = whole(years)?
-                .checked_mul(12)
-                .and_then(|years| Some(years + months_of_year(months)?))
-                .ok_or(FIELD_OVERFLOW)?;
-            if !months_are_digits(text) {
-                return Err(BAD);
+            let years = whole_digits(years)?.checked_mul(12).ok_or(FIELD_OVERFLOW)?;
+            let months = whole_digits(months)?;
+            if months > 11 {
+                return Err(FIELD_OVERFLOW);
             }
+            let months = years.checked_add(months).ok_or(FIELD_OVERFLOW)?;
             self.add(Unit::Month, if negative { -months } else { months }, 0.0)?;
             self.see(1 << Unit::Month as u32)?;
             return Ok(Expected::Implied(Unit::Month));
@@ -364,6 +363,7 @@ fn clock_micros(text: &str) -> Result<i64, ValueError> {
     let parts: Vec<&str> = clock.split(':').collect();
     let (hours, minutes, seconds) = match (&parts[..], fraction) {
         ([hours, minutes], None) => (*hours, *minutes, "0"),
+        ([minutes, seconds], Some(_)) => ("0", *minutes, *seconds),
         ([hours, minutes, seconds], _) => (*hours, *minutes, *seconds),
         _ => return Err(BAD),
     };
@@ -396,13 +396,4 @@ fn fraction_of(digits: &str) -> Result<f64, ValueError> {
         return Err(BAD);
     }
     format!("0.{digits}").parse().map_err(|_| BAD)
-}
-
-fn months_of_year(digits: &str) -> Option<i64> {
-    let leading = digits.bytes().take_while(u8::is_ascii_digit).count();
-    digits[..leading].parse().ok().filter(|months| (0..12).contains(months))
-}
-
-fn months_are_digits(text: &str) -> bool {
-    text.split('-').count() == 2 && text.bytes().all(|b| b.is_ascii_digit() || b == b'-')
 }
