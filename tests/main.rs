@@ -15,6 +15,7 @@ mod structure;
 mod support;
 mod tamper;
 mod twin;
+mod twin_types;
 mod types;
 mod updates;
 mod wire;

@@ -10,6 +10,12 @@ const BAD_BINARY: ValueError = ValueError::BadBinary { ty: "array" };
 const ELEMENTS_MAX: usize = 134_217_727;
 /// OIDs from here on are given out by each database.
 const BUILT_IN_END: u32 = 10_000;
+/// The longest value of Postgres, in bytes.
+const BYTES_MAX: usize = 0x3fff_ffff;
+/// Text up to here is written whatever it came from; beyond, only if the value itself is long: `{1e131071,…}` takes
+/// nine bytes for an element that prints as 131,072.
+const TEXT_BYTES_MAX: usize = 64 << 20;
+const TEXT_GROWTH_MAX: usize = 16;
 const DIMENSIONS_MAX: u32 = 6;
 const NULL_LENGTH: [u8; 4] = [0xff; 4];
 
@@ -27,13 +33,30 @@ pub(super) fn canonical_text(
     out: &mut Vec<u8>,
 ) -> Result<(), ValueError> {
     let array = Reader::new(text).array()?;
-    encode(element, &array, out, |bytes, out| super::canonical(element, Format::Text, bytes.as_bytes(), style, out))
+    let start = out.len();
+    encode(element, &array, out, |bytes, out| super::canonical(element, Format::Text, bytes.as_bytes(), style, out))?;
+    check_growth(element, &out[start..], style)
 }
 
 /// Binary to canonical.
-pub(super) fn canonical_binary(element: LogicalType, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), ValueError> {
+pub(super) fn canonical_binary(
+    element: LogicalType,
+    bytes: &[u8],
+    style: &TextStyle,
+    out: &mut Vec<u8>,
+) -> Result<(), ValueError> {
     let array = decode(element, bytes)?;
-    encode(element, &array, out, |bytes, out| super::canonical_binary(element, bytes, out))
+    let start = out.len();
+    encode(element, &array, out, |bytes, out| super::canonical(element, Format::Binary, bytes, style, out))?;
+    check_growth(element, &out[start..], style)
+}
+
+/// What is sealed must open: refuses now what would be too long as text. Only numbers grow beyond all measure.
+fn check_growth(element: LogicalType, canonical: &[u8], style: &TextStyle) -> Result<(), ValueError> {
+    match element {
+        LogicalType::Numeric(_) => render_text(element, canonical, style, &mut Vec::new()),
+        _ => Ok(()),
+    }
 }
 
 /// Is this a binary array of such elements?
@@ -52,6 +75,7 @@ pub(super) fn render_text(
     out: &mut Vec<u8>,
 ) -> Result<(), ValueError> {
     let Array { lower, elements } = decode(element, canonical)?;
+    let end = out.len() + TEXT_BYTES_MAX.max(canonical.len().saturating_mul(TEXT_GROWTH_MAX));
     if !elements.is_empty() && lower != 1 {
         let upper = i64::from(lower) + elements.len() as i64 - 1;
         out.extend(format!("[{lower}:{upper}]=").bytes());
@@ -69,6 +93,9 @@ pub(super) fn render_text(
         text.clear();
         super::render_text(element, bytes, style, &mut text)?;
         quote(&text, out);
+        if out.len() > end {
+            return Err(ValueError::ArrayTooLarge);
+        }
     }
     out.push(b'}');
     Ok(())
@@ -123,6 +150,12 @@ fn encode<T>(
     if array.elements.len() > ELEMENTS_MAX || array.lower.checked_add(count).is_none() {
         return Err(ValueError::ArrayTooLarge);
     }
+    if let LogicalType::Bpchar(Some(limit)) = element
+        && array.elements.len().saturating_mul(limit as usize) > BYTES_MAX
+    {
+        return Err(ValueError::ArrayTooLarge);
+    }
+    let begin = out.len();
     let has_nulls = array.elements.iter().any(Option::is_none);
     out.extend(u32::from(count > 0).to_be_bytes());
     out.extend(u32::from(has_nulls).to_be_bytes());
@@ -138,6 +171,9 @@ fn encode<T>(
             canonical(value, out)?;
             let length = i32::try_from(out.len() - start - 4).map_err(|_| ValueError::ArrayTooLarge)?;
             out[start..start + 4].copy_from_slice(&length.to_be_bytes());
+        }
+        if out.len() - begin > BYTES_MAX {
+            return Err(ValueError::ArrayTooLarge);
         }
     }
     Ok(())

@@ -120,6 +120,9 @@ impl<'a> Scanner<'a> {
             Some(b'.') => (0, first, second, self.fraction()?),
             _ => (first, second, 0, 0),
         };
+        if matches!(self.rest.first(), Some(b':' | b'.')) {
+            return Err(self.bad());
+        }
         if minute > 59 || second > 60 {
             return Err(self.overflow());
         }

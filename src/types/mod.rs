@@ -167,7 +167,7 @@ pub fn canonical(
     let start = out.len();
     let done = match format {
         Format::Text => canonical_text(ty, bytes, style, out),
-        Format::Binary => canonical_binary(ty, bytes, out),
+        Format::Binary => canonical_binary(ty, bytes, style, out),
     };
     if done.is_err() {
         out.truncate(start);
@@ -207,7 +207,7 @@ fn canonical_text(ty: LogicalType, bytes: &[u8], style: &TextStyle, out: &mut Ve
     Ok(())
 }
 
-fn canonical_binary(ty: LogicalType, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), ValueError> {
+fn canonical_binary(ty: LogicalType, bytes: &[u8], style: &TextStyle, out: &mut Vec<u8>) -> Result<(), ValueError> {
     match ty {
         LogicalType::Text | LogicalType::Citext => text::canonical(text::checked(bytes)?, out),
         LogicalType::Varchar(limit) => return text::canonical_limited(text::checked(bytes)?, limit, out),
@@ -235,7 +235,7 @@ fn canonical_binary(ty: LogicalType, bytes: &[u8], out: &mut Vec<u8>) -> Result<
         LogicalType::Bytea => out.extend_from_slice(bytes),
         LogicalType::Inet => inet::Network::decode(bytes, inet::Flavour::Inet)?.encode(inet::Flavour::Inet, out),
         LogicalType::Cidr => inet::Network::decode(bytes, inet::Flavour::Cidr)?.encode(inet::Flavour::Cidr, out),
-        LogicalType::Array(element) => return array::canonical_binary(element.ty(), bytes, out),
+        LogicalType::Array(element) => return array::canonical_binary(element.ty(), bytes, style, out),
     }
     Ok(())
 }
