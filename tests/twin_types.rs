@@ -221,6 +221,9 @@ async fn value(twins: &Twins, id: i64, column: &str, ty: &str, value: &str) {
     twins.text(&find("$1"), Some(value)).await.unwrap();
     twins.binary(&find("$1"), &bytes).await.unwrap();
     twins.simple(&find(&format!("{q}::{}", logical(ty).without_modifier()))).await.unwrap();
+    if ["time", "timestamp", "interval", "inet", "float8"].contains(&ty) {
+        twins.simple(&find(&format!("{ty} {q}"))).await.unwrap();
+    }
     twins
         .text(&format!("SELECT id FROM k WHERE account_id = 1 AND {column} IN ($1, {q}) ORDER BY id"), Some(value))
         .await
@@ -279,6 +282,29 @@ async fn folded(twins: &Twins) {
     assert!(found("bob").await.is_empty());
 }
 
+/// Numbers without quotation marks, as values and in comparisons.
+async fn numbers(twins: &Twins) {
+    let rows = [
+        ("int2", &["7", "-7", "+7"][..]),
+        ("float4", &["1.1", "16777217", "-3e10", "0"]),
+        ("float8", &["1.1", "9007199254740993", "1e-7", "-12.50", "0", "9223372036854775807"]),
+    ];
+    let mut id = 8000;
+    for (ty, numbers) in rows {
+        let column = column(TYPES.iter().position(|(known, ..)| *known == ty).unwrap());
+        for number in numbers {
+            id += 1;
+            let insert =
+                format!("INSERT INTO k (id, account_id, {column}) VALUES ({id}, 1, {number}) RETURNING {column}");
+            twins.simple(&insert).await.unwrap();
+            if ty != "float4" {
+                let find = format!("SELECT id FROM k WHERE account_id = 1 AND {column} = {number} ORDER BY id");
+                assert!(twins.simple(&find).await.unwrap().len() > 2, "{find}");
+            }
+        }
+    }
+}
+
 /// What the proxy alone refuses says why.
 async fn refusals(twins: &Twins) {
     let array = column(TYPES.iter().position(|(ty, ..)| *ty == "int4[]").unwrap());
@@ -299,6 +325,7 @@ fn check(version: Version) {
         every_type(&twins).await;
         described(&twins);
         folded(&twins).await;
+        numbers(&twins).await;
         refusals(&twins).await;
     });
 }

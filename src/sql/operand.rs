@@ -198,13 +198,11 @@ pub(super) fn fits(operand: &Operand, logical: LogicalType, assigned: bool) -> b
     let literal = match &operand.shape {
         Shape::Literal(_, Kind::Quoted) | Shape::Param(_) | Shape::Null => true,
         Shape::Literal(text, Kind::Number) => match logical {
-            LogicalType::Int2
-            | LogicalType::Int4
-            | LogicalType::Int8
-            | LogicalType::Float8
-            | LogicalType::Numeric(_) => true,
+            LogicalType::Int2 | LogicalType::Int4 | LogicalType::Int8 | LogicalType::Numeric(_) => true,
+            // A number without point or with one is no float: it has no zero with a sign.
+            LogicalType::Float8 => !is_minus_zero(text),
             // Compared with a number, a float4 is widened: 1.1 is then another value than the column's 1.1.
-            LogicalType::Float4 => assigned,
+            LogicalType::Float4 => assigned && !is_minus_zero(text),
             LogicalType::Text | LogicalType::Varchar(_) => {
                 let canonical = text.bytes().all(|b| b.is_ascii_digit()) && (&**text == "0" || !text.starts_with('0'));
                 assigned && canonical && text.len() < 19
@@ -216,6 +214,10 @@ pub(super) fn fits(operand: &Operand, logical: LogicalType, assigned: bool) -> b
         }
     };
     casts && literal
+}
+
+fn is_minus_zero(number: &str) -> bool {
+    number.starts_with('-') && !number.bytes().take_while(|b| !b"eE".contains(b)).any(|b| (b'1'..=b'9').contains(&b))
 }
 
 fn cast_keeps(cast: &str, logical: LogicalType) -> bool {

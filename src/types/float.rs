@@ -8,6 +8,9 @@ use super::{ValueError, trimmed};
 /// Decimal digits that a float4 keeps, and a float8.
 const DIGITS4: i32 = 6;
 const DIGITS8: i32 = 15;
+/// The NaN that stands for all of them in tokens.
+const NAN4: u32 = 0x7fc0_0000;
+const NAN8: u64 = 0x7ff8_0000_0000_0000;
 /// Longest shortest form, in digits.
 const DIGITS_MAX: usize = 17;
 
@@ -259,7 +262,7 @@ fn place_rounded(float: &Float<'_>, digits: i32, extra: i32, out: &mut Vec<u8>) 
 /// -0 as 0, and one NaN.
 pub(super) fn token_form4(canonical: &[u8]) -> Cow<'_, [u8]> {
     match canonical.try_into().map(f32::from_be_bytes) {
-        Ok(value) if value.is_nan() => Cow::Owned(f32::NAN.to_bits().to_be_bytes().to_vec()),
+        Ok(value) if value.is_nan() => Cow::Owned(NAN4.to_be_bytes().to_vec()),
         Ok(0.0) => Cow::Owned(vec![0; 4]),
         _ => Cow::Borrowed(canonical),
     }
@@ -268,7 +271,7 @@ pub(super) fn token_form4(canonical: &[u8]) -> Cow<'_, [u8]> {
 /// -0 as 0, and one NaN.
 pub(super) fn token_form8(canonical: &[u8]) -> Cow<'_, [u8]> {
     match canonical.try_into().map(f64::from_be_bytes) {
-        Ok(value) if value.is_nan() => Cow::Owned(f64::NAN.to_bits().to_be_bytes().to_vec()),
+        Ok(value) if value.is_nan() => Cow::Owned(NAN8.to_be_bytes().to_vec()),
         Ok(0.0) => Cow::Owned(vec![0; 8]),
         _ => Cow::Borrowed(canonical),
     }

@@ -14,8 +14,31 @@ pub(super) enum Flavour {
 const FAMILY_4: u8 = 2;
 const FAMILY_6: u8 = 3;
 
+/// Text to canonical.
+pub(super) fn canonical_text(text: &str, flavour: Flavour, out: &mut Vec<u8>) -> Result<(), ValueError> {
+    Network::parse(text, flavour)?.encode(flavour, out);
+    Ok(())
+}
+
+/// Binary to canonical.
+pub(super) fn canonical_binary(bytes: &[u8], flavour: Flavour, out: &mut Vec<u8>) -> Result<(), ValueError> {
+    Network::decode(bytes, flavour)?.encode(flavour, out);
+    Ok(())
+}
+
+/// Canonical to text.
+pub(super) fn render(canonical: &[u8], flavour: Flavour, out: &mut Vec<u8>) -> Result<(), ValueError> {
+    Network::decode(canonical, flavour)?.print(flavour, out);
+    Ok(())
+}
+
+/// Is this a binary address of this type?
+pub(super) fn check(canonical: &[u8], flavour: Flavour) -> Result<(), ValueError> {
+    Network::decode(canonical, flavour).map(|_| ())
+}
+
 /// An address with the length of its prefix.
-pub(super) struct Network {
+struct Network {
     address: IpAddr,
     prefix: u8,
 }
@@ -32,7 +55,7 @@ impl Flavour {
 impl Network {
     /// Reads `address` or `address/prefix`, without white space. The address is written in full: the abbreviations of
     /// IPv4 that Postgres completes by class are refused.
-    pub(super) fn parse(text: &str, flavour: Flavour) -> Result<Network, ValueError> {
+    fn parse(text: &str, flavour: Flavour) -> Result<Network, ValueError> {
         let bad = ValueError::BadText { ty: flavour.name() };
         let (address, prefix) = text.split_once('/').map_or((text, None), |(address, prefix)| (address, Some(prefix)));
         let address: IpAddr = address.parse().map_err(|_| bad)?;
@@ -44,7 +67,7 @@ impl Network {
     }
 
     /// Reads the binary form; which of the two types it says it is does not count.
-    pub(super) fn decode(bytes: &[u8], flavour: Flavour) -> Result<Network, ValueError> {
+    fn decode(bytes: &[u8], flavour: Flavour) -> Result<Network, ValueError> {
         let bad = ValueError::BadBinary { ty: flavour.name() };
         let [family, rest @ ..] = bytes else { return Err(ValueError::Short) };
         let size = match *family {
@@ -77,7 +100,7 @@ impl Network {
     }
 
     /// Appends the canonical form.
-    pub(super) fn encode(&self, flavour: Flavour, out: &mut Vec<u8>) {
+    fn encode(&self, flavour: Flavour, out: &mut Vec<u8>) {
         let family = if self.address.is_ipv4() { FAMILY_4 } else { FAMILY_6 };
         out.extend([family, self.prefix, u8::from(flavour == Flavour::Cidr), width(self.address) / 8]);
         match self.address {
@@ -87,7 +110,7 @@ impl Network {
     }
 
     /// Appends the text; an inet shows its prefix only when it is not the whole address.
-    pub(super) fn print(&self, flavour: Flavour, out: &mut Vec<u8>) {
+    fn print(&self, flavour: Flavour, out: &mut Vec<u8>) {
         match self.address {
             IpAddr::V4(address) => out.extend(address.to_string().bytes()),
             IpAddr::V6(address) => print_6(address, out),

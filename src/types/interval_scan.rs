@@ -82,7 +82,7 @@ fn fields(text: &str) -> Result<Vec<Field<'_>>, ValueError> {
         let length = if first.is_ascii_alphabetic() {
             let length = rest.bytes().take_while(u8::is_ascii_alphabetic).count();
             fields.push(Field::Word(rest[..length].to_ascii_lowercase()));
-            let glued = rest.bytes().nth(length).is_some_and(|b| !is_space(b) && b != b',');
+            let glued = rest.as_bytes().get(length).is_some_and(|b| !is_space(*b) && *b != b',');
             if glued {
                 return Err(BAD);
             }

@@ -32,6 +32,7 @@ mod zone;
 use std::borrow::Cow;
 
 pub use error::ValueError;
+use inet::Flavour;
 pub use name::UnknownType;
 pub use plain::text_of_plain;
 
@@ -200,8 +201,8 @@ fn canonical_text(ty: LogicalType, bytes: &[u8], style: &TextStyle, out: &mut Ve
         LogicalType::Json => return json::canonical(value, out),
         LogicalType::Jsonb => return jsonb::canonical(value, out),
         LogicalType::Bytea => return bytea::parse(bytes, out),
-        LogicalType::Inet => inet::Network::parse(value, inet::Flavour::Inet)?.encode(inet::Flavour::Inet, out),
-        LogicalType::Cidr => inet::Network::parse(value, inet::Flavour::Cidr)?.encode(inet::Flavour::Cidr, out),
+        LogicalType::Inet => return inet::canonical_text(value, Flavour::Inet, out),
+        LogicalType::Cidr => return inet::canonical_text(value, Flavour::Cidr, out),
         LogicalType::Array(element) => return array::canonical_text(element.ty(), value, style, out),
     }
     Ok(())
@@ -233,8 +234,8 @@ fn canonical_binary(ty: LogicalType, bytes: &[u8], style: &TextStyle, out: &mut 
         LogicalType::Json => return json::canonical(text::checked(bytes)?, out),
         LogicalType::Jsonb => return jsonb::canonical(jsonb::body(bytes)?, out),
         LogicalType::Bytea => out.extend_from_slice(bytes),
-        LogicalType::Inet => inet::Network::decode(bytes, inet::Flavour::Inet)?.encode(inet::Flavour::Inet, out),
-        LogicalType::Cidr => inet::Network::decode(bytes, inet::Flavour::Cidr)?.encode(inet::Flavour::Cidr, out),
+        LogicalType::Inet => return inet::canonical_binary(bytes, Flavour::Inet, out),
+        LogicalType::Cidr => return inet::canonical_binary(bytes, Flavour::Cidr, out),
         LogicalType::Array(element) => return array::canonical_binary(element.ty(), bytes, style, out),
     }
     Ok(())
@@ -299,8 +300,8 @@ fn render_text(ty: LogicalType, canonical: &[u8], style: &TextStyle, out: &mut V
         LogicalType::Jsonb => out.extend(jsonb::body(canonical)?.bytes()),
         LogicalType::Bytea if style.bytea_hex => bytea::render_hex(canonical, out),
         LogicalType::Bytea => bytea::render_escape(canonical, out),
-        LogicalType::Inet => inet::Network::decode(canonical, inet::Flavour::Inet)?.print(inet::Flavour::Inet, out),
-        LogicalType::Cidr => inet::Network::decode(canonical, inet::Flavour::Cidr)?.print(inet::Flavour::Cidr, out),
+        LogicalType::Inet => return inet::render(canonical, Flavour::Inet, out),
+        LogicalType::Cidr => return inet::render(canonical, Flavour::Cidr, out),
         LogicalType::Array(element) => return array::render_text(element.ty(), canonical, style, out),
     }
     Ok(())
@@ -330,8 +331,8 @@ fn render_binary(ty: LogicalType, canonical: &[u8], out: &mut Vec<u8>) -> Result
         LogicalType::Uuid => drop(fixed::<16>(canonical, "uuid")?),
         LogicalType::Jsonb => drop(jsonb::body(canonical)?),
         LogicalType::Bytea => {}
-        LogicalType::Inet => drop(inet::Network::decode(canonical, inet::Flavour::Inet)?),
-        LogicalType::Cidr => drop(inet::Network::decode(canonical, inet::Flavour::Cidr)?),
+        LogicalType::Inet => inet::check(canonical, Flavour::Inet)?,
+        LogicalType::Cidr => inet::check(canonical, Flavour::Cidr)?,
         LogicalType::Array(element) => array::check(element.ty(), canonical)?,
     }
     out.extend_from_slice(canonical);
