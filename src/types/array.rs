@@ -34,7 +34,10 @@ pub(super) fn canonical_text(
 ) -> Result<(), ValueError> {
     let array = Reader::new(text).array()?;
     let start = out.len();
-    encode(element, &array, out, |bytes, out| super::canonical(element, Format::Text, bytes.as_bytes(), style, out))?;
+    let most = bytes_max(element, text.len());
+    encode(element, &array, most, out, |bytes, out| {
+        super::canonical(element, Format::Text, bytes.as_bytes(), style, out)
+    })?;
     check_growth(element, &out[start..], style)
 }
 
@@ -47,8 +50,17 @@ pub(super) fn canonical_binary(
 ) -> Result<(), ValueError> {
     let array = decode(element, bytes)?;
     let start = out.len();
-    encode(element, &array, out, |bytes, out| super::canonical(element, Format::Binary, bytes, style, out))?;
+    let most = bytes_max(element, bytes.len());
+    encode(element, &array, most, out, |bytes, out| super::canonical(element, Format::Binary, bytes, style, out))?;
     check_growth(element, &out[start..], style)
+}
+
+/// How long the canonical form may become: of documents, whose numbers grow too, as long as text may.
+fn bytes_max(element: LogicalType, input_bytes: usize) -> usize {
+    match element {
+        LogicalType::Jsonb => TEXT_BYTES_MAX.max(input_bytes.saturating_mul(TEXT_GROWTH_MAX)),
+        _ => BYTES_MAX,
+    }
 }
 
 /// What is sealed must open: refuses now what would be too long as text. Only numbers grow beyond all measure.
@@ -143,6 +155,7 @@ pub(super) fn token_form(element: LogicalType, canonical: &[u8]) -> Cow<'_, [u8]
 fn encode<T>(
     element: LogicalType,
     array: &Array<T>,
+    most: usize,
     out: &mut Vec<u8>,
     canonical: impl Fn(&T, &mut Vec<u8>) -> Result<(), ValueError>,
 ) -> Result<(), ValueError> {
@@ -172,7 +185,7 @@ fn encode<T>(
             let length = i32::try_from(out.len() - start - 4).map_err(|_| ValueError::ArrayTooLarge)?;
             out[start..start + 4].copy_from_slice(&length.to_be_bytes());
         }
-        if out.len() - begin > BYTES_MAX {
+        if out.len() - begin > most {
             return Err(ValueError::ArrayTooLarge);
         }
     }

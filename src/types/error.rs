@@ -112,6 +112,12 @@ impl ValueError {
                 "A sealed date or time is read in ISO form only, such as 2024-01-31 or 2024-01-31 23:59:59.5+01, \
                  not in words or in the order of DateStyle.",
             ),
+            ValueError::BadText { ty: "inet" | "cidr" } => {
+                Some("A sealed address is written in full, such as 10.0.0.0/8 or 2001:db8::/32.")
+            }
+            ValueError::BadText { ty: "smallint" | "integer" | "bigint" } => {
+                Some("A sealed integer is read from decimal digits with an optional sign.")
+            }
             ValueError::NoOffset => Some("Write the offset, such as 23:59:59+01."),
             ValueError::Dimensions => Some("Write one row of elements: {a,b,c}."),
             _ => None,

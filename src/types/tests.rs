@@ -561,6 +561,7 @@ fn what_is_too_large_is_refused_before_it_is_made() {
     let bomb = format!("{{{}1}}", "1e131071,".repeat(1000));
     let array = |name: &str| LogicalType::parse(name).unwrap();
     assert_eq!(read(array("numeric[]"), &bomb, &utc()), Err(ValueError::ArrayTooLarge));
+    assert_eq!(read(array("jsonb[]"), &bomb, &utc()), Err(ValueError::ArrayTooLarge));
     let padded = format!("{{{}a}}", "a,".repeat(200));
     assert_eq!(read(array("char(10485760)[]"), &padded, &utc()), Err(ValueError::ArrayTooLarge));
     let count = [&1_u32.to_be_bytes()[..], &[0; 4], &25_u32.to_be_bytes(), &i32::MAX.to_be_bytes(), &[0; 4]].concat();

@@ -210,7 +210,7 @@ fn texts() -> Vec<Subject> {
         Subject::new("varchar", TEXT, TEXT, &narrow),
         Subject::new("bpchar", TEXT, TEXT, &narrow),
         Subject::new("char(5)", &["[a-zß€]{0,5} {0,4}"], TEXT, &["a {0,2}", "A", " a {0,5}"]),
-        Subject::new("citext", TEXT, TEXT, &["[aA]{0,2}", "[sS][tT]r", "[kK][lL] ?"]),
+        Subject::new("citext", TEXT, TEXT, &["[aA]{0,2}", "[äÄ][tT]r", "[σΣς]Я|[σΣς]я", "[ßẞ]|ss|ǆ|ǅ|Ǆ"]),
     ];
     for subject in &mut all {
         subject.one_spelling = matches!(subject.name.as_str(), "text" | "varchar");

@@ -22,6 +22,11 @@ pub fn array_of(ty: LogicalType) -> LogicalType {
     LogicalType::Array(Element::of(ty).unwrap())
 }
 
+/// In lower case by the rules of Unicode.
+fn lower(expression: &str) -> String {
+    format!("lower({expression} COLLATE \"C.utf8\")")
+}
+
 /// The type's name there; citext is compared in lower case and else is text.
 fn name_there(subject: &Subject) -> String {
     subject.name.replace("citext", "text")
@@ -81,11 +86,11 @@ impl Server {
         self.create(subject).await;
         let function = function(subject);
         let equal = match subject.ty() {
-            LogicalType::Citext => "lower(a.value) = lower(b.value)",
+            LogicalType::Citext => format!("{} = {}", lower("a.value"), lower("b.value")),
             LogicalType::Array(_) if subject.name.starts_with("citext") => {
-                "lower(a.value::text) = lower(b.value::text)"
+                format!("{} = {}", lower("a.value::text"), lower("b.value::text"))
             }
-            _ => "a.value = b.value",
+            _ => "a.value = b.value".to_owned(),
         };
         let sql = format!(
             "WITH read AS MATERIALIZED (SELECT n, r.value FROM unnest($1::text[]) WITH ORDINALITY AS u(v, n), {function}(v) r)
