@@ -34,8 +34,8 @@ pub(super) fn canonical_text(
 ) -> Result<(), ValueError> {
     let array = Reader::new(text).array()?;
     let start = out.len();
-    let most = bytes_max(element, text.len());
-    encode(element, &array, most, out, |bytes, out| {
+    let head = Head { element, count: array.elements.len(), lower: array.lower, most: bytes_max(element, text.len()) };
+    encode(&head, array.elements.iter().map(|value| Ok(value.as_deref())), out, |bytes, out| {
         super::canonical(element, Format::Text, bytes.as_bytes(), style, out)
     })?;
     check_growth(element, &out[start..], style)
@@ -48,10 +48,15 @@ pub(super) fn canonical_binary(
     style: &TextStyle,
     out: &mut Vec<u8>,
 ) -> Result<(), ValueError> {
-    let array = decode(element, bytes)?;
+    let (mut rest, count, lower) = bounds_of(element, bytes)?;
+    let head = Head { element, count, lower, most: bytes_max(element, bytes.len()) };
     let start = out.len();
-    let most = bytes_max(element, bytes.len());
-    encode(element, &array, most, out, |bytes, out| super::canonical(element, Format::Binary, bytes, style, out))?;
+    // Each is looked at before the next, so that of two errors the first is told.
+    let values = (0..count).map(|_| take_element(&mut rest));
+    encode(&head, values, out, |bytes, out| super::canonical(element, Format::Binary, bytes, style, out))?;
+    if !rest.is_empty() {
+        return Err(BAD_BINARY);
+    }
     check_growth(element, &out[start..], style)
 }
 
@@ -152,40 +157,55 @@ pub(super) fn token_form(element: LogicalType, canonical: &[u8]) -> Cow<'_, [u8]
     Cow::Owned(out)
 }
 
-fn encode<T>(
+/// What is known of an array before its elements.
+struct Head {
     element: LogicalType,
-    array: &Array<T>,
+    count: usize,
+    lower: i32,
+    /// Bytes that its canonical form may take.
     most: usize,
+}
+
+impl Head {
+    fn check(&self) -> Result<(), ValueError> {
+        let padding = match self.element {
+            LogicalType::Bpchar(Some(limit)) => limit as usize,
+            _ => 0,
+        };
+        let fits = self.count <= ELEMENTS_MAX
+            && self.lower.checked_add(self.count as i32).is_some()
+            && self.count.saturating_mul(padding) <= self.most;
+        if fits { Ok(()) } else { Err(ValueError::ArrayTooLarge) }
+    }
+}
+
+fn encode<'a, T: ?Sized + 'a>(
+    head: &Head,
+    values: impl Iterator<Item = Result<Option<&'a T>, ValueError>>,
     out: &mut Vec<u8>,
     canonical: impl Fn(&T, &mut Vec<u8>) -> Result<(), ValueError>,
 ) -> Result<(), ValueError> {
-    let count = i32::try_from(array.elements.len()).map_err(|_| ValueError::ArrayTooLarge)?;
-    if array.elements.len() > ELEMENTS_MAX || array.lower.checked_add(count).is_none() {
-        return Err(ValueError::ArrayTooLarge);
-    }
-    if let LogicalType::Bpchar(Some(limit)) = element
-        && array.elements.len().saturating_mul(limit as usize) > BYTES_MAX
-    {
-        return Err(ValueError::ArrayTooLarge);
-    }
+    head.check()?;
     let begin = out.len();
-    let has_nulls = array.elements.iter().any(Option::is_none);
-    out.extend(u32::from(count > 0).to_be_bytes());
-    out.extend(u32::from(has_nulls).to_be_bytes());
-    out.extend(element.oid().to_be_bytes());
-    if count > 0 {
-        out.extend(count.to_be_bytes());
-        out.extend(array.lower.to_be_bytes());
+    out.extend(u32::from(head.count > 0).to_be_bytes());
+    out.extend(0_u32.to_be_bytes());
+    out.extend(head.element.oid().to_be_bytes());
+    if head.count > 0 {
+        out.extend((head.count as u32).to_be_bytes());
+        out.extend(head.lower.to_be_bytes());
     }
-    for value in &array.elements {
+    for value in values {
         let start = out.len();
         out.extend(NULL_LENGTH);
-        if let Some(value) = value {
-            canonical(value, out)?;
-            let length = i32::try_from(out.len() - start - 4).map_err(|_| ValueError::ArrayTooLarge)?;
-            out[start..start + 4].copy_from_slice(&length.to_be_bytes());
+        match value? {
+            None => out[begin + 7] = 1,
+            Some(value) => {
+                canonical(value, out)?;
+                let length = i32::try_from(out.len() - start - 4).map_err(|_| ValueError::ArrayTooLarge)?;
+                out[start..start + 4].copy_from_slice(&length.to_be_bytes());
+            }
         }
-        if out.len() - begin > most {
+        if out.len() - begin > head.most {
             return Err(ValueError::ArrayTooLarge);
         }
     }
@@ -194,6 +214,16 @@ fn encode<T>(
 
 /// Takes the binary form apart; the elements are not looked at.
 fn decode(element: LogicalType, bytes: &[u8]) -> Result<Array<&[u8]>, ValueError> {
+    let (mut rest, count, lower) = bounds_of(element, bytes)?;
+    let mut elements = Vec::with_capacity(count.min(rest.len() / 4));
+    for _ in 0..count {
+        elements.push(take_element(&mut rest)?);
+    }
+    if rest.is_empty() { Ok(Array { lower, elements }) } else { Err(BAD_BINARY) }
+}
+
+/// What follows the bounds in the binary form, the number of elements and the lower bound.
+fn bounds_of(element: LogicalType, bytes: &[u8]) -> Result<(&[u8], usize, i32), ValueError> {
     let mut rest = bytes;
     let dimensions = take_u32(&mut rest)?;
     let flags = take_u32(&mut rest)?;
@@ -221,11 +251,7 @@ fn decode(element: LogicalType, bytes: &[u8]) -> Result<Array<&[u8]>, ValueError
     if count > ELEMENTS_MAX || lower.checked_add(count as i32).is_none() {
         return Err(ValueError::ArrayTooLarge);
     }
-    let mut elements = Vec::with_capacity(count.min(rest.len() / 4));
-    for _ in 0..count {
-        elements.push(take_element(&mut rest)?);
-    }
-    if rest.is_empty() { Ok(Array { lower, elements }) } else { Err(BAD_BINARY) }
+    Ok((rest, count, lower))
 }
 
 fn take_u32(rest: &mut &[u8]) -> Result<u32, ValueError> {

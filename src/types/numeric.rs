@@ -137,6 +137,10 @@ fn decode(bytes: &[u8]) -> Result<Value, ValueError> {
         Ordering::Greater => return Err(BAD_BINARY),
         Ordering::Equal => {}
     }
+    let dscale = i64::from(field(3));
+    if dscale > DSCALE_MAX {
+        return Err(BAD_BINARY);
+    }
     let negative = match field(2) {
         POSITIVE => false,
         NEGATIVE => true,
@@ -145,10 +149,6 @@ fn decode(bytes: &[u8]) -> Result<Value, ValueError> {
         NEGATIVE_INFINITY => return Ok(Value::Infinite { negative: true }),
         _ => return Err(BAD_BINARY),
     };
-    let dscale = i64::from(field(3));
-    if dscale > DSCALE_MAX {
-        return Err(BAD_BINARY);
-    }
     let point = (i64::from(field(1).cast_signed()) + 1) * 4;
     let mut number = Decimal { negative, digits: decimal_digits(body)?, point, dscale };
     number.cut(point + dscale);
