@@ -14,6 +14,7 @@
 //! * [`refusal`]: every error a client may be sent.
 //! * [`types`]: logical types: text, binary and canonical forms.
 //! * [`crypto`]: the cell format and its cryptography; pure functions on bytes.
+//! * [`hex`]: hexadecimal digits.
 //! * [`setup`]: schema `rowseal` in the protected database.
 //! * [`wire`]: frames and messages of the Postgres protocol.
 pub mod audit;
@@ -21,6 +22,7 @@ pub mod catalog;
 pub mod cli;
 pub mod config;
 pub mod crypto;
+pub mod hex;
 pub mod keys;
 pub mod policy;
 pub mod refusal;

@@ -60,7 +60,7 @@ async fn twins(version: Version, wrapping: &str) -> Twins {
             let bare = ty.split('(').next().unwrap();
             if domain { format!("{name} rowseal.{bare}") } else { format!("{name} {ty}") }
         };
-        let all: Vec<String> = TYPES.iter().map(|t| column(t)).collect();
+        let all: Vec<String> = TYPES.iter().map(column).collect();
         format!("(id int8 PRIMARY KEY, account_id int8 NOT NULL, note text, {})", all.join(", "))
     };
     cluster.psql("app", "CREATE SCHEMA plain");
@@ -181,13 +181,13 @@ async fn every_type(twins: &Twins) -> usize {
             twins
                 .binary(
                     &format!("INSERT INTO t (id, account_id, {column}) VALUES ({}, 1, $1)", id + 2),
-                    &[bytes.clone()],
+                    std::slice::from_ref(&bytes),
                 )
                 .await;
             twins
                 .binary(
                     &format!("UPDATE t SET {column} = $1 WHERE account_id = 1 AND id = {} RETURNING {column}", id + 2),
-                    &[bytes.clone()],
+                    std::slice::from_ref(&bytes),
                 )
                 .await;
             twins

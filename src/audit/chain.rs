@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::Record;
+use crate::hex;
 
 /// The length of `,"hash":"<64 hex digits>"}`.
 const HASH_FIELD_BYTES: usize = 75;
@@ -30,7 +31,7 @@ impl Head {
 
 impl fmt::Display for Head {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.seq, hex(&self.hash))
+        write!(f, "{}:{}", self.seq, hex::encode(&self.hash))
     }
 }
 
@@ -111,20 +112,20 @@ pub(super) fn write(out: &mut Vec<u8>, head: &Head, time: &str, record: &Record)
         session: record.session,
         statement: record.statement,
         tenant: &record.tenant,
-        key: record.key.map(|key| hex(&key.0)),
-        dek_ids: record.dek_ids.iter().map(|id| hex(&id.0)).collect(),
+        key: record.key.map(|key| hex::encode(&key.0)),
+        dek_ids: record.dek_ids.iter().map(|id| hex::encode(&id.0)).collect(),
         columns: record.columns.iter().map(|column| &**column).collect(),
         rows: record.rows,
         result: record.result,
         kms_requests: &record.kms_requests,
-        prev: hex(&head.hash),
+        prev: hex::encode(&head.hash),
     };
     let start = out.len();
     serde_json::to_writer(&mut *out, &line)?;
     out.pop();
     let hash = digest(&head.hash, &out[start..]);
     out.extend_from_slice(b",\"hash\":\"");
-    out.extend_from_slice(hex(&hash).as_bytes());
+    out.extend_from_slice(hex::encode(&hash).as_bytes());
     out.extend_from_slice(b"\"}\n");
     Ok(Head { seq: head.seq + 1, hash })
 }
@@ -149,13 +150,6 @@ pub(super) fn parse(line: &[u8]) -> Option<Parsed> {
 
 fn digest(prev: &[u8; 32], body: &[u8]) -> [u8; 32] {
     Sha256::new().chain_update(prev).chain_update(body).finalize().into()
-}
-
-/// Lower-case hex digits.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digits = bytes.iter().flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
-    digits.map(char::from).collect()
 }
 
 fn unhex(digits: &[u8]) -> Option<[u8; 32]> {

@@ -106,6 +106,13 @@ impl<'a> Cell<'a> {
     }
 }
 
+impl OwnedSlot {
+    /// The same, borrowed.
+    pub fn as_slot(&self) -> Slot<'_> {
+        Slot { dek_id: self.dek_id, algorithm: self.algorithm, key_id: self.key_id, wrapped: &self.wrapped }
+    }
+}
+
 impl Slot<'_> {
     /// A copy that outlives the cell's bytes.
     pub fn owned(&self) -> OwnedSlot {

@@ -20,9 +20,6 @@ const LABEL: &[u8] = b"rowseal/v1/keyring";
 /// Why a message was not sealed or opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum KeyringCryptoError {
-    /// The operating system gave no random bytes.
-    #[error("no random bytes")]
-    Random,
     /// Damaged, of another key, or with other associated data.
     #[error("the wrapped key does not open")]
     Damaged,
@@ -31,10 +28,10 @@ pub enum KeyringCryptoError {
 /// Seals `plaintext` under `key`, authenticated together with `aad`.
 ///
 /// # Errors
-/// [`KeyringCryptoError::Random`] when the operating system gives no random bytes.
+/// [`KeyringCryptoError::Damaged`] for a plaintext that is too large to be sealed.
 pub fn keyring_seal(key: &[u8; 32], aad: &[u8], plaintext: &[u8]) -> Result<Vec<u8>, KeyringCryptoError> {
     let mut out = vec![0; SALT + NONCE];
-    getrandom::fill(&mut out).map_err(|_| KeyringCryptoError::Random)?;
+    super::fill_random(&mut out);
     let (salt, nonce) = out.split_at(SALT);
     let nonce = Nonce::try_from(nonce).map_err(|_| KeyringCryptoError::Damaged)?;
     let sealed =

@@ -10,6 +10,7 @@ mod derive;
 pub mod keyring;
 mod open;
 mod padding;
+mod random;
 mod seal;
 #[cfg(test)]
 mod tests;
@@ -24,6 +25,7 @@ use zeroize::{Zeroize, Zeroizing};
 pub use cell::{CELL_LEN_MAX, CELL_LEN_MIN, Cell, Slot, looks_like_cell, replace_slot};
 pub use open::{OpenError, check_token, open};
 pub use padding::Padding;
+pub use random::{fill_random, random_bytes};
 pub use seal::{SealError, SealInput, seal};
 pub use token::{Token, TokenKey, token};
 pub use wrap::{WRAPPED_LEN, unwrap_dek, wrap_dek};
@@ -160,22 +162,4 @@ impl Plaintext {
     pub fn value(&self) -> &[u8] {
         self.bytes.get(seal::PREFIX_LEN..).unwrap_or_default()
     }
-}
-
-/// Fresh random bytes, such as a nonce for [`seal`].
-///
-/// # Panics
-/// As [`fill_random`].
-pub fn random_bytes<const N: usize>() -> [u8; N] {
-    let mut bytes = [0; N];
-    fill_random(&mut bytes);
-    bytes
-}
-
-/// Fills a buffer from the operating system's generator. One call for a batch is cheaper than many.
-///
-/// # Panics
-/// When the operating system has no randomness to give: nothing safe can be done then.
-pub fn fill_random(bytes: &mut [u8]) {
-    getrandom::fill(bytes).expect("the operating system gives random bytes");
 }

@@ -9,11 +9,13 @@ use super::inner::Inner;
 use super::master::{Master, Opened};
 use super::registry::{BranchRecord, Wrapping};
 use super::{FreshDek, KeyError, OpenedDek, Tenant};
-use crate::crypto::{self, BranchKey, Dek, DekId, IndexRoot, KeyId, OwnedSlot, WrapAlgorithm, unwrap_dek, wrap_dek};
+use crate::crypto::{
+    self, BranchKey, Dek, DekId, IndexRoot, KeyId, OwnedSlot, Slot, WrapAlgorithm, unwrap_dek, wrap_dek,
+};
 
 impl Inner {
     /// A data key that needs no call: cached, or wrapped by a branch key at hand.
-    pub(super) fn cached_dek(&self, slot: &OwnedSlot, now: u64) -> Option<Arc<OpenedDek>> {
+    pub(super) fn cached_dek(&self, slot: &Slot<'_>, now: u64) -> Option<Arc<OpenedDek>> {
         if slot.algorithm == WrapAlgorithm::Branch {
             let record = self.registry.snapshot().branches.get(&slot.key_id)?.clone();
             let master = self.known_master(&record.master)?;
@@ -92,9 +94,9 @@ impl Inner {
 pub(super) fn unwrap_locally(
     branch: &BranchKey,
     record: &BranchRecord,
-    slot: &OwnedSlot,
+    slot: &Slot<'_>,
 ) -> Result<Arc<OpenedDek>, KeyError> {
-    let dek = unwrap_dek(branch, &record.tenant, record.id, slot.dek_id, &slot.wrapped);
+    let dek = unwrap_dek(branch, &record.tenant, record.id, slot.dek_id, slot.wrapped);
     let dek = dek.map_err(|_| KeyError::Damaged)?;
     Ok(Arc::new(OpenedDek { dek, tenant: record.tenant.clone() }))
 }

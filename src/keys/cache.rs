@@ -7,7 +7,7 @@ use dashmap::DashMap;
 
 use super::OpenedDek;
 use super::master::Master;
-use crate::crypto::{DekId, KeyId, OwnedSlot};
+use crate::crypto::{DekId, KeyId, OwnedSlot, Slot};
 
 /// What one entry costs: key, ids, reference counts, its share of table and queue; rounded up.
 const ENTRY_BYTES: usize = 320;
@@ -38,7 +38,7 @@ impl DekCache {
     }
 
     /// The key of this slot with the master it hangs on; whether the master is usable is for the caller to see.
-    pub(super) fn find(&self, slot: &OwnedSlot, now: u64) -> Option<(Arc<OpenedDek>, Arc<Master>)> {
+    pub(super) fn find(&self, slot: &Slot<'_>, now: u64) -> Option<(Arc<OpenedDek>, Arc<Master>)> {
         let entry = self.entries.get(&slot.dek_id)?;
         if entry.key_id != slot.key_id || now.saturating_sub(entry.inserted) >= self.ttl {
             return None;

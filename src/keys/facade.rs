@@ -12,8 +12,8 @@ use super::fetch::Unwrapped;
 use super::inner::Inner;
 use super::kms::Kms;
 use super::registry::{Registered, Registry, RegistryError, Wrapping};
-use super::{FreshDek, Granted, KeyError, KeysSettings, Need, Tenant, background};
-use crate::crypto::{DekId, IndexRoot, OwnedSlot};
+use super::{FreshDek, Granted, KeyError, KeysSettings, Need, OpenedDek, Tenant, background};
+use crate::crypto::{DekId, IndexRoot, OwnedSlot, Slot};
 
 /// Fresh data keys, and the request ids of the calls made for them.
 type Fresh = Result<(Vec<FreshDek>, Vec<String>), KeyError>;
@@ -38,13 +38,18 @@ impl Keys {
         Keys { inner }
     }
 
+    /// The keys that can be had without waiting, as of now. To be asked at once and dropped.
+    pub fn at_hand(&self) -> AtHand<'_> {
+        AtHand { inner: &self.inner, now: self.inner.now() }
+    }
+
     /// Grants from pools and caches, or not at all: no I/O, no waiting.
     pub fn try_grant(&self, need: &Need) -> Option<Granted> {
         let now = self.inner.now();
         let mut granted = Granted::default();
         granted.open.reserve(need.open.len());
         for slot in &need.open {
-            granted.open.insert(slot.dek_id, Ok(self.inner.cached_dek(slot, now)?));
+            granted.open.insert(slot.dek_id, Ok(self.inner.cached_dek(&slot.as_slot(), now)?));
         }
         for tenant in &need.index {
             granted.index.insert(tenant.clone(), self.inner.cached_root(tenant, now)?);
@@ -111,7 +116,7 @@ impl Keys {
         let now = self.inner.now();
         let (mut done, mut tasks) = (Vec::with_capacity(slots.len()), JoinSet::new());
         for slot in slots {
-            if let Some(dek) = self.inner.cached_dek(&slot, now) {
+            if let Some(dek) = self.inner.cached_dek(&slot.as_slot(), now) {
                 done.push((slot.dek_id, Unwrapped { dek: Ok(dek), request: None }));
                 continue;
             }
@@ -176,6 +181,24 @@ impl Keys {
     /// Since when nothing was heard of the registry.
     pub fn registry_silence(&self) -> Duration {
         Duration::from_millis(self.inner.registry_silence())
+    }
+}
+
+/// The keys in the caches at one moment.
+pub struct AtHand<'a> {
+    inner: &'a Inner,
+    now: u64,
+}
+
+impl AtHand<'_> {
+    /// The data key of a slot.
+    pub fn dek(&self, slot: &Slot<'_>) -> Option<Arc<OpenedDek>> {
+        self.inner.cached_dek(slot, self.now)
+    }
+
+    /// The index root of a tenant.
+    pub fn root(&self, tenant: &Tenant) -> Option<Arc<IndexRoot>> {
+        self.inner.cached_root(tenant, self.now)
     }
 }
 

@@ -61,9 +61,11 @@ impl Inner {
         if let (WrapAlgorithm::Branch, Some(record)) = (slot.algorithm, snapshot.branches.get(&slot.key_id)) {
             let (branch, made) = self.branch_key(&master, record).await?;
             *request = made;
-            return unwrap_locally(&branch, record, slot);
+            return unwrap_locally(&branch, record, &slot.as_slot());
         }
-        if let Some((opened, of)) = self.deks.find(slot, self.now()).filter(|(_, of)| Arc::ptr_eq(of, &master)) {
+        if let Some((opened, of)) =
+            self.deks.find(&slot.as_slot(), self.now()).filter(|(_, of)| Arc::ptr_eq(of, &master))
+        {
             // Just fetched by another, or cached and not confirmed of late.
             if !self.usable(&of, self.now()) {
                 *request = self.confirm(&of).await?;

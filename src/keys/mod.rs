@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use crate::crypto::{Dek, DekId, IndexRoot, OwnedSlot};
 
-pub use facade::Keys;
+pub use facade::{AtHand, Keys};
 pub use settings::KeysSettings;
 
 /// A tenant's name: the text form of the tenant column's (or setting's) value.

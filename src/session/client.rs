@@ -6,6 +6,7 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use crate::keys::Granted;
 use crate::refusal::{Class, Refusal};
+use crate::sql::filter::Hits;
 use crate::sql::plan::{StatementPlan, Verdict};
 use crate::sql::{self, Protocol};
 use crate::types::Format;
@@ -236,15 +237,11 @@ impl Machine {
         Ok(())
     }
 
-    fn verdict(
-        &self,
-        text: &[u8],
-        facts: &Facts,
-        protocol: Protocol,
-    ) -> Result<(Verdict, Arc<super::machine::Schema>), Refusal> {
-        let schema = self.shared.schema.load_full();
-        if !schema.filter.scan(text).touches {
-            return Ok((Verdict::Pass, schema));
+    fn verdict(&self, text: &[u8], facts: &Facts, protocol: Protocol) -> Result<(Verdict, Hits), Refusal> {
+        let schema = self.shared.schema.load();
+        let hits = schema.filter.scan(text);
+        if !hits.touches {
+            return Ok((Verdict::Pass, hits));
         }
         let text = std::str::from_utf8(text)
             .map_err(|_| Refusal::new(Class::BadEncoding, "invalid byte sequence for encoding \"UTF8\""))?;
@@ -254,19 +251,20 @@ impl Machine {
         if let Verdict::Rewrite(plans) = &verdict {
             allowed(plans, facts)?;
         }
-        Ok((verdict, schema))
+        Ok((verdict, hits))
     }
 
     /// A Query that the filter hit.
     fn query(&mut self, mut held: Held, facts: &Arc<Facts>) -> Result<(), Refusal> {
         let body = held.body.clone();
         let text = &body[..body.len() - 1];
-        let plans = match self.verdict(text, facts, Protocol::Simple)?.0 {
+        let (verdict, hits) = self.verdict(text, facts, Protocol::Simple)?;
+        let plans = match verdict {
             Verdict::Refuse(refusal) => return Err(refusal),
             Verdict::Pass => {
                 self.plain_query();
                 frontend::put_query(&mut self.to_server, text);
-                if self.shared.schema.load().filter.scan(text).facts {
+                if hits.facts {
                     self.facts = None;
                 }
                 return Ok(());
@@ -309,7 +307,7 @@ impl Machine {
         let rows = plans.iter().map(|plan| plan.sealed_rows as u64).sum();
         self.audit(uses, rows, granted.kms_requests)?;
         let shapes = plans.iter().map(|plan| shape(plan, Vec::new(), Format::Text, facts)).collect();
-        if self.shared.schema.load().filter.scan(text.as_bytes()).facts {
+        if hits.facts {
             self.facts = None;
         }
         self.queue.push(Expect::Query(Some(shapes), 0));
@@ -320,12 +318,11 @@ impl Machine {
     /// A Parse that the filter hit.
     fn parse(&mut self, held: &Held, facts: &Arc<Facts>) -> Result<(), Refusal> {
         let parse = frontend::parse(&held.body).map_err(|_| malformed())?;
-        let (verdict, schema) = self.verdict(parse.text, facts, Protocol::Extended)?;
+        let (verdict, hits) = self.verdict(parse.text, facts, Protocol::Extended)?;
         let name = Bytes::copy_from_slice(parse.name);
         let plan = match verdict {
             Verdict::Refuse(refusal) => return Err(refusal),
             Verdict::Pass => {
-                let hits = schema.filter.scan(parse.text);
                 self.plain_parse(name.clone(), hits.facts);
                 if hits.touches {
                     self.passed.insert(name, (Bytes::copy_from_slice(parse.text), facts.clone()));
@@ -346,7 +343,7 @@ impl Machine {
             rewritten.as_bytes(),
             &server_oids(statement, &parse.oids),
         );
-        if schema.filter.scan(parse.text).facts {
+        if hits.facts {
             self.fact_statements.insert(name.clone());
         }
         let prepared = Prepared { plan: plan.clone(), oids: parse.oids, facts: facts.clone() };

@@ -2,6 +2,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use crate::hex;
 use crate::policy::Read;
 use crate::refusal::{Class, Refusal};
 use crate::sql::plan::{ParamRole, Role, StatementPlan};
@@ -10,7 +11,7 @@ use crate::wire::frontend::{Param, format_of};
 
 use super::facts::{Facts, quote};
 use super::open::{Shape, denied};
-use super::seal::{self, Inputs};
+use super::seal::Inputs;
 
 /// The statement that raises `refusal` in the server.
 pub(super) fn refuse_call(refusal: &Refusal) -> String {
@@ -40,7 +41,7 @@ pub(super) fn allowed(plans: &[StatementPlan], facts: &Facts) -> Result<(), Refu
         if let (false, Some(column)) = (facts.search, plan.compared.first()) {
             return Err(denied(column));
         }
-        for column in plan.result.iter().flatten() {
+        for column in plan.result.iter().flat_map(|columns| columns.iter()) {
             if let crate::sql::plan::ResultColumn::Sealed { column, .. } = column
                 && facts.read == Read::Deny
             {
@@ -124,7 +125,7 @@ pub(super) fn inline(role: &Role, value: Option<&[u8]>) -> String {
             format!(" E'{}'::pg_catalog.bytea[]", String::from_utf8_lossy(text).replace('\\', "\\\\"))
         }
         (Role::Seal { .. } | Role::Search { .. }, Some(bytes)) => {
-            format!("pg_catalog.decode('{}', 'hex')", seal::hex(bytes))
+            format!("pg_catalog.decode('{}', 'hex')", hex::encode(bytes))
         }
         (_, None) => "NULL::pg_catalog.bytea".to_owned(),
     }
@@ -183,6 +184,7 @@ pub(super) fn result_formats(plan: &StatementPlan, client: &[i16]) -> Vec<i16> {
                 crate::sql::plan::ResultColumn::Plain => format_of(client, n),
                 crate::sql::plan::ResultColumn::Sealed { .. } => 1,
             })
+            .chain(std::iter::repeat_n(0, plan.hidden))
             .collect(),
     }
 }
@@ -190,7 +192,7 @@ pub(super) fn result_formats(plan: &StatementPlan, client: &[i16]) -> Vec<i16> {
 /// How the rows of a statement are shown; `None` when no column is sealed.
 pub(super) fn shape(plan: &StatementPlan, formats: Vec<i16>, stored: Format, facts: &Arc<Facts>) -> Option<Arc<Shape>> {
     let columns = plan.result.as_ref()?;
-    let shape = Shape { columns: columns.clone().into(), formats, stored, facts: facts.clone() };
+    let shape = Shape { columns: columns.clone(), hidden: plan.hidden, formats, stored, facts: facts.clone() };
     shape.is_sealed().then(|| Arc::new(shape))
 }
 

@@ -1,19 +1,23 @@
-//! From rows of cells to the client's values. No I/O: [`Rows::needs`] says which keys a batch of rows needs,
-//! [`Rows::open`] gives one row when they are there.
-use std::borrow::Cow;
+//! From rows of cells to the client's values. No I/O: a [`Batch`] of rows says which keys it needs, and is opened when
+//! they are there.
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::BytesMut;
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::audit::Act;
-use crate::crypto::{self, Binding, Cell, DekId, IndexRoot};
-use crate::keys::{Granted, KeyError, Need, OpenedDek, Tenant};
+use crate::crypto::{self, Binding, Cell, DekId, IndexRoot, Slot};
+use crate::hex;
+use crate::keys::{AtHand, Granted, KeyError, Need, OpenedDek, Tenant};
 use crate::policy::{Column, Mask, OnKeyUnavailable, Read};
 use crate::refusal::{Class, Refusal};
-use crate::sql::plan::ResultColumn;
+use crate::sql::plan::{ResultColumn, RowTenant};
 use crate::types::{self, Format};
 use crate::wire::backend;
+use crate::wire::frame::Malformed;
+use crate::wire::frontend::put_value;
 
 use super::facts::Facts;
 use super::seal::{Use, index_tenant, other_tenant};
@@ -23,6 +27,8 @@ use super::seal::{Use, index_tenant, other_tenant};
 pub struct Shape {
     /// The plan's output columns.
     pub columns: Arc<[ResultColumn]>,
+    /// How many columns the server sends behind them that the client is not to see.
+    pub hidden: usize,
     /// The format codes the client asked for: none, one for all, or one each.
     pub formats: Vec<i16>,
     /// The format in which the server sends cells: text in a simple query, else binary.
@@ -43,31 +49,25 @@ impl Shape {
     }
 }
 
-/// The keys in use while the rows of one result are opened.
+/// The keys that were waited for while the rows of one result are opened, and the index roots in use.
 #[derive(Default)]
 pub struct Rows {
-    deks: HashMap<DekId, Result<Arc<OpenedDek>, KeyError>>,
-    index: HashMap<Tenant, Arc<IndexRoot>>,
+    waited: HashMap<DekId, Result<Arc<OpenedDek>, KeyError>>,
+    roots: Vec<(Tenant, Arc<IndexRoot>)>,
     kms_requests: Vec<String>,
-}
-
-/// A stored value taken apart: the row's tenant, where the statement asked for it, and the cell.
-struct Stored<'a> {
-    tenant: Option<Cow<'a, [u8]>>,
-    bytes: Cow<'a, [u8]>,
 }
 
 impl Rows {
     /// Lets go of all keys: after each batch, so that a revoked key stops at the next one.
     pub fn release(&mut self) {
-        self.deks.clear();
-        self.index.clear();
+        self.waited.clear();
+        self.roots.clear();
     }
 
     /// Adds what was granted.
     pub fn grant(&mut self, granted: Granted) {
-        self.deks.extend(granted.open);
-        self.index.extend(granted.index);
+        self.waited.extend(granted.open);
+        self.roots.extend(granted.index);
         self.kms_requests.extend(granted.kms_requests);
     }
 
@@ -76,105 +76,256 @@ impl Rows {
         std::mem::take(&mut self.kms_requests)
     }
 
-    /// Adds to `need` what this row needs beyond what is there. Data keys come first; once they are there a second
-    /// call says which index roots their tenants need.
+    fn dek(&self, slot: &Slot<'_>, at_hand: &AtHand<'_>) -> Option<Result<Arc<OpenedDek>, KeyError>> {
+        let waited = if self.waited.is_empty() { None } else { self.waited.get(&slot.dek_id).cloned() };
+        waited.or_else(|| at_hand.dek(slot).map(Ok))
+    }
+
+    /// True when the index root of `tenant` is there, now or from the cache.
+    fn has_root(&mut self, tenant: &Tenant, at_hand: &AtHand<'_>) -> bool {
+        if self.root(tenant).is_some() {
+            return true;
+        }
+        let found = at_hand.root(tenant);
+        self.roots.extend(found.map(|root| (tenant.clone(), root)));
+        self.root(tenant).is_some()
+    }
+
+    fn root(&self, tenant: &Tenant) -> Option<&IndexRoot> {
+        self.roots.iter().find(|(known, _)| known == tenant).map(|(_, root)| &**root)
+    }
+}
+
+/// A run of rows taken apart: once for the keys and for the values alike.
+pub struct Batch<'a> {
+    shape: &'a Shape,
+    /// How many columns the server sent.
+    width: usize,
+    /// The server's values, row after row.
+    values: Vec<Option<&'a [u8]>>,
+    /// Bytes of cells that came as text.
+    decoded: Vec<u8>,
+    /// The cells, in order.
+    cells: Vec<Found>,
+    /// The keys of the cells; cells of one row share one.
+    deks: Vec<Result<Arc<OpenedDek>, KeyError>>,
+    /// Which of them each cell has, once all are there.
+    dek_of: Vec<usize>,
+}
+
+/// One cell of a batch.
+struct Found {
+    /// Its place in the batch's values.
+    value: usize,
+    /// Where its bytes stand: in the value, or in what was decoded.
+    bytes: Range<usize>,
+    /// The tenant in front of it, where the statement asked for it there.
+    prefix: Option<Range<usize>>,
+}
+
+impl<'a> Batch<'a> {
+    /// Takes the rows apart. `None` for a row with another number of columns than planned.
     ///
     /// # Errors
-    /// XX001 for a value that is not a well-formed cell.
-    pub fn needs(&self, shape: &Shape, values: &[Option<&[u8]>], need: &mut Need) -> Result<(), Refusal> {
-        for (at, column) in sealed(shape) {
-            let Some(Some(value)) = values.get(at) else { continue };
-            let stored = stored(column, shape.stored, value)?;
-            let cell = Cell::parse(&stored.bytes).map_err(|_| Refusal::damaged())?;
-            let slot = cell.slot().owned();
-            match self.deks.get(&slot.dek_id) {
-                None if need.open.iter().any(|known| known.dek_id == slot.dek_id) => {}
-                None => need.open.push(slot),
-                Some(Ok(dek)) => {
-                    let tenant = index_tenant(policy(column), &dek.tenant);
-                    if cell.token.is_some() && !self.index.contains_key(&tenant) && !need.index.contains(&tenant) {
-                        need.index.push(tenant);
-                    }
+    /// [`Malformed`] when a row is not a DataRow; XX001 for a sealed value that is not in the form of one.
+    pub fn read(
+        shape: &'a Shape,
+        rows: impl Iterator<Item = &'a [u8]>,
+    ) -> Result<Result<Option<Batch<'a>>, Refusal>, Malformed> {
+        let width = shape.columns.len() + shape.hidden;
+        let mut batch =
+            Batch { shape, width, values: vec![], decoded: vec![], cells: vec![], deks: vec![], dek_of: vec![] };
+        for body in rows {
+            if backend::data_row_into(body, &mut batch.values)? != width {
+                return Ok(Ok(None));
+            }
+            let start = batch.values.len() - width;
+            for (at, tenant) in sealed(shape) {
+                let Some(value) = batch.values[start + at] else { continue };
+                if let Err(refusal) = batch.find(start + at, tenant, value) {
+                    return Ok(Err(refusal));
                 }
-                Some(Err(_)) => {}
             }
         }
+        Ok(Ok(Some(batch)))
+    }
+
+    fn find(&mut self, value: usize, tenant: RowTenant, bytes: &[u8]) -> Result<(), Refusal> {
+        let whole = match self.shape.stored {
+            Format::Binary => 0..bytes.len(),
+            Format::Text => {
+                let start = self.decoded.len();
+                bytea_text(bytes, &mut self.decoded).ok_or_else(Refusal::damaged)?;
+                start..self.decoded.len()
+            }
+        };
+        let mut found = Found { value, bytes: whole, prefix: None };
+        if tenant == RowTenant::Prefix {
+            let start = self.bytes(&found).first_chunk::<4>().ok_or_else(Refusal::damaged)?;
+            let length = usize::try_from(i32::from_be_bytes(*start)).map_err(|_| Refusal::damaged())?;
+            let tenant = found.bytes.start + 4;
+            let cell = tenant.checked_add(length).filter(|at| *at <= found.bytes.end).ok_or_else(Refusal::damaged)?;
+            found.prefix = Some(tenant..cell);
+            found.bytes.start = cell;
+        }
+        self.cells.push(found);
         Ok(())
     }
 
-    /// Opens one row and appends it as a DataRow in the client's formats.
+    fn source(&self, found: &Found) -> &[u8] {
+        match self.shape.stored {
+            Format::Binary => self.values[found.value].unwrap_or_default(),
+            Format::Text => &self.decoded,
+        }
+    }
+
+    fn bytes(&self, found: &Found) -> &[u8] {
+        &self.source(found)[found.bytes.clone()]
+    }
+
+    /// How many rows there are.
+    pub fn rows(&self) -> usize {
+        self.values.len().checked_div(self.width).unwrap_or(0)
+    }
+
+    /// Finds the keys of all cells in `rows` and the caches; what is neither here nor there comes back as a need.
     ///
     /// # Errors
-    /// A [`Refusal`]: nothing is appended then.
+    /// XX001 for a value that is not a well-formed cell.
+    pub fn keys(&mut self, rows: &mut Rows, at_hand: &AtHand<'_>) -> Result<Need, Refusal> {
+        let mut need = Need::default();
+        let (mut deks, mut dek_of) = (Vec::new(), Vec::with_capacity(self.cells.len()));
+        let mut last: Option<(DekId, usize)> = None;
+        for found in &self.cells {
+            let cell = Cell::parse(self.bytes(found)).map_err(|_| Refusal::damaged())?;
+            let slot = cell.slot();
+            let at = match last {
+                Some((id, at)) if id == slot.dek_id => at,
+                _ => match rows.dek(slot, at_hand) {
+                    Some(dek) => {
+                        deks.push(dek);
+                        deks.len() - 1
+                    }
+                    None => {
+                        if need.open.iter().all(|known| known.dek_id != slot.dek_id) {
+                            need.open.push(slot.owned());
+                        }
+                        continue;
+                    }
+                },
+            };
+            last = Some((slot.dek_id, at));
+            dek_of.push(at);
+            let column = &self.shape.columns[found.value % self.width];
+            if let (true, ResultColumn::Sealed { column, .. }, Ok(dek)) = (cell.token.is_some(), column, &deks[at]) {
+                let tenant = index_tenant(column, &dek.tenant);
+                if !rows.has_root(&tenant, at_hand) && !need.index.contains(&tenant) {
+                    need.index.push(tenant);
+                }
+            }
+        }
+        (self.deks, self.dek_of) = (deks, dek_of);
+        Ok(need)
+    }
+
+    /// Appends the rows as DataRows in the client's formats. Gives how many rows went out whole, and why not all did.
     ///
     /// # Secrets
     /// What is appended is plaintext for the client alone.
     pub fn open(
         &self,
-        shape: &Shape,
-        values: &[Option<&[u8]>],
+        rows: &Rows,
         session: &Session<'_>,
         uses: &mut Vec<Use>,
         out: &mut BytesMut,
-    ) -> Result<(), Refusal> {
-        let mut shown: Vec<Option<Cow<'_, [u8]>>> = values.iter().map(|value| value.map(Cow::Borrowed)).collect();
-        for (at, column) in sealed(shape) {
-            let Some(Some(value)) = values.get(at) else { continue };
-            let stored = stored(column, shape.stored, value)?;
-            shown[at] = match session.facts.read {
-                Read::Sealed => Some(as_bytea(&stored.bytes, shape.format(at), session.facts)),
-                Read::Deny => return Err(denied(policy(column))),
-                Read::Open | Read::Mask => {
-                    self.value(column, &stored, shape.format(at), session, uses)?.map(Cow::Owned)
+    ) -> (u64, Result<(), Refusal>) {
+        let mut cells = self.cells.iter().enumerate().peekable();
+        let mut shown = Vec::new();
+        for (number, row) in self.values.chunks_exact(self.width).enumerate() {
+            let start = out.len();
+            let opened = backend::try_put_data_row(out, self.shape.columns.len(), |at, out| {
+                let value = number * self.width + at;
+                match cells.next_if(|(_, found)| found.value == value) {
+                    None => put_value(out, row[at]),
+                    Some((cell, found)) => {
+                        let dek = self.dek_of.get(cell).and_then(|at| self.deks.get(*at));
+                        let is_there = self.show((found, dek), row, (rows, session), uses, &mut shown)?;
+                        put_value(out, is_there.then_some(&shown[..]));
+                        shown.zeroize();
+                    }
                 }
-            };
+                Ok(())
+            });
+            if let Err(refusal) = opened {
+                out.truncate(start);
+                return (number as u64, Err(refusal));
+            }
         }
-        backend::put_data_row(out, shown.len(), shown.iter().map(|value| value.as_deref()));
-        Ok(())
+        (self.rows() as u64, Ok(()))
     }
 
-    fn value(
+    /// Appends one value as the client is to see it; false for NULL.
+    fn show(
         &self,
-        column: &ResultColumn,
-        stored: &Stored<'_>,
-        format: i16,
-        session: &Session<'_>,
+        (found, dek): (&Found, Option<&Result<Arc<OpenedDek>, KeyError>>),
+        row: &[Option<&[u8]>],
+        (rows, session): (&Rows, &Session<'_>),
         uses: &mut Vec<Use>,
-    ) -> Result<Option<Vec<u8>>, Refusal> {
-        let cell = Cell::parse(&stored.bytes).map_err(|_| Refusal::damaged())?;
-        let slot = cell.slot().owned();
-        let dek = match self.deks.get(&slot.dek_id) {
+        out: &mut Vec<u8>,
+    ) -> Result<bool, Refusal> {
+        let at = found.value % self.width;
+        let ResultColumn::Sealed { column, tenant, .. } = &self.shape.columns[at] else {
+            return Err(Refusal::damaged());
+        };
+        let bytes = self.bytes(found);
+        match session.facts.read {
+            Read::Sealed => {
+                as_bytea(bytes, self.shape.format(at), session.facts, out);
+                return Ok(true);
+            }
+            Read::Deny => return Err(denied(column)),
+            Read::Open | Read::Mask => {}
+        }
+        let cell = Cell::parse(bytes).map_err(|_| Refusal::damaged())?;
+        let dek = match dek {
             Some(Ok(dek)) => dek,
-            Some(Err(KeyError::Unavailable(_))) if session.on_unavailable == OnKeyUnavailable::Null => return Ok(None),
+            Some(Err(KeyError::Unavailable(_))) if session.on_unavailable == OnKeyUnavailable::Null => {
+                return Ok(false);
+            }
             Some(Err(error)) => return Err(key_refusal(error)),
             None => return Err(Refusal::damaged()),
         };
-        if stored.tenant.as_ref().is_some_and(|tenant| **tenant != *dek.tenant.as_bytes()) {
+        let named = match tenant {
+            RowTenant::Unknown => None,
+            RowTenant::Prefix => found.prefix.clone().map(|prefix| &self.source(found)[prefix]),
+            RowTenant::Column(hidden) => Some(row.get(*hidden).copied().flatten().ok_or_else(Refusal::damaged)?),
+        };
+        if named.is_some_and(|tenant| *tenant != *dek.tenant.as_bytes()) {
             return Err(Refusal::damaged());
         }
         if session.facts.tenant.as_ref().is_some_and(|own| *own != dek.tenant) {
             return Err(other_tenant());
         }
-        let plain = self.plaintext(&cell, policy(column), dek)?;
-        record(uses, policy(column), dek, &slot);
-        show(policy(column), &plain, format, session.facts)
+        let plain = plaintext(&cell, column, dek, rows)?;
+        record(uses, column, dek, cell.slot());
+        show(column, &plain, self.shape.format(at), session.facts, out)
     }
+}
 
-    fn plaintext(&self, cell: &Cell<'_>, column: &Column, dek: &OpenedDek) -> Result<crypto::Plaintext, Refusal> {
-        let binding = Binding { tenant: &dek.tenant, column: &column.binding };
-        let plain = crypto::open(cell, &binding, &dek.dek).map_err(|_| Refusal::damaged())?;
-        if plain.type_tag() != column.logical.tag() {
+fn plaintext(cell: &Cell<'_>, column: &Column, dek: &OpenedDek, rows: &Rows) -> Result<crypto::Plaintext, Refusal> {
+    let binding = Binding { tenant: &dek.tenant, column: &column.binding };
+    let plain = crypto::open(cell, &binding, &dek.dek).map_err(|_| Refusal::damaged())?;
+    if plain.type_tag() != column.logical.tag() {
+        return Err(Refusal::damaged());
+    }
+    if cell.token.is_some() {
+        let root = rows.root(&index_tenant(column, &dek.tenant)).ok_or_else(Refusal::damaged)?;
+        let token = crypto::token(root, column.token_scope(), &types::token_form(column.logical, plain.value()));
+        if !cell.token_matches(&token) {
             return Err(Refusal::damaged());
         }
-        if cell.token.is_some() {
-            let root = self.index.get(&index_tenant(column, &dek.tenant)).ok_or_else(Refusal::damaged)?;
-            let token = crypto::token(root, column.token_scope(), &types::token_form(column.logical, plain.value()));
-            if !cell.token_matches(&token) {
-                return Err(Refusal::damaged());
-            }
-        }
-        Ok(plain)
     }
+    Ok(plain)
 }
 
 /// What decides how a row is shown, beside its shape.
@@ -185,44 +336,18 @@ pub struct Session<'a> {
     pub on_unavailable: OnKeyUnavailable,
 }
 
-fn sealed(shape: &Shape) -> impl Iterator<Item = (usize, &ResultColumn)> {
-    shape.columns.iter().enumerate().filter(|(_, column)| matches!(column, ResultColumn::Sealed { .. }))
+fn sealed(shape: &Shape) -> impl Iterator<Item = (usize, RowTenant)> {
+    shape.columns.iter().enumerate().filter_map(|(at, column)| match column {
+        ResultColumn::Sealed { tenant, .. } => Some((at, *tenant)),
+        ResultColumn::Plain => None,
+    })
 }
 
-#[expect(clippy::unreachable, reason = "callers pass what `sealed` filtered")]
-fn policy(column: &ResultColumn) -> &Arc<Column> {
-    match column {
-        ResultColumn::Sealed { column, .. } => column,
-        ResultColumn::Plain => unreachable!("a plain column has no policy"),
-    }
-}
-
-/// Decodes the server's form of a stored value and takes the tenant off its front. The form of
-/// `rowseal.with_tenant`: a length of four bytes (negative for NULL), the tenant, the cell.
-fn stored<'a>(column: &ResultColumn, format: Format, value: &'a [u8]) -> Result<Stored<'a>, Refusal> {
-    let bytes = match format {
-        Format::Binary => Cow::Borrowed(value),
-        Format::Text => Cow::Owned(bytea_text(value).ok_or_else(Refusal::damaged)?),
-    };
-    if !matches!(column, ResultColumn::Sealed { with_tenant: true, .. }) {
-        return Ok(Stored { tenant: None, bytes });
-    }
-    let start = bytes.first_chunk::<4>().ok_or_else(Refusal::damaged)?;
-    let length = usize::try_from(i32::from_be_bytes(*start)).map_err(|_| Refusal::damaged())?;
-    let tenant = bytes.get(4..4 + length).ok_or_else(Refusal::damaged)?.to_vec();
-    let cell = bytes[4 + length..].to_vec();
-    Ok(Stored { tenant: Some(Cow::Owned(tenant)), bytes: Cow::Owned(cell) })
-}
-
-/// Reads the text form of bytea, hex or escape.
-fn bytea_text(text: &[u8]) -> Option<Vec<u8>> {
+/// Appends what a text form of bytea, hex or escape, stands for.
+fn bytea_text(text: &[u8], out: &mut Vec<u8>) -> Option<()> {
     if let Some(digits) = text.strip_prefix(b"\\x") {
-        let pairs = digits.as_chunks::<2>();
-        let digit = |b: u8| char::from(b).to_digit(16).map(|d| d as u8);
-        let bytes = pairs.0.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?));
-        return if pairs.1.is_empty() { bytes.collect() } else { None };
+        return hex::decode_into(digits, out).then_some(());
     }
-    let mut out = Vec::with_capacity(text.len());
     let mut rest = text;
     while let [first, tail @ ..] = rest {
         match (first, tail) {
@@ -241,36 +366,41 @@ fn bytea_text(text: &[u8]) -> Option<Vec<u8>> {
             }
         }
     }
-    Some(out)
+    Some(())
 }
 
-fn as_bytea(bytes: &[u8], format: i16, facts: &Facts) -> Cow<'static, [u8]> {
-    if format == 1 {
-        return Cow::Owned(bytes.to_vec());
-    }
-    let mut out = Vec::new();
-    let rendered = types::render(types::LogicalType::Bytea, Format::Text, bytes, &facts.style, &mut out);
+fn as_bytea(bytes: &[u8], format: i16, facts: &Facts, out: &mut Vec<u8>) {
+    let wire = if format == 1 { Format::Binary } else { Format::Text };
+    let rendered = types::render(types::LogicalType::Bytea, wire, bytes, &facts.style, out);
     debug_assert!(rendered.is_ok(), "bytea always renders");
-    Cow::Owned(out)
 }
 
-fn show(column: &Column, plain: &crypto::Plaintext, format: i16, facts: &Facts) -> Result<Option<Vec<u8>>, Refusal> {
-    let mut out = Vec::with_capacity(plain.value().len() + 8);
+/// Appends an opened value in the client's format, masked where its role is; false for NULL.
+fn show(
+    column: &Column,
+    plain: &crypto::Plaintext,
+    format: i16,
+    facts: &Facts,
+    out: &mut Vec<u8>,
+) -> Result<bool, Refusal> {
     let wire = if format == 1 { Format::Binary } else { Format::Text };
     if facts.read == Read::Open {
-        types::render(column.logical, wire, plain.value(), &facts.style, &mut out).map_err(|_| Refusal::damaged())?;
-        return Ok(Some(out));
+        types::render(column.logical, wire, plain.value(), &facts.style, out).map_err(|_| Refusal::damaged())?;
+        return Ok(true);
     }
     if column.mask == Mask::Null {
-        return Ok(None);
+        return Ok(false);
     }
-    types::render(column.logical, Format::Text, plain.value(), &facts.style, &mut out)
+    let mut whole = Zeroizing::new(Vec::new());
+    types::render(column.logical, Format::Text, plain.value(), &facts.style, &mut whole)
         .map_err(|_| Refusal::damaged())?;
-    let text = zeroize::Zeroizing::new(String::from_utf8(out).map_err(|_| Refusal::damaged())?);
-    Ok(crate::policy::mask::apply(&column.mask, &text).map(String::into_bytes))
+    let text = std::str::from_utf8(&whole).map_err(|_| Refusal::damaged())?;
+    let masked = crate::policy::mask::apply(&column.mask, text);
+    out.extend_from_slice(masked.as_deref().unwrap_or_default().as_bytes());
+    Ok(masked.is_some())
 }
 
-fn record(uses: &mut Vec<Use>, column: &Column, dek: &OpenedDek, slot: &crypto::OwnedSlot) {
+fn record(uses: &mut Vec<Use>, column: &Column, dek: &OpenedDek, slot: &Slot<'_>) {
     let key = Some(slot.key_id);
     let at = uses.iter().position(|u| u.key == key && u.tenant == dek.tenant);
     let at = at.unwrap_or_else(|| {

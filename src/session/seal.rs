@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::audit::Act;
 use crate::crypto::{self, Binding, DekId, KeyId};
+use crate::hex;
 use crate::keys::{FreshDek, Granted, Need, Tenant};
 use crate::policy::{Column, Equality, GLOBAL_TENANT};
 use crate::refusal::{Class, Refusal};
@@ -148,7 +149,7 @@ impl Sealer<'_> {
                     Some(canonical) => {
                         let tenant = locked_tenant(plan, locked, inputs, column)?;
                         let cell = self.cell(column, row, &tenant, canonical)?;
-                        Ok(Some(format!("\\x{}", hex(&cell))))
+                        Ok(Some(format!("\\x{}", hex::encode(&cell))))
                     }
                 });
                 Ok(Some(array(cells.collect::<Result<Vec<_>, Refusal>>()?.into_iter())))
@@ -175,8 +176,7 @@ impl Sealer<'_> {
             padding: padding(column),
             slot: &fresh.slot,
         };
-        let mut nonce = [0; 12];
-        getrandom::fill(&mut nonce).map_err(|_| Refusal::new(Class::Internal, "no random bytes"))?;
+        let nonce = crypto::random_bytes();
         let mut out = Vec::with_capacity(320 + value.len());
         crypto::seal(&input, &fresh.dek, nonce, &mut out).map_err(|_| {
             Refusal::new(Class::TooLarge, format!("a value for column {} is too large", column.qualified))
@@ -370,13 +370,4 @@ fn array(items: impl Iterator<Item = Option<String>>) -> Vec<u8> {
         })
         .collect();
     format!("{{{}}}", items.join(",")).into_bytes()
-}
-
-/// Lower-case hexadecimal digits.
-pub fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
-        let _ = write!(out, "{byte:02x}");
-        out
-    })
 }

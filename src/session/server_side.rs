@@ -15,7 +15,7 @@ use crate::wire::frontend;
 use super::facts;
 use super::machine::{Fatal, Held, Hold, MESSAGE_BYTES_MAX, Machine, Mute, OUT_BYTES_MAX, Prepared, Work};
 use super::messages::{refuse_call, shape};
-use super::open::{Session, Shape};
+use super::open::{Batch, Session, Shape};
 use super::queue::{Expect, Own};
 use super::seal::LockedRow;
 
@@ -334,11 +334,12 @@ impl Machine {
             return Ok(());
         };
         let mut fields = backend::row_description(&frame[HEADER..])?;
-        if fields.len() != shape.columns.len() {
+        if fields.len() != shape.columns.len() + shape.hidden {
             self.reload = true;
             self.break_off(&changed());
             return Ok(());
         }
+        fields.truncate(shape.columns.len());
         let sealed_reader = shape.facts.read == Read::Sealed;
         for (at, column) in shape.columns.iter().enumerate() {
             let ResultColumn::Sealed { column, table_oid, attnum, .. } = column else { continue };
@@ -381,64 +382,51 @@ impl Machine {
     /// Opens the rows that stand whole in `input`, in one batch.
     fn sealed_rows(&mut self, shape: &Arc<Shape>, input: &mut BytesMut) -> Result<(), Fatal> {
         let end = batch_end(input)?;
-        match self.missing_keys(shape, &input[..end])? {
-            Err(refusal) => {
-                self.break_off(&refusal);
-                return Ok(());
-            }
-            Ok(need) if !need.open.is_empty() || !need.index.is_empty() => {
-                match self.shared.keys.try_grant(&need) {
-                    Some(granted) => self.rows.grant(granted),
-                    None => {
-                        self.rows_wait = true;
-                        self.server_work = Some(Work::Grant(need));
-                    }
+        let frames = input.split_to(end);
+        let opened = self.open_batch(shape, &frames)?;
+        match opened {
+            Opened::Done => self.rows.release(),
+            Opened::Refused(refusal) => self.break_off(&refusal),
+            Opened::Needs(need) => match self.shared.keys.try_grant(&need) {
+                Some(granted) => {
+                    self.rows.grant(granted);
+                    put_back(input, frames);
                 }
-                return Ok(());
-            }
-            Ok(_) => {}
-        }
-        let batch = input.split_to(end);
-        let opened = self.open_batch(shape, &batch)?;
-        self.rows.release();
-        if let Err(refusal) = opened {
-            self.break_off(&refusal);
+                None => {
+                    put_back(input, frames);
+                    self.rows_wait = true;
+                    self.server_work = Some(Work::Grant(need));
+                }
+            },
         }
         Ok(())
     }
 
-    fn missing_keys(&self, shape: &Shape, batch: &[u8]) -> Result<Result<Need, Refusal>, Fatal> {
-        let mut need = Need::default();
-        if matches!(shape.facts.read, Read::Sealed | Read::Deny) {
-            return Ok(Ok(need));
-        }
-        for body in bodies(batch) {
-            let values = backend::data_row(body)?;
-            if let Err(refusal) = self.rows.needs(shape, &values, &mut need) {
-                return Ok(Err(refusal));
+    fn open_batch(&mut self, shape: &Shape, frames: &[u8]) -> Result<Opened, Fatal> {
+        let mut batch = match Batch::read(shape, bodies(frames))? {
+            Ok(Some(batch)) => batch,
+            Ok(None) => {
+                self.reload = true;
+                return Ok(Opened::Refused(changed()));
+            }
+            Err(refusal) => return Ok(Opened::Refused(refusal)),
+        };
+        if matches!(shape.facts.read, Read::Open | Read::Mask) {
+            match batch.keys(&mut self.rows, &self.shared.keys.at_hand()) {
+                Ok(need) if need.open.is_empty() && need.index.is_empty() => {}
+                Ok(need) => return Ok(Opened::Needs(need)),
+                Err(refusal) => return Ok(Opened::Refused(refusal)),
             }
         }
-        Ok(Ok(need))
-    }
-
-    fn open_batch(&mut self, shape: &Shape, batch: &[u8]) -> Result<Result<(), Refusal>, Fatal> {
         let session = Session { facts: &shape.facts, on_unavailable: self.shared.policy.on_key_unavailable };
-        let (mut uses, mut out, mut rows) = (Vec::new(), BytesMut::with_capacity(batch.len()), 0);
-        let mut opened = Ok(());
-        for body in bodies(batch) {
-            let values = backend::data_row(body)?;
-            opened = self.rows.open(shape, &values, &session, &mut uses, &mut out);
-            if opened.is_err() {
-                break;
-            }
-            rows += 1;
-        }
+        let (mut uses, start) = (Vec::new(), self.to_client.len());
+        let (rows, opened) = batch.open(&self.rows, &session, &mut uses, &mut self.to_client);
         let requests = self.rows.take_requests();
         if let Err(refusal) = self.audit(uses, rows, requests) {
-            return Ok(Err(refusal));
+            self.to_client.truncate(start);
+            return Ok(Opened::Refused(refusal));
         }
-        self.to_client.extend_from_slice(&out);
-        Ok(opened)
+        Ok(opened.map_or_else(Opened::Refused, |()| Opened::Done))
     }
 
     /// Replaces the rest of the current result by an error; everything up to ReadyForQuery is swallowed.
@@ -504,6 +492,22 @@ fn changed() -> Refusal {
 
 fn statement_shape(prepared: &Prepared) -> Option<Arc<Shape>> {
     shape(&prepared.plan[0], Vec::new(), crate::types::Format::Binary, &prepared.facts)
+}
+
+/// What came of a batch of rows.
+enum Opened {
+    /// All are with the client.
+    Done,
+    /// Keys are missing; nothing was done.
+    Needs(Need),
+    /// The rows before the one that could not be opened are with the client.
+    Refused(Refusal),
+}
+
+/// Puts frames back before those that follow them.
+fn put_back(input: &mut BytesMut, mut frames: BytesMut) {
+    frames.unsplit(std::mem::take(input));
+    *input = frames;
 }
 
 /// Where the run of whole DataRow frames at the start of `input` ends.

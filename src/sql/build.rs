@@ -25,12 +25,25 @@ pub(super) struct Planner<'a> {
     pub(super) compared: Vec<Arc<Column>>,
     /// Common table expressions in scope, innermost last.
     pub(super) ctes: Vec<(String, Vec<ScopeColumn>)>,
+    /// The tenants fetched beside the client's columns, as they are written.
+    pub(super) hidden: Vec<String>,
 }
 
 impl<'a> Planner<'a> {
     pub(super) fn new(context: &'a Context<'a>, text: &'a Text<'a>, tokens: Range<usize>) -> Self {
         let (edits, values, ctes) = (Vec::new(), Vec::new(), Vec::new());
-        Planner { context, text, tokens, edits, values, sealed_rows: 0, lock: None, compared: Vec::new(), ctes }
+        Planner {
+            context,
+            text,
+            tokens,
+            edits,
+            values,
+            sealed_rows: 0,
+            lock: None,
+            compared: Vec::new(),
+            ctes,
+            hidden: Vec::new(),
+        }
     }
 
     /// The bytes of the statement.
@@ -131,7 +144,8 @@ impl<'a> Planner<'a> {
             values: self.values,
             params,
             server_params: next,
-            result,
+            result: result.map(Into::into),
+            hidden: self.hidden.len(),
             sealed_rows: self.sealed_rows,
             lock,
             compared: self.compared,

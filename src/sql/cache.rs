@@ -102,7 +102,7 @@ fn weight(verdict: &Verdict) -> usize {
         Verdict::Rewrite(plans) => plans
             .iter()
             .map(|p| {
-                let columns = p.result.as_ref().map_or(0, Vec::len);
+                let columns = p.result.as_ref().map_or(0, |columns| columns.len());
                 256 + 160 * (p.edits.len() + p.values.len()) + 32 * (p.params.len() + columns)
             })
             .sum(),

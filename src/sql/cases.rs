@@ -5,7 +5,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::filter::Filter;
-use super::plan::{ParamRole, ResultColumn, Role, Source, StatementPlan, TenantSource, Verdict};
+use super::plan::{ParamRole, ResultColumn, Role, RowTenant, Source, StatementPlan, TenantSource, Verdict};
 use super::{Context, Protocol, plan, render};
 use crate::catalog::{Attribute, Catalog, Relation};
 use crate::policy::{Column, Equality, Mask, Padding, Table, TenantRule};
@@ -192,8 +192,13 @@ fn describe_param(role: &ParamRole) -> String {
 fn describe_result(column: &ResultColumn) -> String {
     match column {
         ResultColumn::Plain => "-".into(),
-        ResultColumn::Sealed { column, attnum, with_tenant, .. } => {
-            format!("{}/{attnum}{}", column.name, if *with_tenant { "+tenant" } else { "" })
+        ResultColumn::Sealed { column, attnum, tenant, .. } => {
+            let tenant = match tenant {
+                RowTenant::Unknown => String::new(),
+                RowTenant::Prefix => "+tenant".to_owned(),
+                RowTenant::Column(at) => format!("+tenant@{at}"),
+            };
+            format!("{}/{attnum}{tenant}", column.name)
         }
     }
 }
@@ -284,7 +289,7 @@ fn positions_map_back() {
 fn blanks_are_read_as_postgres_reads_them() {
     let catalog = catalog();
     let crlf = sent("SELECT id,\r\n\temail -- c\r\nFROM users\r\n", &catalog).unwrap();
-    assert!(crlf.contains("rowseal.with_tenant(email, users.account_id::text) AS email -- c\r\nFROM users"), "{crlf}");
+    assert!(crlf.contains("email, users.account_id::text AS rowseal_tenant -- c\r\nFROM users"), "{crlf}");
     for text in ["SELECT email\u{a0}FROM users", "SELECT email FROM\u{3000}users", "SELECT email FROM\u{85}users"] {
         let sent = sent(text, &catalog);
         assert!(sent.is_none() || sent.as_deref() == Some(text), "{sent:?}");

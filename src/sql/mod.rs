@@ -83,7 +83,7 @@ fn plan_text(text: &str, context: &Context<'_>) -> Result<Verdict, Refusal> {
 /// True when a plan is more than passing the statement on.
 fn needs_work(plan: &StatementPlan) -> bool {
     let sealed = |c: &ResultColumn| matches!(c, ResultColumn::Sealed { .. });
-    !plan.edits.is_empty() || plan.lock.is_some() || plan.result.iter().flatten().any(sealed)
+    !plan.edits.is_empty() || plan.lock.is_some() || plan.result.iter().flat_map(|columns| columns.iter()).any(sealed)
 }
 
 fn plan_statement(text: &Text<'_>, tokens: Range<usize>, context: &Context<'_>) -> Result<StatementPlan, Refusal> {

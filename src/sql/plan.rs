@@ -30,7 +30,9 @@ pub struct StatementPlan {
     /// How many parameters the rewritten statement has in the extended protocol; at least `params.len()`.
     pub server_params: u16,
     /// Output columns in order; `None` when the statement returns no rows.
-    pub result: Option<Vec<ResultColumn>>,
+    pub result: Option<Arc<[ResultColumn]>>,
+    /// How many columns the server sends behind those of `result`: tenants, hidden from the client.
+    pub hidden: usize,
     /// How many rows of sealed values the statement writes (rows of VALUES; 1 for a one-row UPDATE).
     pub sealed_rows: usize,
     /// Set when the statement runs in two steps: first this query, then the edited text.
@@ -184,9 +186,20 @@ pub enum ResultColumn {
         table_oid: u32,
         /// Its number in the table, for the row description.
         attnum: i16,
-        /// True when the text was edited to `rowseal.with_tenant(cell, tenant)`: the bytes begin with the row's tenant.
-        with_tenant: bool,
+        /// Where the tenant that the row itself names is found.
+        tenant: RowTenant,
     },
+}
+
+/// Where the server's answer says whose row a cell stands in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RowTenant {
+    /// Nowhere: the table has no tenant column, or it is out of reach.
+    Unknown,
+    /// In front of the cell: the text was edited to `rowseal.with_tenant(cell, tenant)`.
+    Prefix,
+    /// In a column of its own, counted from 0, as text. It stands behind the client's columns and is hidden from it.
+    Column(usize),
 }
 
 /// The first step of an UPDATE in two steps: locks the rows and says whose they are.

@@ -4,22 +4,27 @@ use sqlparser::ast::{
     Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, Value, WildcardAdditionalOptions,
 };
 
+use sqlparser::keywords::Keyword;
+use sqlparser::tokenizer::Token;
+
 use super::build::Planner;
 use super::expr::{column_parts, unsupported};
 use super::from::rename;
 use super::ident::{fold, parts, quote};
 use super::operand::operand;
-use super::plan::ResultColumn;
+use super::plan::{ResultColumn, RowTenant};
 use super::scope::{Pin, Scope, ScopeColumn, ScopeRelation, Ty, refuse_use};
 use crate::refusal::Refusal;
 
 /// How a select list is treated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum List {
-    /// What the client receives: sealed columns come with their tenant.
+    /// What the client receives: the tenant of a sealed column comes beside it, in a hidden column.
     Top,
     /// The same, and every star is written out.
     TopExplicit,
+    /// The same where a column more would change the answer: a sealed column comes with its tenant in front.
+    TopMerged,
     /// Inside another query.
     Inner,
 }
@@ -42,13 +47,21 @@ impl Planner<'_> {
     /// The result columns of a top-level list.
     pub(super) fn result(&self, columns: Columns) -> Result<Vec<ResultColumn>, Refusal> {
         let columns = columns.ok_or_else(|| unsupported("a result whose columns cannot be counted"))?;
+        let width = columns.len();
+        let row_tenant = |tenant: Option<&String>| match tenant {
+            None => RowTenant::Unknown,
+            Some(tenant) => match self.hidden.iter().position(|hidden| hidden == tenant) {
+                Some(at) => RowTenant::Column(width + at),
+                None => RowTenant::Prefix,
+            },
+        };
         columns
             .into_iter()
             .map(|column| match column.ty {
                 Ty::Plain => Ok(ResultColumn::Plain),
                 Ty::Blocked(refusal) => Err(refusal),
                 Ty::Sealed(sealed) => Ok(ResultColumn::Sealed {
-                    with_tenant: sealed.tenant.is_some(),
+                    tenant: row_tenant(sealed.tenant.as_ref()),
                     table_oid: sealed.table.oid,
                     attnum: sealed.attnum,
                     column: sealed.column,
@@ -166,7 +179,16 @@ impl Planner<'_> {
             self.from(table, &mut scope, &mut conditions)?;
         }
         self.filter(&mut scope, &conditions, select.selection.as_ref())?;
+        let grouped = !matches!(&select.group_by, GroupByExpr::Expressions(keys, _) if keys.is_empty());
+        let list = match list {
+            List::Top | List::TopExplicit if select.distinct.is_some() || grouped => List::TopMerged,
+            other => other,
+        };
         let columns = self.list(&select.projection, &scope, list)?;
+        if !self.hidden.is_empty() && matches!(list, List::Top | List::TopExplicit) {
+            let end = self.select_list_end(select).ok_or_else(|| unsupported("this form of select list"))?;
+            self.write_hidden(end);
+        }
         match &select.distinct {
             None | Some(Distinct::All) => {}
             Some(Distinct::Distinct) => {
@@ -301,6 +323,48 @@ impl Planner<'_> {
         Ok(columns)
     }
 
+    /// Writes the hidden tenants at the end of a list.
+    pub(super) fn write_hidden(&mut self, end: usize) {
+        let hidden: String = self.hidden.iter().map(|tenant| format!(", {tenant} AS rowseal_tenant")).collect();
+        if !hidden.is_empty() {
+            self.edit(end..end, hidden);
+        }
+    }
+
+    /// Where the list of a SELECT ends: before its FROM, which may be neither a label, a field nor a part of
+    /// `IS DISTINCT FROM`.
+    fn select_list_end(&self, select: &Select) -> Option<usize> {
+        let start = self.text.range(select.select_token.0.span)?.end;
+        let first = self.text.tokens.partition_point(|tok| tok.range.start < start);
+        let mut depth = 0usize;
+        for (at, tok) in self.text.tokens[..self.tokens.end].iter().enumerate().skip(first) {
+            match &tok.token {
+                Token::LParen | Token::LBracket => depth += 1,
+                Token::RParen | Token::RBracket => depth = depth.checked_sub(1)?,
+                Token::Word(word) if depth == 0 && word.keyword == Keyword::FROM && word.quote_style.is_none() => {
+                    let before = self.text.tokens.get(at.checked_sub(1)?)?;
+                    let other = match &before.token {
+                        Token::Period => true,
+                        Token::Word(word) => matches!(word.keyword, Keyword::AS | Keyword::DISTINCT),
+                        _ => false,
+                    };
+                    if !other {
+                        return Some(before.range.end);
+                    }
+                }
+                _ => {}
+            }
+        }
+        None
+    }
+
+    /// Fetches a tenant beside the client's columns.
+    fn fetch(&mut self, tenant: &str) {
+        if !self.hidden.iter().any(|known| known == tenant) {
+            self.hidden.push(tenant.to_owned());
+        }
+    }
+
     fn item(&mut self, item: &SelectItem, scope: &Scope<'_>, list: List) -> Result<Columns, Refusal> {
         match item {
             SelectItem::UnnamedExpr(e) => self.output(e, None, scope, list).map(|c| Some(vec![c])),
@@ -332,7 +396,7 @@ impl Planner<'_> {
         let start = self.text.range(first.span)?.start;
         let last = self.text.token_ending(self.text.range(last.span)?.end)?;
         let star = self.text.tokens.get(last + 2)?;
-        (star.token == sqlparser::tokenizer::Token::Mul).then_some(start..star.range.end)
+        (star.token == Token::Mul).then_some(start..star.range.end)
     }
 
     /// One output expression.
@@ -350,6 +414,11 @@ impl Planner<'_> {
             Ty::Plain => {}
             Ty::Blocked(refusal) => return Err(refusal.clone()),
             Ty::Sealed(sealed) if list == List::Inner => (sealed.tenant, sealed.pins) = (None, None),
+            Ty::Sealed(sealed) if list != List::TopMerged => {
+                if let Some(tenant) = &sealed.tenant {
+                    self.fetch(tenant);
+                }
+            }
             Ty::Sealed(sealed) => {
                 if let Some(tenant) = &sealed.tenant {
                     let range = self.outer_range(e).ok_or_else(|| unsupported("this expression"))?;
@@ -392,7 +461,13 @@ impl Planner<'_> {
                     sealed_any = true;
                     let name = quote(column.name.as_deref().unwrap_or_default());
                     Some(match &sealed.tenant {
-                        Some(tenant) => format!("rowseal.with_tenant({text}, {tenant}) AS {name}"),
+                        Some(tenant) if list == List::TopMerged => {
+                            format!("rowseal.with_tenant({text}, {tenant}) AS {name}")
+                        }
+                        Some(tenant) => {
+                            self.fetch(tenant);
+                            text
+                        }
                         None => text,
                     })
                 }
@@ -404,7 +479,7 @@ impl Planner<'_> {
         if opaque {
             return if sealed_any { Err(unsupported("* over a function's columns")) } else { Ok(None) };
         }
-        let write = list == List::TopExplicit || (list == List::Top && sealed_any);
+        let write = list == List::TopExplicit || (matches!(list, List::Top | List::TopMerged) && sealed_any);
         if write {
             self.write_star(scope, written, range)?;
         }

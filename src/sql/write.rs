@@ -273,6 +273,9 @@ impl Planner<'_> {
             None => Ok(None),
             Some(items) => {
                 let columns = self.list(items, scope, list)?;
+                if list != List::Inner {
+                    self.write_hidden(self.bytes().end);
+                }
                 self.result(columns).map(Some)
             }
         }

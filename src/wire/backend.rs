@@ -2,7 +2,6 @@
 use bytes::{BufMut, BytesMut};
 
 use super::frame::{Malformed, put_cstr, write};
-use super::frontend::put_value;
 use super::read::Reader;
 
 /// One column of a RowDescription.
@@ -89,19 +88,40 @@ pub fn put_parameter_description(out: &mut BytesMut, oids: &[u32]) {
 /// # Errors
 /// [`Malformed`] for anything but a whole message.
 pub fn data_row(body: &[u8]) -> Result<Vec<Option<&[u8]>>, Malformed> {
-    let mut reader = Reader::new(body);
-    let count = reader.count()?;
-    let values = (0..count).map(|_| reader.value()).collect::<Result<_, _>>()?;
-    reader.end()?;
+    let mut values = Vec::new();
+    data_row_into(body, &mut values)?;
     Ok(values)
 }
 
-/// Appends a DataRow.
-pub fn put_data_row<'a>(out: &mut BytesMut, count: usize, values: impl Iterator<Item = Option<&'a [u8]>>) {
+/// Reads a DataRow body, appends its values and gives their number.
+///
+/// # Errors
+/// [`Malformed`] for anything but a whole message.
+pub fn data_row_into<'a>(body: &'a [u8], values: &mut Vec<Option<&'a [u8]>>) -> Result<usize, Malformed> {
+    let mut reader = Reader::new(body);
+    let count = reader.count()?;
+    for _ in 0..count {
+        values.push(reader.value()?);
+    }
+    reader.end()?;
+    Ok(count)
+}
+
+/// Appends a DataRow of `count` values, each of which `put` appends with its length.
+///
+/// # Errors
+/// The first one of `put`: what stands in `out` is then not whole.
+pub fn try_put_data_row<E>(
+    out: &mut BytesMut,
+    count: usize,
+    mut put: impl FnMut(usize, &mut BytesMut) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut done = Ok(());
     write(out, b'D', |out| {
         out.put_u16(count as u16);
-        values.for_each(|value| put_value(out, value));
+        done = (0..count).try_for_each(|at| put(at, out));
     });
+    done
 }
 
 /// Reads the fields of an ErrorResponse or NoticeResponse body.
