@@ -6,7 +6,7 @@ use sqlparser::ast::{CastKind, Expr, UnaryOperator, Value, ValueWithSpan};
 use sqlparser::tokenizer::Token;
 
 use super::text::Text;
-use crate::types::LogicalType;
+use crate::types::{Element, LogicalType};
 
 /// The kind of a literal as written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -158,12 +158,21 @@ pub(super) fn parameter(placeholder: &str) -> Option<u16> {
     placeholder.strip_prefix('$')?.parse::<u16>().ok()?.checked_sub(1)
 }
 
-/// Reads a type name at a token: its canonical name (that of the domain) and its last token. Modifiers are not read,
-/// and neither are the names that mean one without writing it.
+/// Reads a type name at a token: its canonical name (that of the domain) and its last token. Modifiers are not read.
 fn type_name(text: &Text<'_>, index: usize) -> Option<(&'static str, usize)> {
-    let mut name = text.word(index)?;
-    let mut last = index;
-    let more: &[&[&str]] = match name.as_str() {
+    let (mut found, mut last) = base_name(text, index)?;
+    if text.token(last + 1) == Some(&Token::LBracket) && text.token(last + 2) == Some(&Token::RBracket) {
+        found = LogicalType::Array(Element::of(found)?);
+        last += 2;
+    }
+    let next = text.token(last + 1);
+    (!matches!(next, Some(Token::LParen | Token::LBracket | Token::Period))).then_some((found.domain(), last))
+}
+
+/// Reads the words of a type name, without what follows them. `char` alone means one character, so it is not read.
+fn base_name(text: &Text<'_>, index: usize) -> Option<(LogicalType, usize)> {
+    let first = text.word(index)?;
+    let more: &[&[&str]] = match first.as_str() {
         "char" => return None,
         "character" => &[&["varying"]],
         "double" => &[&["precision"]],
@@ -172,23 +181,12 @@ fn type_name(text: &Text<'_>, index: usize) -> Option<(&'static str, usize)> {
     };
     let follows =
         |words: &&[&str]| words.iter().enumerate().all(|(i, w)| text.word(index + 1 + i).as_deref() == Some(w));
-    match more.iter().copied().find(|words| follows(words)) {
-        Some(words) => {
-            name = format!("{name} {}", words.join(" "));
-            last += words.len();
-        }
-        None if name == "character" => return None,
-        None => {}
-    }
-    if text.token(last + 1) == Some(&Token::LBracket) && text.token(last + 2) == Some(&Token::RBracket) {
-        name += "[]";
-        last += 2;
-    }
-    let next = text.token(last + 1);
-    if matches!(next, Some(Token::LParen | Token::LBracket | Token::Period)) {
+    let words = more.iter().copied().find(follows).unwrap_or_default();
+    if words.is_empty() && first == "character" {
         return None;
     }
-    Some((LogicalType::parse(&name).ok()?.domain(), last))
+    let name = [&[first.as_str()], words].concat().join(" ");
+    Some((LogicalType::parse(&name).ok()?, index + words.len()))
 }
 
 /// True when an operand can stand for a value of this type: its casts change nothing, its literal is of a kind that
