@@ -258,6 +258,9 @@ fn errors_of_columns() {
     );
     check("a = { type = 'text', equality = 'all' }", "8:33: unknown variant `all`, expected `tenant` or `global`");
     check("a = { type = 'json', equality = 'tenant' }", "8:33: json has no equality, in Postgres neither; jsonb has");
+    check("a = { type = 'json[]', equality = 'tenant' }", "8:35: json has no equality, in Postgres neither; jsonb has");
+    check("a = { type = 'interval day to second' }", "8:14: type \"interval day to second\" cannot be sealed");
+    check("a = { type = 'text[][]' }", "8:14: type \"text[][]\" cannot be sealed");
     check("a = { type = 'text', join_group = 'g' }", "8:35: join_group needs equality");
     check("a = { type = 'text', binding = '' }", "8:32: a binding is empty");
     check(

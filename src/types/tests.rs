@@ -658,7 +658,10 @@ fn what_the_server_alone_could_read_comes_with_a_hint() {
     }
     let error = read(LogicalType::Timetz(None), "12:00", &style("ISO, MDY", "Europe/Berlin")).unwrap_err();
     assert_eq!((error, error.hint()), (ValueError::NoOffset, Some("Write the offset, such as 23:59:59+01.")));
-    assert!(read(LogicalType::Timetz(None), "12:00", &utc()).is_ok());
+    for (zone, west) in [("UTC", 0), ("Etc/UTC", 0), ("GMT", 0), ("<-05>+05", 18_000), ("Etc/GMT-3", -10_800)] {
+        let value = read(LogicalType::Timetz(None), "00:00", &style("ISO, MDY", zone)).unwrap();
+        assert_eq!(value, [&[0; 8][..], &i32::to_be_bytes(west)].concat(), "{zone}");
+    }
 }
 
 /// Canonical, printed, read again: the same bytes.

@@ -27,7 +27,8 @@ impl Zone {
 
     /// Offset (seconds east) of a zone that always has the same.
     pub(super) fn fixed(&self) -> Option<i64> {
-        self.0.to_fixed_offset().ok().map(|offset| i64::from(offset.seconds()))
+        let changes = self.0.following(Timestamp::MIN).next().is_some();
+        (!changes).then(|| i64::from(self.0.to_offset(Timestamp::UNIX_EPOCH).seconds()))
     }
 
     /// Offset (seconds east) and abbreviation at `seconds` (UTC, since 2000-01-01).

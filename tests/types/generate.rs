@@ -135,7 +135,12 @@ fn time_like() -> Vec<Subject> {
         all.push(Subject::new(name, &[CLOCK, "24:00:00|23:59:60|23:59:59\\.9999999", &zoned], &loose_clock, &clocks));
     }
     for name in ["timetz", "timetz(2)"] {
-        all.push(Subject::new(name, &[&zoned], &[&zoned, "[0-2]?[0-9]:[0-9]{2}\\+[0-9]{1,3}"], &with_offsets));
+        all.push(Subject::new(
+            name,
+            &[&zoned],
+            &[&zoned, "[0-2]?[0-9]:[0-9]{2}\\+[0-9]{1,3}", "[012]?[0-9]:[0-5][0-9]"],
+            &with_offsets,
+        ));
     }
     for name in ["timestamp", "timestamp(0)", "timestamp(4)"] {
         let good = [&stamp(DAY), &stamp(NEAR_DAY), "-?infinity", &stamp_zoned(NEAR_DAY)];
