@@ -118,6 +118,9 @@ impl ValueError {
             ValueError::BadText { ty: "smallint" | "integer" | "bigint" } => {
                 Some("A sealed integer is read from decimal digits with an optional sign.")
             }
+            ValueError::BadText { ty: "real" | "double precision" } => {
+                Some("A sealed float is read from a decimal number, NaN or Infinity.")
+            }
             ValueError::NoOffset => Some("Write the offset, such as 23:59:59+01."),
             ValueError::Dimensions => Some("Write one row of elements: {a,b,c}."),
             _ => None,

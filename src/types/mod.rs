@@ -245,7 +245,8 @@ fn canonical_binary(ty: LogicalType, bytes: &[u8], style: &TextStyle, out: &mut 
 ///
 /// # Errors
 /// [`ValueError::BadBinary`] when `canonical` is not the canonical form of a value of this type;
-/// [`ValueError::BadDatetime`] when the session's time zone is unknown here. `out` is then as it was.
+/// [`ValueError::BadDatetime`] when the session's time zone is unknown here; [`ValueError::ArrayTooLarge`] for an array
+/// whose text would be out of all proportion. `out` is then as it was.
 ///
 /// # Secrets
 /// `out` holds plaintext.
