@@ -318,6 +318,25 @@ async fn refusals(twins: &Twins) {
     }
 }
 
+/// A value of the wrong type is a value all the same: no error, no log of either side shows it.
+async fn secrecy(twins: &Twins) {
+    let mut refused = 0;
+    for (n, (ty, ..)) in TYPES.iter().enumerate() {
+        let value = if ty.ends_with("[]") { "{canary-7f3a}" } else { "canary-7f3a" };
+        let insert =
+            |what: &str| format!("INSERT INTO k (id, account_id, {}) VALUES ({}, 1, {what})", column(n), 9100 + n);
+        let simple = twins.sealed.simple_query(&insert(&quote(value))).await.map(drop);
+        let text = twins.sealed.execute(&insert("$1"), &[&Text(Some(value.to_owned()))]).await.map(drop);
+        let binary = twins.sealed.execute(&insert("$1"), &[&Binary(Some(value.into()))]).await.map(drop);
+        for error in [simple, text, binary].into_iter().filter_map(Result::err) {
+            refused += 1;
+            assert!(!format!("{error:?}").contains("canary-7f3a"), "{ty}: {error:?}");
+        }
+    }
+    assert!(refused > 2 * TYPES.len(), "{refused}");
+    assert!(!twins.cluster.log().contains("canary-7f3a") && !twins.proxy.log().contains("canary-7f3a"));
+}
+
 fn check(version: Version) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
@@ -327,6 +346,7 @@ fn check(version: Version) {
         folded(&twins).await;
         numbers(&twins).await;
         refusals(&twins).await;
+        secrecy(&twins).await;
     });
 }
 
