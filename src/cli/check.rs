@@ -79,8 +79,13 @@ fn write(context: &Context, database: &Database, finding: &Finding) -> std::io::
 /// All that does not fit in one database.
 pub(super) async fn check(client: &Client, database: &Database) -> anyhow::Result<Vec<Finding>> {
     let mut found = Vec::new();
-    if setup::version(client).await? == 0 {
-        found.push(error("schema rowseal is not installed: run `rowseal setup`".to_owned()));
+    match setup::version(client).await? {
+        0 => found.push(error("schema rowseal is not installed: run `rowseal setup`".to_owned())),
+        version if version < setup::LATEST => found.push(error(format!(
+            "schema rowseal has version {version}, this release needs {}: run `rowseal setup`",
+            setup::LATEST
+        ))),
+        _ => {}
     }
     found.extend(findings(database, &live(client).await?));
     Ok(found)
