@@ -305,6 +305,34 @@ async fn numbers(twins: &Twins) {
     }
 }
 
+/// The constructor of arrays, as some drivers write them into the text of a statement.
+async fn constructors(twins: &Twins) {
+    let rows = [
+        ("text[]", "ARRAY['a', 'b c', NULL, 'null', '', 'q\"\\']", true),
+        ("text[]", "ARRAY[NULL]::text[]", true),
+        ("varchar(3)[]", "ARRAY['abc', 'd']", false),
+        ("int4[]", "ARRAY[1, -2, NULL]", false),
+        ("int4[]", "ARRAY['1', '-2']::int4[]", true),
+        ("int8[]", "ARRAY[9007199254740993]", false),
+        ("numeric[]", "ARRAY[1.50, 2]", false),
+        ("bool[]", "ARRAY[true, false]", true),
+        ("date[]", "ARRAY['2024-02-29']::date[]", true),
+        ("bytea[]", "ARRAY['\\xdead']::bytea[]", true),
+    ];
+    for (n, (ty, array, compared)) in rows.into_iter().enumerate() {
+        let column = column(TYPES.iter().position(|(known, ..)| *known == ty).unwrap());
+        let insert =
+            format!("INSERT INTO k (id, account_id, {column}) VALUES ({}, 1, {array}) RETURNING {column}", 8500 + n);
+        assert!(twins.simple(&insert).await.is_ok(), "{insert}");
+        if compared {
+            let found = twins
+                .simple(&format!("SELECT id FROM k WHERE account_id = 1 AND {column} = {array} ORDER BY id"))
+                .await;
+            assert!(found.unwrap().len() > 2, "{array}");
+        }
+    }
+}
+
 /// What the proxy alone refuses says why.
 async fn refusals(twins: &Twins) {
     let array = column(TYPES.iter().position(|(ty, ..)| *ty == "int4[]").unwrap());
@@ -345,6 +373,7 @@ fn check(version: Version) {
         described(&twins);
         folded(&twins).await;
         numbers(&twins).await;
+        constructors(&twins).await;
         refusals(&twins).await;
         secrecy(&twins).await;
     });

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use sqlparser::ast::{CastKind, Expr, UnaryOperator, Value, ValueWithSpan};
 use sqlparser::tokenizer::Token;
 
+use super::array_literal::array_literal;
 use super::text::Text;
 use crate::types::{Element, LogicalType};
 
@@ -14,6 +15,10 @@ pub(super) enum Kind {
     Quoted,
     Number,
     Bool,
+    /// An array of these, as its text form.
+    QuotedElements,
+    NumberElements,
+    BoolElements,
 }
 
 /// What an operand is.
@@ -62,6 +67,7 @@ pub(super) fn operand(text: &Text<'_>, expr: &Expr) -> Option<Operand> {
             found.range.start = text.tokens[before].range.start;
             Some(found)
         }
+        Expr::Array(array) if array.named => array_literal(text, &array.elem),
         Expr::Interval(interval) => {
             let whole = interval.leading_field.is_none()
                 && interval.last_field.is_none()
@@ -210,8 +216,24 @@ pub(super) fn fits(operand: &Operand, logical: LogicalType, assigned: bool) -> b
         Shape::Literal(_, Kind::Bool) => {
             logical == LogicalType::Bool || (assigned && matches!(logical, LogicalType::Text | LogicalType::Varchar(_)))
         }
+        Shape::Literal(_, kind) => elements_fit(*kind, operand, logical, assigned),
     };
     casts && literal
+}
+
+/// An array constructor without a cast has a type of its own: texts, numbers or booleans, which Postgres then converts
+/// when it assigns them. With a cast its quoted elements are read as those of the type.
+fn elements_fit(kind: Kind, operand: &Operand, logical: LogicalType, assigned: bool) -> bool {
+    let LogicalType::Array(element) = logical else { return false };
+    let own_type = match (kind, element.ty()) {
+        (Kind::QuotedElements, LogicalType::Text) | (Kind::BoolElements, LogicalType::Bool) => true,
+        (Kind::QuotedElements, LogicalType::Varchar(_) | LogicalType::Citext | LogicalType::Bpchar(_)) => assigned,
+        (Kind::NumberElements, LogicalType::Int2 | LogicalType::Int4 | LogicalType::Int8 | LogicalType::Numeric(_)) => {
+            assigned
+        }
+        _ => false,
+    };
+    own_type || (kind == Kind::QuotedElements && !operand.casts.is_empty())
 }
 
 fn is_minus_zero(number: &str) -> bool {
