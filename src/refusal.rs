@@ -23,6 +23,8 @@ pub enum Class {
     NotSupported,
     /// The policy denies it.
     Denied,
+    /// A statement that Postgres would not read either.
+    Syntax,
     /// A value whose text is not of its type.
     BadText,
     /// A value whose binary form is not of its type.
@@ -76,6 +78,7 @@ impl Class {
             Class::TooManyConnections => "53300",
             Class::NotSupported => "0A000",
             Class::Denied => "42501",
+            Class::Syntax => "42601",
             Class::BadText => "22P02",
             Class::BadBinary => "22P03",
             Class::TooLong => "22001",

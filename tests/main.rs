@@ -9,6 +9,7 @@ mod clients;
 mod demo;
 mod documents;
 mod guard;
+mod named;
 mod pipeline;
 mod postgres;
 mod structure;

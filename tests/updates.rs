@@ -1,6 +1,7 @@
 //! Do updates of many rows give each row its own key (E2), in every kind of transaction?
 use std::collections::BTreeSet;
 
+use crate::support::peer::{Out, Peer, show};
 use crate::support::postgres::{Cluster, Version};
 use crate::support::proxy::Site;
 
@@ -55,4 +56,49 @@ fn a_policy_table_made_while_the_proxy_runs_is_seen_at_once() {
     cluster.psql_at(proxy.address(), "app", insert).unwrap();
     assert_eq!(cluster.psql_at(proxy.address(), "app", "select email from customers").unwrap(), "seen-at-once");
     assert!(!cluster.log().contains("seen-at-once"), "the server was sent a plaintext");
+}
+
+/// Newer servers keep an implicit transaction open over a simple query that follows messages without a Sync.
+#[test]
+fn a_simple_query_is_committed_when_its_answer_is_there() {
+    for version in [Version::V15, Version::V18] {
+        let cluster = Cluster::start(version);
+        cluster.createdb("app");
+        let site = Site::new(&cluster, POLICY);
+        site.run_ok(&["setup"]);
+        site.run_ok(&["tenant", "register", "acme"]);
+        cluster.psql("app", "create table customers (account_id text, email rowseal.text, ssn rowseal.text)");
+        let proxy = site.serve();
+        for sql in [
+            "insert into customers values ('acme', 'a', '1'), ('acme', 'b', '1')",
+            "update customers set ssn = '2'",
+            "update customers set ssn = '2' where account_id = 'acme' returning email",
+            "vacuum customers",
+            "select ssn from customers",
+        ] {
+            let mut peer = Peer::connect(proxy.address(), "app");
+            let shown = peer.ask(sql);
+            assert!(shown.ends_with("Z(I)") && !shown.contains("E("), "{sql}: {shown}");
+            // A second statement in the same session, now that its facts are known.
+            let again = peer.asked(sql);
+            assert!(again.iter().all(|(tag, _)| *tag != 'E'), "{sql} again: {again:?}");
+            peer.send(&Out::new().run("vacuum customers", &[]).sync().0);
+            let shown = show(&peer.until_ready(1));
+            assert!(shown.ends_with("C(VACUUM\\x00) Z(I)"), "{shown}");
+            drop(peer);
+        }
+        assert_eq!(cluster.psql("app", "select count(*) from customers"), "4");
+        let mut peer = Peer::connect(proxy.address(), "app");
+        assert_eq!(peer.ask("begin"), "C(BEGIN\\x00) Z(T)");
+        let shown = peer.ask("update customers set ssn = '3'");
+        assert_eq!(shown, "C(UPDATE 4\\x00) Z(T)");
+        let shown = peer.ask("update customers set ssn = 1/0 returning ssn");
+        assert!(shown.ends_with("Z(E)"), "{shown}");
+        let shown = peer.ask("update customers set ssn = '4'");
+        assert_eq!(shown, "E(ERROR 25P02) Z(E)");
+        assert_eq!(peer.ask("rollback"), "C(ROLLBACK\\x00) Z(I)");
+        let shown = peer.ask("update customers set email = '5' where ssn is not null and 1/(account_id::int) > 0");
+        assert!(shown.ends_with("Z(I)"), "{shown}");
+        assert!(peer.ask("select distinct account_id from customers").ends_with("Z(I)"));
+    }
 }

@@ -9,7 +9,6 @@ use crate::refusal::{Class, Refusal};
 use crate::sql::filter::Hits;
 use crate::sql::plan::{StatementPlan, Verdict};
 use crate::sql::{self, Protocol};
-use crate::types::Format;
 use crate::wire::frame::{self, HEADER, Header};
 use crate::wire::frontend;
 
@@ -17,7 +16,7 @@ use super::facts::Facts;
 use super::machine::{Fatal, Held, Hold, MESSAGE_BYTES_MAX, Machine, OUT_BYTES_MAX, Prepared, Work};
 use super::messages::{
     allowed, inline, malformed, merge, names_any, not_yet, readable, result_formats, server_oids, server_params,
-    settled, shape, writes,
+    settled, writes,
 };
 use super::queue::Expect;
 use super::seal::{self, Inputs};
@@ -142,6 +141,11 @@ impl Machine {
     }
 
     fn forward(&mut self, header: Header, input: &mut BytesMut) {
+        self.in_pipeline = match header.tag {
+            b'S' | b'Q' | b'F' => false,
+            b'P' | b'D' | b'C' | b'E' | b'H' => true,
+            _ => self.in_pipeline,
+        };
         self.to_server.extend_from_slice(&input[..header.total]);
         input.advance(header.total);
     }
@@ -160,7 +164,7 @@ impl Machine {
         if reload || hits.ddl {
             self.reload = hits.ddl;
         }
-        if hits.touches || hits.sql_prepare || reload {
+        if hits.touches || hits.sql_prepare || reload || self.may_name(text, hits.sql_prepare) {
             let held = Held {
                 tag: header.tag,
                 body: input.split_to(header.total).freeze().slice(HEADER..),
@@ -240,7 +244,7 @@ impl Machine {
     fn verdict(&self, text: &[u8], facts: &Facts, protocol: Protocol) -> Result<(Verdict, Hits), Refusal> {
         let schema = self.shared.schema.load();
         let hits = schema.filter.scan(text);
-        if !hits.touches {
+        if !hits.touches && !self.may_name(text, hits.sql_prepare) {
             return Ok((Verdict::Pass, hits));
         }
         let text = std::str::from_utf8(text)
@@ -264,12 +268,13 @@ impl Machine {
             Verdict::Pass => {
                 self.plain_query();
                 frontend::put_query(&mut self.to_server, text);
+                self.in_pipeline = false;
                 if hits.facts {
                     self.facts = None;
                 }
                 return Ok(());
             }
-            Verdict::Rewrite(plans) => plans,
+            Verdict::Rewrite(plans) => self.resolve_names(plans, facts)?,
         };
         if plans.len() > 1 && plans.iter().any(|plan| plan.lock.is_some()) {
             return Err(Refusal::new(
@@ -282,7 +287,7 @@ impl Machine {
         if plans.len() > 1 {
             settled(text, &plans)?;
         }
-        let inputs = Inputs { params: &[], formats: &[], facts, locked: locked.as_deref() };
+        let inputs = Inputs { params: &[], formats: &[], oids: &[], facts, locked: locked.as_deref() };
         let mut uses = Vec::new();
         let mut values = Vec::new();
         let Some(mut granted) = self.granted(&plans, &inputs, &mut held)? else {
@@ -299,25 +304,33 @@ impl Machine {
             values.push(seal::compute(plan, &inputs, &mut granted, &mut uses)?);
         }
         let text = String::from_utf8_lossy(text);
+        let rows = plans.iter().map(|plan| plan.sealed_rows as u64).sum();
+        self.audit(uses, rows, granted.kms_requests)?;
+        if hits.facts {
+            self.facts = None;
+        }
+        if locked.is_some()
+            && let ([plan], Some(values)) = (&plans[..], values.pop())
+        {
+            self.query_second_step(&text, plan, &inputs, values);
+            return Ok(());
+        }
         let mut slot = |plan: usize, slot: usize, out: &mut String| {
             out.push_str(&inline(&plans[plan].values[slot].role, values[plan][slot].as_deref()));
             Ok::<(), Infallible>(())
         };
         let Ok(rewritten) = sql::render::render(&text, &plans, &mut slot);
-        let rows = plans.iter().map(|plan| plan.sealed_rows as u64).sum();
-        self.audit(uses, rows, granted.kms_requests)?;
-        let shapes = plans.iter().map(|plan| shape(plan, Vec::new(), Format::Text, facts)).collect();
-        if hits.facts {
-            self.facts = None;
-        }
-        self.queue.push(Expect::Query(Some(shapes), 0));
+        let replies = plans.iter().map(|plan| Machine::reply(plan, None, facts)).collect();
+        self.queue.push(Expect::Query(Some(replies), 0));
         frontend::put_query(&mut self.to_server, rewritten.text.as_bytes());
+        self.in_pipeline = false;
         Ok(())
     }
 
     /// A Parse that the filter hit.
     fn parse(&mut self, held: &Held, facts: &Arc<Facts>) -> Result<(), Refusal> {
         let parse = frontend::parse(&held.body).map_err(|_| malformed())?;
+        self.in_pipeline = true;
         let (verdict, hits) = self.verdict(parse.text, facts, Protocol::Extended)?;
         let name = Bytes::copy_from_slice(parse.name);
         let plan = match verdict {
@@ -335,6 +348,7 @@ impl Machine {
         let [statement] = &plan[..] else {
             return Err(Refusal::new(Class::NotSupported, "cannot insert multiple commands into a prepared statement"));
         };
+        self.refuse_names(statement)?;
         let text = String::from_utf8_lossy(parse.text);
         let rewritten = sql::render::render_extended(&text, statement).text;
         frontend::put_parse(
@@ -393,6 +407,7 @@ impl Machine {
             self.fact_portals.insert(Bytes::copy_from_slice(portal));
         }
         self.queue.push(Expect::Bind);
+        self.in_pipeline = true;
         frontend::put_raw(&mut self.to_server, b'B', body);
         Ok(())
     }
@@ -414,6 +429,7 @@ impl Machine {
             self.fact_portals.insert(Bytes::copy_from_slice(portal));
         }
         self.queue.push(Expect::Bind);
+        self.in_pipeline = true;
         self.client_pass = header.total;
         Ok(true)
     }
@@ -425,12 +441,7 @@ impl Machine {
         let Some(prepared) = self.statements.get(bind.statement).cloned() else {
             return self.bind_passed(&body, (bind.portal, bind.statement), facts);
         };
-        let schemas =
-            |facts: &Facts| facts.search_path.iter().filter(|s| !s.starts_with("pg_temp")).cloned().collect::<Vec<_>>();
-        if schemas(&prepared.facts) != schemas(facts) {
-            return Err(Refusal::new(Class::NotSupported, "search_path has changed since the statement was prepared")
-                .hint("Prepare it again."));
-        }
+        prepared.same_schemas(facts)?;
         let plan = &prepared.plan[0];
         allowed(&prepared.plan, facts)?;
         if bind.values.len() != plan.params.len() {
@@ -444,7 +455,13 @@ impl Machine {
             ));
         }
         let locked = held.locked.take();
-        let inputs = Inputs { params: &bind.values, formats: &bind.formats, facts, locked: locked.as_deref() };
+        let inputs = Inputs {
+            params: &bind.values,
+            formats: &bind.formats,
+            oids: &prepared.oids,
+            facts,
+            locked: locked.as_deref(),
+        };
         let Some(mut granted) = self.granted(&prepared.plan, &inputs, &mut held)? else {
             held.locked = locked;
             self.hold = Some(Hold::Keys(held));
@@ -457,17 +474,19 @@ impl Machine {
         let values = seal::compute(plan, &inputs, &mut granted, &mut uses)?;
         self.audit(uses, plan.sealed_rows as u64, granted.kms_requests)?;
         let params = server_params(plan, &inputs, values);
-        let formats = result_formats(plan, &bind.result_formats);
+        let formats = self.fetch_formats(plan, &bind.result_formats);
+        let formats = formats.unwrap_or_else(|| result_formats(plan, &bind.result_formats));
         frontend::put_bind(&mut self.to_server, bind.portal, bind.statement, &params, &formats);
         let portal = Bytes::copy_from_slice(bind.portal);
         if self.fact_statements.contains(bind.statement) {
             self.fact_portals.insert(portal.clone());
         }
-        match shape(plan, bind.result_formats, Format::Binary, facts) {
-            Some(shape) => self.portals.insert(portal, shape),
+        match Machine::reply(plan, Some(bind.result_formats), facts) {
+            Some(reply) => self.portals.insert(portal, reply),
             None => self.portals.remove(&portal),
         };
         self.queue.push(Expect::Bind);
+        self.in_pipeline = true;
         Ok(())
     }
 
@@ -499,7 +518,7 @@ impl Machine {
         let (kind, name) = frontend::target(&input[HEADER..header.total])?;
         let expect = match (header.tag, kind) {
             (b'D', b'S') => Expect::Statement(self.statements.get(name).cloned()),
-            (b'D', _) => Expect::Portal(self.portals.get(name).cloned()),
+            (b'D', _) => Expect::Portal(self.portal(name)),
             (_, b'S') => Expect::Close(Some((Bytes::copy_from_slice(name), self.statements.get(name).cloned()))),
             (_, _) => Expect::Close(None),
         };
@@ -514,8 +533,8 @@ impl Machine {
             self.facts = None;
             self.facts_local = true;
         }
-        let shape = self.portals.get(portal).cloned();
-        self.queue.push(Expect::Execute(shape));
+        let reply = self.portal(portal);
+        self.queue.push(Expect::Execute(reply));
         self.forward(header, input);
         Ok(())
     }

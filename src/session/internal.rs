@@ -8,7 +8,7 @@ use crate::wire::frontend::{self, Param};
 
 use super::facts;
 use super::machine::{Fatal, Held, Hold, Machine};
-use super::messages::{inline, malformed, refuse_call, searches_only, server_oids, server_params};
+use super::messages::{inline, malformed, refuse_call, result_formats, searches_only, server_oids, server_params};
 use super::queue::{Expect, Own};
 use super::seal::{self, Inputs};
 
@@ -16,17 +16,49 @@ use super::seal::{self, Inputs};
 const OWN: &[u8] = b"rowseal_internal";
 
 impl Machine {
-    /// Sends one of the proxy's own statements inside the client's stream and asks for its reply at once.
+    /// Sends one of the proxy's own statements inside the client's stream and asks for its reply at once: with a Sync
+    /// where that ends nothing, with a Flush where it would end the client's implicit transaction or its own.
     fn ask(&mut self, text: &[u8], oids: &[u32], params: &[Param<'_>], last: Own) {
+        let alone = last == Own::Facts && !self.in_pipeline;
+        self.open_own(text, oids, params, &[]);
+        frontend::put_execute(&mut self.to_server, OWN);
+        frontend::put_empty(&mut self.to_server, if alone { b'S' } else { b'H' });
+        self.queue.push(Expect::Own(last));
+        if alone {
+            self.queue.push(Expect::Own(Own::Sync));
+        }
+    }
+
+    /// Makes a portal of the proxy's own.
+    fn open_own(&mut self, text: &[u8], oids: &[u32], params: &[Param<'_>], formats: &[i16]) {
         let out = &mut self.to_server;
         frontend::put_close(out, b'P', OWN);
         frontend::put_close(out, b'S', OWN);
         frontend::put_parse(out, OWN, text, oids);
-        frontend::put_bind(out, OWN, OWN, params, &[]);
-        frontend::put_execute(out, OWN);
-        frontend::put_empty(out, b'H');
+        frontend::put_bind(out, OWN, OWN, params, formats);
         (0..4).for_each(|_| self.queue.push(Expect::Own(Own::Step)));
-        self.queue.push(Expect::Own(last));
+    }
+
+    /// Runs the second step of a simple query as extended messages: both steps share one implicit transaction, which
+    /// a simple query behind extended messages would not.
+    pub(super) fn query_second_step(
+        &mut self,
+        text: &str,
+        plan: &StatementPlan,
+        inputs: &Inputs<'_>,
+        values: Vec<Option<Vec<u8>>>,
+    ) {
+        let text = sql::render::render_extended(text, plan).text;
+        let params = server_params(plan, inputs, values);
+        self.open_own(text.as_bytes(), &server_oids(plan, &[]), &params, &result_formats(plan, &[]));
+        let reply = Machine::reply(plan, Some(Vec::new()), inputs.facts);
+        frontend::put_describe(&mut self.to_server, b'P', OWN);
+        frontend::put_execute(&mut self.to_server, OWN);
+        frontend::put_empty(&mut self.to_server, b'S');
+        self.queue.push(Expect::QueryPortal(reply.clone()));
+        self.queue.push(Expect::Execute(reply));
+        self.queue.push(Expect::Sync);
+        self.in_pipeline = false;
     }
 
     /// Holds a message until the server has told the session's facts.
@@ -52,6 +84,7 @@ impl Machine {
         let values = seal::compute(&searches_only(plan), inputs, &mut granted, &mut uses)?;
         self.audit(uses, 0, granted.kms_requests)?;
         if held.tag == b'Q' {
+            self.in_pipeline = true;
             let piece = |piece: &Piece| match piece {
                 Piece::Text(text) => text.clone(),
                 Piece::Value(slot) => inline(&plan.values[*slot].role, values[*slot].as_deref()),
@@ -84,12 +117,17 @@ impl Machine {
     pub(super) fn refuse(&mut self, tag: u8, refusal: &Refusal) -> Result<(), Fatal> {
         self.audit_refusal(refusal);
         let call = refuse_call(refusal);
-        if tag == b'Q' {
+        if tag == b'Q' && !self.in_pipeline {
             self.statements.remove(&b""[..]);
             self.queue.push(Expect::Own(Own::RefusalQuery));
             frontend::put_query(&mut self.to_server, call.as_bytes());
         } else {
             self.ask(call.as_bytes(), &[], &[], Own::Refusal);
+            self.in_pipeline = tag != b'Q';
+            if tag == b'Q' {
+                frontend::put_empty(&mut self.to_server, b'S');
+                self.queue.push(Expect::Sync);
+            }
         }
         Ok(())
     }

@@ -17,7 +17,8 @@ use crate::sql::plan::StatementPlan;
 use crate::wire::frame::Malformed;
 
 use super::facts::Facts;
-use super::open::{Rows, Shape};
+use super::named::{Cursor, Reply};
+use super::open::Rows;
 use super::queue::{Expect, Queue};
 use super::seal::{LockedRow, Use};
 
@@ -70,6 +71,23 @@ pub struct Prepared {
     pub oids: Vec<u32>,
     /// The session's facts when it was planned.
     pub facts: Arc<Facts>,
+}
+
+impl Prepared {
+    /// Refuses the use of a statement whose names may mean something else by now.
+    ///
+    /// # Errors
+    /// 0A000 when the search path is another than when it was planned.
+    pub(super) fn same_schemas(&self, facts: &Facts) -> Result<(), Refusal> {
+        fn schemas(facts: &Facts) -> impl Iterator<Item = &String> {
+            facts.search_path.iter().filter(|schema| !schema.starts_with("pg_temp"))
+        }
+        if schemas(&self.facts).eq(schemas(facts)) {
+            return Ok(());
+        }
+        Err(Refusal::new(Class::NotSupported, "search_path has changed since the statement was prepared")
+            .hint("Prepare it again."))
+    }
 }
 
 /// Work the driver does for the machine, one piece for each direction.
@@ -139,7 +157,9 @@ pub struct Machine {
     pub(super) facts: Option<Arc<Facts>>,
     pub(super) queue: Queue,
     pub(super) statements: HashMap<Bytes, Arc<Prepared>>,
-    pub(super) portals: HashMap<Bytes, Arc<Shape>>,
+    pub(super) portals: HashMap<Bytes, Reply>,
+    /// Cursors over sealed columns, by name.
+    pub(super) cursors: HashMap<Arc<str>, Cursor>,
     pub(super) fact_statements: HashSet<Bytes>,
     pub(super) fact_portals: HashSet<Bytes>,
     /// Statements that name a sealed table but pass: text, and the facts under which they do.
@@ -150,6 +170,8 @@ pub struct Machine {
     pub(super) skipping: bool,
     pub(super) reload: bool,
     pub(super) copy_in: bool,
+    /// Messages of the extended protocol were sent on since the last Sync: an implicit transaction may be open.
+    pub(super) in_pipeline: bool,
     pub(super) tunnel: bool,
     pub(super) mute: Mute,
     pub(super) client_pass: usize,
@@ -181,6 +203,7 @@ impl Machine {
             queue,
             statements: HashMap::new(),
             portals: HashMap::new(),
+            cursors: HashMap::new(),
             fact_statements: HashSet::new(),
             fact_portals: HashSet::new(),
             passed: HashMap::new(),
@@ -189,6 +212,7 @@ impl Machine {
             skipping: false,
             reload: false,
             copy_in: false,
+            in_pipeline: false,
             tunnel: false,
             mute: Mute::Off,
             client_pass: 0,

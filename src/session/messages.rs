@@ -6,11 +6,10 @@ use crate::hex;
 use crate::policy::Read;
 use crate::refusal::{Class, Refusal};
 use crate::sql::plan::{ParamRole, Role, StatementPlan};
-use crate::types::Format;
 use crate::wire::frontend::{Param, format_of};
 
 use super::facts::{Facts, quote};
-use super::open::{Shape, denied};
+use super::open::{Shape, Stored, denied};
 use super::seal::Inputs;
 
 /// The statement that raises `refusal` in the server.
@@ -190,7 +189,7 @@ pub(super) fn result_formats(plan: &StatementPlan, client: &[i16]) -> Vec<i16> {
 }
 
 /// How the rows of a statement are shown; `None` when no column is sealed.
-pub(super) fn shape(plan: &StatementPlan, formats: Vec<i16>, stored: Format, facts: &Arc<Facts>) -> Option<Arc<Shape>> {
+pub(super) fn shape(plan: &StatementPlan, formats: Vec<i16>, stored: Stored, facts: &Arc<Facts>) -> Option<Arc<Shape>> {
     let columns = plan.result.as_ref()?;
     let shape = Shape { columns: columns.clone(), hidden: plan.hidden, formats, stored, facts: facts.clone() };
     shape.is_sealed().then(|| Arc::new(shape))

@@ -1,13 +1,15 @@
 //! One connection: the machine (no I/O, no tokio) and the driver, the only file that awaits sockets.
 //!
 //! [`machine`] holds the state; [`client`] and [`server_side`] its two directions; [`seal`] and [`open`] turn plans
-//! and rows into bytes; [`queue`] knows which reply belongs to what.
+//! and rows into bytes; [`queue`] knows which reply belongs to what; [`named`] what cursors
+//! and statements prepared in SQL stand for.
 pub mod client;
 pub mod driver;
 pub mod facts;
 pub mod internal;
 pub mod machine;
 pub mod messages;
+pub mod named;
 pub mod open;
 pub mod queue;
 pub mod redact;

@@ -31,13 +31,34 @@ pub struct Shape {
     pub hidden: usize,
     /// The format codes the client asked for: none, one for all, or one each.
     pub formats: Vec<i16>,
-    /// The format in which the server sends cells: text in a simple query, else binary.
-    pub stored: Format,
+    /// The format in which the server sends cells.
+    pub stored: Stored,
     /// The session's facts when the statement was sent.
     pub facts: Arc<Facts>,
 }
 
+/// The format in which the server sends cells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stored {
+    /// Text: in a simple query.
+    Text,
+    /// Binary: the proxy asked for it.
+    Binary,
+    /// The one that the client asked for: from a cursor.
+    AsAsked,
+}
+
 impl Shape {
+    /// The format in which the server sends the cells of a column.
+    pub fn stored(&self, column: usize) -> Format {
+        match self.stored {
+            Stored::Text => Format::Text,
+            Stored::Binary => Format::Binary,
+            Stored::AsAsked if self.format(column) == 1 => Format::Binary,
+            Stored::AsAsked => Format::Text,
+        }
+    }
+
     /// True when some column holds cells.
     pub fn is_sealed(&self) -> bool {
         self.columns.iter().any(|column| matches!(column, ResultColumn::Sealed { .. }))
@@ -151,7 +172,7 @@ impl<'a> Batch<'a> {
     }
 
     fn find(&mut self, value: usize, tenant: RowTenant, bytes: &[u8]) -> Result<(), Refusal> {
-        let whole = match self.shape.stored {
+        let whole = match self.shape.stored(value % self.width) {
             Format::Binary => 0..bytes.len(),
             Format::Text => {
                 let start = self.decoded.len();
@@ -173,7 +194,7 @@ impl<'a> Batch<'a> {
     }
 
     fn source(&self, found: &Found) -> &[u8] {
-        match self.shape.stored {
+        match self.shape.stored(found.value % self.width) {
             Format::Binary => self.values[found.value].unwrap_or_default(),
             Format::Text => &self.decoded,
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::machine::Prepared;
-use super::open::Shape;
+use super::named::Reply;
 
 /// One message sent to the server whose reply is to come.
 #[derive(Debug)]
@@ -24,15 +24,17 @@ pub enum Expect {
     /// Parameter and row description of a statement.
     Statement(Option<Arc<Prepared>>),
     /// Row description of a portal.
-    Portal(Option<Arc<Shape>>),
+    Portal(Option<Reply>),
+    /// The same for a simple query that runs as extended messages: its client is not told of no rows.
+    QueryPortal(Option<Reply>),
     /// Rows and the end of a portal's execution.
-    Execute(Option<Arc<Shape>>),
+    Execute(Option<Reply>),
     /// CloseComplete, with the statement's name and entry: it goes only when the server did close it.
     Close(Option<(Bytes, Option<Arc<Prepared>>)>),
     /// ReadyForQuery.
     Sync,
-    /// The results of a simple query, one shape a statement, then ReadyForQuery; `None` for a plain query.
-    Query(Option<Arc<[Option<Arc<Shape>>]>>, usize),
+    /// The results of a simple query, one entry a statement, then ReadyForQuery; `None` for a plain query.
+    Query(Option<Arc<[Option<Reply>]>>, usize),
     /// FunctionCallResponse, then ReadyForQuery.
     Function,
     /// A reply to the proxy's own: swallowed.
@@ -52,6 +54,8 @@ pub enum Own {
     Refusal,
     /// The simple query that raises a refusal: its error is the client's, its row description is not.
     RefusalQuery,
+    /// ReadyForQuery for the proxy's own Sync.
+    Sync,
     /// The query that aborts the transaction after a refusal in mid-result; ReadyForQuery follows.
     Abort,
 }
@@ -101,11 +105,22 @@ impl Queue {
         self.0.len()
     }
 
-    /// Takes everything up to the next Sync, which stays; second: whether there is one.
+    /// Takes everything up to the next Sync, the client's or the proxy's, which stays; second: whether it is the
+    /// client's.
     pub fn skip_to_sync(&mut self) -> (Vec<Expect>, bool) {
-        match self.0.iter().position(|expect| matches!(expect, Expect::Sync)) {
-            Some(at) => (self.0.drain(..at).collect(), true),
-            None => (self.0.drain(..).collect(), false),
+        let end = self.0.iter().position(|expect| matches!(expect, Expect::Sync | Expect::Own(Own::Sync)));
+        let skipped = self.0.drain(..end.unwrap_or(self.0.len())).collect();
+        (skipped, matches!(self.0.front(), Some(Expect::Sync)))
+    }
+
+    /// The proxy's own Sync is next: its ReadyForQuery is the client's after all. False when it is not.
+    pub fn give_sync(&mut self) -> bool {
+        match self.0.front_mut() {
+            Some(first @ Expect::Own(Own::Sync)) => {
+                *first = Expect::Sync;
+                true
+            }
+            _ => false,
         }
     }
 

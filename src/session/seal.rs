@@ -31,8 +31,10 @@ pub struct Inputs<'a> {
     pub params: &'a [Option<&'a [u8]>],
     /// Their format codes: none, one for all, or one each.
     pub formats: &'a [i16],
+    /// The types the client declared for them; 0 or missing where it did not.
+    pub oids: &'a [u32],
     /// The session's facts.
-    pub facts: &'a Facts,
+    pub facts: &'a Arc<Facts>,
     /// The rows of the lock query, once it ran.
     pub locked: Option<&'a [LockedRow]>,
 }
@@ -248,17 +250,52 @@ fn is_null(source: &Source, inputs: &Inputs<'_>) -> bool {
 }
 
 fn canonical(source: &Source, logical: LogicalType, inputs: &Inputs<'_>) -> Result<Option<Vec<u8>>, Refusal> {
+    let declared;
     let (format, bytes) = match source {
         Source::Rows => return Ok(None),
         Source::Literal(text) => (Format::Text, text.as_bytes()),
         Source::Param(n) => match inputs.params.get(usize::from(*n)).copied().flatten() {
             None => return Ok(None),
-            Some(bytes) => (param_format(inputs, *n), bytes),
+            Some(bytes) => match inputs.oids.get(usize::from(*n)).copied().unwrap_or(0) {
+                oid if oid == 0 || oid == UNKNOWN || oid == logical.oid() => (param_format(inputs, *n), bytes),
+                oid => {
+                    declared = zeroize::Zeroizing::new(converted((oid, logical), param_format(inputs, *n), bytes)?);
+                    (Format::Text, declared.as_bytes())
+                }
+            },
         },
     };
     let mut out = Vec::with_capacity(bytes.len() + 8);
     types::canonical(logical, format, bytes, &inputs.facts.style, &mut out).map_err(|error| bad_value(&error))?;
     Ok(Some(out))
+}
+
+/// OID of the pseudo-type that stands for none yet.
+const UNKNOWN: u32 = 705;
+
+/// The text of a parameter that the client declared to be of another type than its column: numbers for wider or
+/// narrower ones and for text, text for text. Everything else Postgres would convert in ways of its own.
+fn converted((declared, logical): (u32, LogicalType), format: Format, bytes: &[u8]) -> Result<String, Refusal> {
+    const INTEGERS: [u32; 3] = [20, 21, 23];
+    const TEXTS: [u32; 3] = [25, 1043, 1042];
+    let column = logical.oid();
+    let number = INTEGERS.contains(&column) || column == 1700;
+    let follows = match declared {
+        integer if INTEGERS.contains(&integer) => number || TEXTS.contains(&column),
+        text if TEXTS.contains(&text) => TEXTS.contains(&column),
+        _ => false,
+    };
+    if !follows {
+        return Err(Refusal::new(
+            Class::NotSupported,
+            "a parameter is declared with another type than its sealed column",
+        )
+        .hint("Leave the parameter's type to the server, or declare the column's own type."));
+    }
+    types::text_of_plain(declared, format, bytes).ok_or_else(|| match format {
+        Format::Binary => Refusal::new(Class::BadBinary, "incorrect binary data format"),
+        Format::Text => Refusal::new(Class::BadText, "invalid input syntax for a parameter"),
+    })
 }
 
 fn param_format(inputs: &Inputs<'_>, n: u16) -> Format {

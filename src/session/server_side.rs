@@ -14,7 +14,8 @@ use crate::wire::frontend;
 
 use super::facts;
 use super::machine::{Fatal, Held, Hold, MESSAGE_BYTES_MAX, Machine, Mute, OUT_BYTES_MAX, Prepared, Work};
-use super::messages::{refuse_call, shape};
+use super::messages::refuse_call;
+use super::named::Reply;
 use super::open::{Batch, Session, Shape};
 use super::queue::{Expect, Own};
 use super::seal::LockedRow;
@@ -75,8 +76,8 @@ impl Machine {
     /// The shape that rows arriving now belong to, when it has sealed columns.
     fn current_shape(&self) -> Option<Arc<Shape>> {
         match self.queue.front() {
-            Some(Expect::Execute(shape)) => shape.clone(),
-            Some(Expect::Query(Some(shapes), at)) => shapes.get(*at).cloned().flatten(),
+            Some(Expect::Execute(Some(reply))) => self.shape_of(reply),
+            Some(Expect::Query(Some(replies), at)) => self.shape_of(replies.get(*at)?.as_ref()?),
             _ => None,
         }
     }
@@ -95,6 +96,7 @@ impl Machine {
             }
             _ if self.mute == Mute::UntilReady => self.advance(header.tag),
             _ if self.own(header.tag, body)? => {}
+            b'n' if matches!(self.queue.front(), Some(Expect::QueryPortal(_))) => self.advance(b'n'),
             b'T' => self.describe_rows(frame)?,
             b't' => self.describe_parameters(frame)?,
             b'D' | b'd' | b'V' => {
@@ -119,6 +121,10 @@ impl Machine {
 
     /// Moves the queue on after a reply that ends an entry.
     fn advance(&mut self, tag: u8) {
+        if tag == b'C' {
+            self.copy_in = false;
+            self.give_names();
+        }
         let done = match (tag, self.queue.front_mut()) {
             (b'1', Some(Expect::Parse { .. })) | (b'2', Some(Expect::Bind)) => true,
             (b'3', Some(Expect::Close(closed))) => {
@@ -126,7 +132,7 @@ impl Machine {
                 self.closed(closed);
                 true
             }
-            (b'T' | b'n', Some(Expect::Statement(_) | Expect::Portal(_))) => true,
+            (b'T' | b'n', Some(Expect::Statement(_) | Expect::Portal(_) | Expect::QueryPortal(_))) => true,
             (b'C' | b'I' | b's', Some(Expect::Execute(_))) => true,
             (b'C' | b'I', Some(Expect::Query(_, at))) => {
                 *at += 1;
@@ -134,11 +140,20 @@ impl Machine {
             }
             _ => false,
         };
-        if tag == b'C' {
-            self.copy_in = false;
-        }
         if done {
             self.queue.pop();
+        }
+    }
+
+    /// What the statement that has just ended gave a name to stands for it from now on.
+    fn give_names(&mut self) {
+        let reply = match self.queue.front() {
+            Some(Expect::Execute(reply)) => reply.as_ref(),
+            Some(Expect::Query(Some(replies), at)) => replies.get(*at).and_then(Option::as_ref),
+            _ => None,
+        };
+        if let Some(Reply::Gives(given)) = reply {
+            self.give(&given.clone());
         }
     }
 
@@ -269,16 +284,22 @@ impl Machine {
         };
         if tag == b'Q' && first_own && !synced {
             self.skipping = false;
-            self.queue.push(Expect::Sync);
-            frontend::put_empty(&mut self.to_server, b'S');
+            self.in_pipeline = false;
+            if !self.queue.give_sync() {
+                self.queue.push(Expect::Sync);
+                frontend::put_empty(&mut self.to_server, b'S');
+            }
         }
     }
 
     fn ready(&mut self, frame: &[u8]) -> Result<(), Fatal> {
         let status = frame.get(HEADER).copied().unwrap_or(b'I');
-        self.queue.pop();
+        let done = self.queue.pop();
         self.status = status;
         self.copy_in = false;
+        if matches!(done, Some(Expect::Own(Own::Sync))) {
+            return Ok(());
+        }
         if status == b'I' && self.queue.is_empty() {
             self.portals.clear();
             self.fact_portals.clear();
@@ -324,8 +345,9 @@ impl Machine {
     /// RowDescription: sealed columns get the client's types.
     fn describe_rows(&mut self, frame: &[u8]) -> Result<(), Fatal> {
         let shape = match self.queue.front() {
-            Some(Expect::Statement(Some(prepared))) => statement_shape(prepared),
-            Some(Expect::Portal(shape)) => shape.clone(),
+            Some(Expect::Statement(Some(prepared))) => self.statement_shape(prepared),
+            Some(Expect::Portal(Some(reply)) | Expect::QueryPortal(Some(reply))) => self.shape_of(reply),
+            Some(Expect::Portal(None) | Expect::QueryPortal(None) | Expect::Statement(None)) => None,
             _ => self.current_shape(),
         };
         let Some(shape) = shape else {
@@ -358,6 +380,11 @@ impl Machine {
         backend::put_row_description(&mut self.to_client, &fields);
         self.advance(b'T');
         Ok(())
+    }
+
+    fn statement_shape(&self, prepared: &Prepared) -> Option<Arc<Shape>> {
+        let reply = Machine::reply(&prepared.plan[0], Some(Vec::new()), &prepared.facts)?;
+        self.shape_of(&reply)
     }
 
     fn describe_parameters(&mut self, frame: &[u8]) -> Result<(), Fatal> {
@@ -488,10 +515,6 @@ fn unplanned() -> Refusal {
 fn changed() -> Refusal {
     Refusal::new(Class::NotSupported, "the result is not the one that was planned: the schema has changed")
         .hint("Try again.")
-}
-
-fn statement_shape(prepared: &Prepared) -> Option<Arc<Shape>> {
-    shape(&prepared.plan[0], Vec::new(), crate::types::Format::Binary, &prepared.facts)
 }
 
 /// What came of a batch of rows.

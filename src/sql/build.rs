@@ -149,6 +149,7 @@ impl<'a> Planner<'a> {
             sealed_rows: self.sealed_rows,
             lock,
             compared: self.compared,
+            named: None,
         })
     }
 

@@ -10,6 +10,7 @@ mod expr;
 pub mod filter;
 mod from;
 mod ident;
+pub mod named;
 mod operand;
 mod operators;
 pub mod plan;
@@ -84,7 +85,10 @@ fn plan_text(text: &str, context: &Context<'_>) -> Result<Verdict, Refusal> {
 /// True when a plan is more than passing the statement on.
 fn needs_work(plan: &StatementPlan) -> bool {
     let sealed = |c: &ResultColumn| matches!(c, ResultColumn::Sealed { .. });
-    !plan.edits.is_empty() || plan.lock.is_some() || plan.result.iter().flat_map(|columns| columns.iter()).any(sealed)
+    !plan.edits.is_empty()
+        || plan.lock.is_some()
+        || plan.named.is_some()
+        || plan.result.iter().flat_map(|columns| columns.iter()).any(sealed)
 }
 
 fn plan_statement(text: &Text<'_>, tokens: Range<usize>, context: &Context<'_>) -> Result<StatementPlan, Refusal> {
@@ -92,6 +96,9 @@ fn plan_statement(text: &Text<'_>, tokens: Range<usize>, context: &Context<'_>) 
     let empty = StatementPlan { range: planner.bytes(), ..StatementPlan::default() };
     if utility::passes_by_tokens(text, &tokens) {
         return Ok(empty);
+    }
+    if let Some(plan) = named::plan(text, &tokens, context)? {
+        return Ok(plan);
     }
     let statement = match text.parse(&tokens) {
         Ok(statement) => statement,

@@ -17,7 +17,7 @@ pub enum Verdict {
 }
 
 /// The plan of one statement.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct StatementPlan {
     /// Where the statement stands in the client's text (bytes, without the semicolon).
     pub range: Range<usize>,
@@ -39,6 +39,84 @@ pub struct StatementPlan {
     pub lock: Option<LockQuery>,
     /// Sealed columns that are compared with each other: a search without a value.
     pub compared: Vec<Arc<Column>>,
+    /// Set when the statement gives a name to another one, or uses it by its name.
+    pub named: Option<Named>,
+}
+
+/// What a statement has to do with the names of prepared statements and cursors.
+#[derive(Debug, Clone)]
+pub enum Named {
+    /// PREPARE.
+    Prepare {
+        /// The statement's name.
+        name: Arc<str>,
+        /// Its plan, of one statement; `None` when it touches no sealed column.
+        plan: Option<Arc<[StatementPlan]>>,
+    },
+    /// EXECUTE.
+    Execute(Arc<Call>),
+    /// DECLARE.
+    Declare {
+        /// The cursor's name.
+        name: Arc<str>,
+        /// True when its rows come in binary.
+        binary: bool,
+        /// Its columns; `None` when none of them is sealed.
+        columns: Option<Arc<[ResultColumn]>>,
+        /// How many columns the server sends behind those.
+        hidden: usize,
+    },
+    /// FETCH.
+    Fetch {
+        /// The cursor's name.
+        name: Arc<str>,
+    },
+    /// EXECUTE within another statement.
+    Mention {
+        /// The statement's name.
+        name: Arc<str>,
+    },
+}
+
+/// An EXECUTE as it is written.
+#[derive(Debug)]
+pub struct Call {
+    /// The statement's name.
+    pub name: Arc<str>,
+    /// Its arguments.
+    pub arguments: Vec<Argument>,
+    /// The bytes of the list of arguments with its parentheses; empty, behind the name, when there is none.
+    pub list: Range<usize>,
+}
+
+/// An argument of EXECUTE.
+#[derive(Debug)]
+pub struct Argument {
+    /// Where it stands in the client's text.
+    pub range: Range<usize>,
+    /// Its value.
+    pub value: Value,
+}
+
+/// The value of an argument.
+#[derive(Clone)]
+pub enum Value {
+    /// A literal: its text value with quoting removed.
+    Literal(Arc<str>),
+    /// NULL.
+    Null,
+    /// Something the server computes.
+    Expression,
+}
+
+impl std::fmt::Debug for Value {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Value::Literal(_) => "Literal(..)",
+            Value::Null => "Null",
+            Value::Expression => "Expression",
+        })
+    }
 }
 
 /// One replacement in the client's text.

@@ -174,6 +174,14 @@ pub fn put_close(out: &mut BytesMut, kind: u8, name: &[u8]) {
     });
 }
 
+/// Appends a Describe of a statement (`S`) or portal (`P`).
+pub fn put_describe(out: &mut BytesMut, kind: u8, name: &[u8]) {
+    write(out, b'D', |out| {
+        out.put_u8(kind);
+        put_cstr(out, name);
+    });
+}
+
 /// Appends a message with the body as it came.
 pub fn put_raw(out: &mut BytesMut, tag: u8, body: &[u8]) {
     write(out, tag, |out| out.put_slice(body));

@@ -189,6 +189,12 @@ impl Peer {
         bytes
     }
 
+    /// One simple query and its replies.
+    pub fn asked(&mut self, sql: &str) -> Vec<(char, String)> {
+        self.send(&Out::new().query(sql).0);
+        self.until_ready(1).into_iter().map(|(t, b)| (t as char, String::from_utf8_lossy(&b).into_owned())).collect()
+    }
+
     /// One simple query and its replies, shown.
     pub fn ask(&mut self, sql: &str) -> String {
         self.send(&Out::new().query(sql).0);
