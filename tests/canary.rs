@@ -3,6 +3,10 @@
 use std::fs;
 use std::path::Path;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::strict_kms;
 use crate::support::postgres::{Cluster, Version, connect_at};
 use crate::support::proxy::{Proxy, Site};
 use crate::support::raw::Text;
@@ -14,10 +18,11 @@ const POLICY: &str = "[[database]]\nname = \"app\"\ncontrol = \"{control}/app\"\
 /// Every canary begins so.
 const MARK: &str = "canary7f3";
 
-fn start() -> (Cluster, Site, Proxy) {
+fn start(environment: &[(&str, &str)]) -> (Cluster, Site, Proxy) {
     let cluster = Cluster::start(Version::Any);
     cluster.createdb("app");
-    let site = Site::new(&cluster, POLICY);
+    let mut site = Site::new(&cluster, POLICY);
+    site.set_environment(environment.iter().copied());
     site.run_ok(&["setup"]);
     site.run_ok(&["tenant", "register", "1"]);
     cluster.psql(
@@ -83,29 +88,76 @@ fn roads() -> Vec<String> {
 fn assert_clean(place: &str, bytes: &[u8]) {
     let hex: String = MARK.bytes().map(|b| format!("{b:02x}")).collect();
     for needle in [MARK.as_bytes(), hex.as_bytes()] {
-        if let Some(at) = bytes.windows(needle.len()).position(|window| window == needle) {
-            let context =
-                String::from_utf8_lossy(&bytes[at.saturating_sub(200)..(at + 60).min(bytes.len())]).into_owned();
-            panic!("a plaintext leaked into {place}: {context}");
-        }
+        assert_without(place, bytes, needle);
     }
 }
 
-fn assert_clean_dir(place: &str, dir: &Path) {
+fn assert_without(place: &str, bytes: &[u8], needle: &[u8]) {
+    if let Some(at) = memchr::memmem::find(bytes, needle) {
+        let context = String::from_utf8_lossy(&bytes[at.saturating_sub(200)..(at + 60).min(bytes.len())]).into_owned();
+        panic!("a plaintext leaked into {place}: {context}");
+    }
+}
+
+/// Calls `look` with the name and bytes of every file.
+fn each_file(place: &str, dir: &Path, look: &dyn Fn(&str, &[u8])) {
     for entry in fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
-            assert_clean_dir(place, &path);
+            each_file(place, &path, look);
         } else {
-            assert_clean(&format!("{place}: {}", path.display()), &fs::read(&path).unwrap_or_default());
+            look(&format!("{place}: {}", path.display()), &fs::read(&path).unwrap_or_default());
         }
     }
 }
 
 #[test]
 fn no_plaintext_leaves_but_to_the_client() {
+    walk(&start(&[]));
+}
+
+/// The same with AWS KMS, whose client logs what it sends and gets if it is let. Neither values nor keys may show.
+#[test]
+fn no_plaintext_and_no_key_leaves_with_aws_kms() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    for wrapping in ["direct", "hierarchical"] {
+        let (address, kms) = runtime.block_on(strict_kms::start("127.0.0.1:0".parse().unwrap(), None)).unwrap();
+        let endpoint = format!("http://{address}");
+        let mut environment = strict_kms::ENVIRONMENT.to_vec();
+        environment.extend([
+            ("ROWSEAL_KEYS_PROVIDER", "aws"),
+            ("ROWSEAL_KEYS_AWS_ENDPOINT", &*endpoint),
+            ("ROWSEAL_KEYS_WRAPPING", wrapping),
+            ("LOG_SENSITIVE_BODIES", "true"),
+            ("RUST_LOG", "trace"),
+        ]);
+        let all = start(&environment);
+        walk(&all);
+        let keys = kms.seen_in_clear();
+        assert!(keys.len() > 5, "{wrapping}: {}", keys.len());
+        let (cluster, site, proxy) = &all;
+        let log = kms.log().iter().map(ToString::to_string).collect::<String>();
+        assert_clean("the key service's log", log.as_bytes());
+        for key in keys.iter().flat_map(|key| forms(key)) {
+            let look = |place: &str, bytes: &[u8]| assert_without(place, bytes, &key);
+            look("the proxy's log", proxy.log().as_bytes());
+            look("the server's log", cluster.log().as_bytes());
+            each_file("the proxy's files", site.path(), &look);
+        }
+    }
+}
+
+/// A key as it might be written: base64, hexadecimal, a list of numbers, itself.
+fn forms(key: &str) -> Vec<Vec<u8>> {
+    let bytes = STANDARD.decode(key).unwrap();
+    let hex: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
+    let list = format!("{bytes:?}");
+    let list = list.trim_matches(['[', ']']).to_owned();
+    vec![key.trim_end_matches('=').into(), hex.clone().into(), hex.to_uppercase().into(), list.into(), bytes]
+}
+
+fn walk((cluster, site, proxy): &(Cluster, Site, Proxy)) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let (cluster, site, proxy) = start();
     runtime.block_on(async {
         let client = connect_at(proxy.address(), "app").await;
         for road in roads() {
@@ -136,7 +188,7 @@ fn no_plaintext_leaves_but_to_the_client() {
     assert!(stored.contains("\\xc15253"), "no cell was stored: {stored}");
     assert_clean("the server's log", cluster.log().as_bytes());
     assert_clean("the proxy's log", proxy.log().as_bytes());
-    assert_clean_dir("the proxy's files", site.path());
+    each_file("the proxy's files", site.path(), &assert_clean);
     cluster.psql("app", "CHECKPOINT");
-    assert_clean_dir("the server's files", &cluster.data_dir().join("base"));
+    each_file("the server's files", &cluster.data_dir().join("base"), &assert_clean);
 }

@@ -3,6 +3,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::process::{Command, Stdio};
 
+use crate::strict_kms;
 use crate::support::guard::{Guarded, poll};
 use crate::support::proxy::rowseal;
 
@@ -16,10 +17,47 @@ fn traces(pid: u32) -> BTreeSet<String> {
     directories.chain(processes).filter(|text| text.contains(&name)).collect()
 }
 
+fn demo(args: &[&str]) -> Command {
+    let mut demo = Command::new(rowseal());
+    demo.arg("demo").args(args).env_remove("ROWSEAL_LOG").env_remove("AWS_ENDPOINT_URL_KMS");
+    demo.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    demo
+}
+
 #[test]
 fn the_demo_shows_values_and_cells_and_leaves_nothing() {
-    let mut demo = Command::new(rowseal());
-    demo.arg("demo").env_remove("ROWSEAL_LOG").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let shown = tour(&mut demo(&[]));
+    assert!(shown.contains("a local keyring") && shown.contains("local:key/"), "{shown}");
+}
+
+#[test]
+fn the_demo_keeps_its_master_keys_in_aws_kms_if_asked_to() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let (address, kms) = runtime.block_on(strict_kms::start("127.0.0.1:0".parse().unwrap(), None)).unwrap();
+    let endpoint = format!("http://{address}");
+    let mut demo = demo(&["--kms", "aws"]);
+    demo.envs(strict_kms::ENVIRONMENT).env("AWS_ENDPOINT_URL_KMS", &endpoint);
+    let shown = tour(&mut demo);
+    assert!(shown.contains(&format!("AWS KMS (a stand-in at {endpoint})")), "{shown}");
+    for tenant in ["acme", "globex"] {
+        let key = shown.lines().find(|line| line.contains(tenant) && line.contains("arn:aws:kms:"));
+        let arn = key.and_then(|line| line.rsplit('|').next()).unwrap().trim();
+        let log = kms.log();
+        assert!(log.iter().any(|entry| entry["operation"] == "GenerateDataKey" && entry["key_id"] == arn), "{arn}");
+    }
+}
+
+#[test]
+fn the_demo_makes_no_keys_at_aws_itself() {
+    for endpoint in ["", "https://kms.eu-central-1.amazonaws.com"] {
+        let output = demo(&["--kms", "aws"]).env("AWS_ENDPOINT_URL_KMS", endpoint).output().unwrap();
+        assert_eq!(output.status.code(), Some(64), "{output:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("make demo KMS=aws"), "{output:?}");
+    }
+}
+
+/// Runs the tour to its end; gives what it showed.
+fn tour(demo: &mut Command) -> String {
     let child = demo.spawn().unwrap();
     let pid = child.id();
     let output = child.wait_with_output().unwrap();
@@ -32,6 +70,7 @@ fn the_demo_shows_values_and_cells_and_leaves_nothing() {
     }
     assert_eq!(said, "", "the demo complains");
     assert_eq!(traces(pid), BTreeSet::new());
+    shown.into_owned()
 }
 
 #[test]

@@ -1,12 +1,8 @@
-//! The KMS providers: one suite of behaviour over the keyring file and over AWS KMS (the strict stand-in), then what
-//! is special to each.
-#![allow(clippy::unwrap_used, reason = "tests")]
-
-#[path = "kms/aws.rs"]
+//! The KMS providers: one suite of behaviour over the keyring file and over AWS KMS (the strict stand-in, and moto as a
+//! second opinion), what is special to each, and AWS KMS behind the facade and the whole proxy.
 mod aws;
-#[path = "kms/local.rs"]
+mod facade;
 mod local;
-#[path = "strict_kms/server.rs"]
-mod server;
-#[path = "kms/suite.rs"]
+mod moto;
+mod proxy;
 mod suite;

@@ -9,9 +9,12 @@ mod clients;
 mod demo;
 mod documents;
 mod guard;
+mod kms;
 mod named;
 mod pipeline;
 mod postgres;
+#[path = "strict_kms/server.rs"]
+mod strict_kms;
 mod structure;
 mod support;
 mod tamper;

@@ -1,4 +1,4 @@
-//! `rowseal check`: holds the policy against the live database.
+//! `rowseal check`: holds the policy against the live database, and asks the key service for the tenants' keys.
 use std::collections::HashMap;
 
 use anyhow::Context as _;
@@ -9,6 +9,8 @@ use super::{Context, Failure, connect};
 use crate::config::ident;
 use crate::policy::{Column, Database, Table, TenantRule, Unsealed};
 use crate::setup;
+
+mod keys;
 
 /// All columns that may matter; `domain` is the name of a domain of schema rowseal.
 const COLUMNS: &str = "
@@ -50,10 +52,14 @@ pub(super) struct Finding {
 
 pub(super) async fn run(context: &Context) -> Result<(), Failure> {
     let settings = context.settings()?;
+    let kms = connect::kms(&settings).await?;
     let mut errors = 0;
     for database in context.databases(&settings)? {
         let client = connect::control(database).await?;
-        let found = check(&client, database).await.with_context(|| format!("database {:?}", database.name))?;
+        let mut found = check(&client, database).await.with_context(|| format!("database {:?}", database.name))?;
+        if setup::version(&client).await? > 0 {
+            found.extend(keys::findings(&kms, &connect::registry(database).await?.snapshot()).await);
+        }
         for finding in &found {
             write(context, database, finding)?;
         }

@@ -1,4 +1,4 @@
-//! `rowseal demo`: a guided tour on a throw-away Postgres with a local keyring.
+//! `rowseal demo`: a guided tour on a throw-away Postgres with a local keyring, or with a stand-in for AWS KMS.
 //!
 //! Everything lives in one new directory, which is removed at the end, as the server is; the proxy runs in this
 //! process, made as `rowseal serve` makes it. The values shown are the tour's own. Reading order: [`run`], [`Stage`]
@@ -32,6 +32,10 @@ use psql::Psql;
 const POLICY: &str = include_str!("../../config/demo.toml");
 const POLICY_UPSTREAM: &str = "127.0.0.1:5432";
 const POLICY_CONTROL: &str = "postgres:///app?user=rowseal";
+const POLICY_KEYS: &str = "provider = \"local\"\nkeyring = \"demo-keyring.toml\"";
+
+/// Where AWS's own tools look for the address of the key service.
+const AWS_ENDPOINT: &str = "AWS_ENDPOINT_URL_KMS";
 
 const TENANTS: [&str; 2] = ["acme", "globex"];
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
@@ -41,16 +45,62 @@ pub(super) struct Demo {
     /// Leave everything running after the tour, until Ctrl-C.
     #[arg(long)]
     keep: bool,
+    /// Where the master keys are: `aws` is a stand-in for AWS KMS at the address in AWS_ENDPOINT_URL_KMS.
+    #[arg(long, value_enum, default_value = "local")]
+    kms: DemoKms,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum DemoKms {
+    Local,
+    Aws,
+}
+
+/// Where the master keys of the tour are.
+enum MasterKeys {
+    Keyring,
+    Aws { endpoint: String },
+}
+
+impl MasterKeys {
+    /// A stand-in speaks plain HTTP, which AWS does not: keys made for a tour would cost money for ever.
+    fn of(kms: DemoKms) -> Result<MasterKeys, Failure> {
+        let DemoKms::Aws = kms else { return Ok(MasterKeys::Keyring) };
+        match std::env::var(AWS_ENDPOINT) {
+            Ok(endpoint) if endpoint.starts_with("http://") => Ok(MasterKeys::Aws { endpoint }),
+            _ => Err(Failure::Usage(format!(
+                "--kms aws is for a stand-in, whose http:// address {AWS_ENDPOINT} must hold: run `make demo KMS=aws`"
+            ))),
+        }
+    }
+
+    /// As the policy file says it.
+    fn setting(&self) -> String {
+        match self {
+            MasterKeys::Keyring => POLICY_KEYS.to_owned(),
+            MasterKeys::Aws { endpoint } => format!("provider = \"aws\"\naws = {{ endpoint = {endpoint:?} }}"),
+        }
+    }
+}
+
+impl std::fmt::Display for MasterKeys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            MasterKeys::Keyring => f.write_str("a local keyring"),
+            MasterKeys::Aws { endpoint } => write!(f, "AWS KMS (a stand-in at {endpoint})"),
+        }
+    }
 }
 
 /// Runs the tour. Whatever happens, also a signal, the server is stopped and its directory removed.
 pub(super) fn run(demo: &Demo) -> Result<(), Failure> {
+    let keys = MasterKeys::of(demo.kms)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
         let mut signals = Signals::new()?;
         let scratch = Scratch::new().context("a directory for the demo")?;
         let stage = tokio::select! {
-            stage = show(&scratch) => stage?,
+            stage = show(&scratch, keys) => stage?,
             () = signals.stop() => return Err(anyhow::anyhow!("the demo was stopped before its end").into()),
         };
         if demo.keep {
@@ -62,8 +112,8 @@ pub(super) fn run(demo: &Demo) -> Result<(), Failure> {
     })
 }
 
-async fn show(scratch: &Scratch) -> anyhow::Result<Stage> {
-    let stage = Stage::set(scratch).await?;
+async fn show(scratch: &Scratch, keys: MasterKeys) -> anyhow::Result<Stage> {
+    let stage = Stage::set(scratch, keys).await?;
     tour::show(&stage).await?;
     Ok(stage)
 }
@@ -132,11 +182,12 @@ impl Drop for Scratch {
 struct Stage {
     proxy: Proxy,
     config: PathBuf,
+    keys: MasterKeys,
     postgres: Postgres,
 }
 
 impl Stage {
-    async fn set(scratch: &Scratch) -> anyhow::Result<Stage> {
+    async fn set(scratch: &Scratch, keys: MasterKeys) -> anyhow::Result<Stage> {
         let postgres = Postgres::start(scratch).await?;
         postgres
             .psql()
@@ -149,7 +200,7 @@ impl Stage {
             ])
             .await?;
         let config = scratch.private("proxy")?.join("rowseal.toml");
-        write_policy(&config, postgres.socket_directory())?;
+        write_policy(&config, postgres.socket_directory(), &keys)?;
         let mut settings = config::load(&config)?;
         settings.listen.address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         settings.limits.drain_timeout = DRAIN_TIMEOUT;
@@ -158,7 +209,7 @@ impl Stage {
         }
         create_table(&postgres).await?;
         let proxy = Proxy::start(settings).await?;
-        Ok(Stage { proxy, config, postgres })
+        Ok(Stage { proxy, config, keys, postgres })
     }
 
     /// psql as the application, through the proxy.
@@ -178,10 +229,11 @@ impl Stage {
     }
 }
 
-fn write_policy(path: &Path, socket_directory: &Path) -> anyhow::Result<()> {
+fn write_policy(path: &Path, socket_directory: &Path, keys: &MasterKeys) -> anyhow::Result<()> {
     let directory = socket_directory.display().to_string();
     let control = format!("host={directory} user=rowseal dbname=app");
     let text = POLICY.replace(POLICY_UPSTREAM, &directory).replace(POLICY_CONTROL, &control);
+    let text = text.replace(POLICY_KEYS, &keys.setting());
     fs::write(path, text).context("the policy of the demo")
 }
 

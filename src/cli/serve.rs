@@ -1,9 +1,15 @@
 //! `rowseal serve`: runs the proxy.
+//!
+//! Only what is wrong with the configuration keeps it from starting. A database or registry that cannot be reached is
+//! tried again until it is there, its connections being refused meanwhile; a key service that cannot be reached shows
+//! in the statements that need keys.
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use super::{check, connect};
 use crate::audit::Audit;
@@ -11,11 +17,17 @@ use crate::config::{self, Settings};
 use crate::keys::kms::Kms;
 use crate::keys::{Keys, KeysSettings};
 use crate::policy;
-use crate::server::database::{Bounds, Database};
+use crate::server::database::{Bounds, Database, Served};
 use crate::server::runner::Sessions;
 use crate::server::{ListenAddress, ListenTls, ServerSettings, Upstream, UpstreamAddress, UpstreamTls, serve};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the port stays closed for databases that do not answer.
+const FIRST_ATTEMPT_MAX: Duration = Duration::from_secs(3);
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const PAUSE_MAX: Duration = Duration::from_secs(15);
+/// How long the end is held up by registries that do not answer.
+const FAREWELL_MAX: Duration = Duration::from_secs(5);
 
 /// Runs the proxy until it is told to stop. Sessions run on worker threads of their own; registries, keys and signals
 /// live on the runtime made here.
@@ -31,42 +43,95 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
 async fn start(settings: Settings) -> anyhow::Result<()> {
     let (server, sessions) = prepare(&settings).await?;
     tracing::info!(address = %settings.listen.address, "listening");
-    serve(server, sessions).await?;
+    serve(server, sessions.clone()).await?;
+    if timeout(FAREWELL_MAX, sessions.farewell()).await.is_err() {
+        tracing::warn!("the registries do not answer: they will notice the silence of this proxy");
+    }
     Ok(())
 }
 
-/// Everything a proxy needs before its port opens. Registries and keys live on the runtime this is called in.
+/// Everything a proxy needs before its port opens. Registries and keys live on the runtime this is called in. Databases
+/// that can be reached are open when it returns.
 ///
 /// # Errors
-/// What keeps it from starting.
+/// What is wrong with the configuration.
 pub(super) async fn prepare(settings: &Settings) -> anyhow::Result<(ServerSettings, Arc<Sessions>)> {
     let server = server_settings(settings)?;
     let kms = connect::kms(settings).await?;
     let audit = Arc::new(Audit::open(&settings.audit.directory, settings.audit.durability)?);
-    let mut databases = HashMap::new();
+    let (mut databases, mut tried) = (HashMap::new(), JoinSet::new());
     for policy in &settings.databases {
-        databases.insert(policy.name.clone(), database(policy, settings, kms.clone(), audit.clone()).await?);
+        connect::control_settings(policy)?;
+        let served = Arc::new(Served::default());
+        databases.insert(policy.name.clone(), served.clone());
+        let opening = Opening {
+            policy: policy.clone(),
+            kms: kms.clone(),
+            keys: keys_settings(settings),
+            audit: audit.clone(),
+            bounds: bounds(settings),
+        };
+        let (first, attempt) = oneshot::channel();
+        tokio::spawn(opening.until_open(served, first));
+        tried.spawn(attempt);
     }
+    // One that does not even refuse does not keep the others waiting.
+    let _ = timeout(FIRST_ATTEMPT_MAX, tried.join_all()).await;
     let sessions = Sessions::new(databases, tokio::runtime::Handle::current());
     Ok((server, Arc::new(sessions)))
 }
 
-async fn database(
-    policy: &policy::Database,
-    settings: &Settings,
+/// What it takes to open a database.
+struct Opening {
+    policy: policy::Database,
     kms: Arc<dyn Kms>,
+    keys: KeysSettings,
     audit: Arc<Audit>,
-) -> anyhow::Result<Arc<Database>> {
-    warn_of_findings(policy).await.with_context(|| format!("database {:?}", policy.name))?;
-    let registry = Arc::new(connect::registry(policy).await?);
-    let keys = Arc::new(Keys::new(registry.clone(), kms, keys_settings(settings)));
+    bounds: Bounds,
+}
+
+impl Opening {
+    /// Tries until it succeeds, with growing pauses; says when it has tried once.
+    async fn until_open(self, served: Arc<Served>, first: oneshot::Sender<()>) {
+        let (name, mut first, mut pause) = (&self.policy.name, Some(first), FIRST_PAUSE);
+        loop {
+            match self.open().await {
+                Ok(database) => {
+                    served.open(database);
+                    return tracing::info!(database = %name, "open");
+                }
+                Err(error) => {
+                    let error = format!("{error:#}");
+                    tracing::warn!(database = %name, error, again_after = ?pause, "the database cannot be served yet");
+                }
+            }
+            // Nobody waits for a first attempt that took long.
+            let _ = first.take().map(|first| first.send(()));
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+
+    async fn open(&self) -> anyhow::Result<Arc<Database>> {
+        warn_of_findings(&self.policy).await?;
+        let registry = Arc::new(connect::registry(&self.policy).await?);
+        let keys = Arc::new(Keys::new(registry.clone(), self.kms.clone(), self.keys.clone()));
+        let database =
+            Database::open(self.policy.clone(), registry.clone(), keys, self.audit.clone(), self.bounds).await;
+        if database.is_err() {
+            // The next attempt is another proxy to the registry.
+            let _ = registry.farewell().await;
+        }
+        Ok(database?)
+    }
+}
+
+fn bounds(settings: &Settings) -> Bounds {
     let wrapping = connect::wrapping(settings.keys.wrapping);
-    let bounds = Bounds {
+    Bounds {
         auto_register: settings.keys.auto_register.then_some(wrapping),
         plan_bytes_max: settings.limits.plan_bytes_max,
-    };
-    let database = Database::open(policy.clone(), registry, keys, audit, bounds).await;
-    database.with_context(|| format!("database {:?} cannot be served", policy.name))
+    }
 }
 
 /// Holds the policy against the live database and logs what does not fit.

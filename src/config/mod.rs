@@ -24,6 +24,7 @@ mod tests;
 
 pub use env::variable_for_database;
 pub use error::ConfigError;
+pub(crate) use sections::{UNSAFE_ENDPOINT, is_safe_endpoint};
 
 /// Everything the file says, checked.
 #[derive(Debug, Clone)]
@@ -156,7 +157,7 @@ pub enum Provider {
     Aws {
         /// Such as `eu-central-1`.
         region: Option<String>,
-        /// Instead of the region's endpoint.
+        /// Instead of the region's endpoint; `https://`, or `http://` on this machine.
         endpoint: Option<String>,
         /// A profile of `~/.aws/config`.
         profile: Option<String>,

@@ -1,5 +1,5 @@
 //! Checks everything but the databases.
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::error::{ConfigError, Source};
@@ -88,7 +88,7 @@ fn split_port(text: &str) -> Option<(&str, u16)> {
 
 fn keys(raw: raw::Keys, source: &Source<'_>) -> Result<Keys, ConfigError> {
     Ok(Keys {
-        provider: provider(&raw, source),
+        provider: provider(&raw, source)?,
         wrapping: raw.wrapping.map_or(Wrapping::Direct, |at| at.value),
         auto_register: raw.auto_register.is_some_and(|at| at.value),
         confirm_interval: duration(raw.confirm_interval.as_ref(), 60, source)?,
@@ -98,9 +98,12 @@ fn keys(raw: raw::Keys, source: &Source<'_>) -> Result<Keys, ConfigError> {
     })
 }
 
-fn provider(raw: &raw::Keys, source: &Source<'_>) -> Provider {
+fn provider(raw: &raw::Keys, source: &Source<'_>) -> Result<Provider, ConfigError> {
     let text = |at: &Option<At<String>>| at.as_ref().map(|at| at.value.clone());
-    match raw.provider.as_ref().map_or(raw::ProviderName::Local, |at| at.value) {
+    if let Some(at) = raw.aws.endpoint.as_ref().filter(|at| !is_safe_endpoint(&at.value)) {
+        return Err(source.error(&at.place, format!("{:?} {UNSAFE_ENDPOINT}", at.value)));
+    }
+    Ok(match raw.provider.as_ref().map_or(raw::ProviderName::Local, |at| at.value) {
         raw::ProviderName::Local => {
             Provider::Local { keyring: source.relative(raw.keyring.as_ref().map_or("keyring.toml", |at| &at.value)) }
         }
@@ -109,7 +112,24 @@ fn provider(raw: &raw::Keys, source: &Source<'_>) -> Provider {
             endpoint: text(&raw.aws.endpoint),
             profile: text(&raw.aws.profile),
         },
+    })
+}
+
+/// What is wrong with an address that is not [`is_safe_endpoint`].
+pub(crate) const UNSAFE_ENDPOINT: &str =
+    "is not an https:// address; plaintext keys come from there, so http:// is for a stand-in on this machine alone";
+
+/// Whether plaintext keys may come from this address: through TLS, or from this machine.
+pub(crate) fn is_safe_endpoint(address: &str) -> bool {
+    if let Some(rest) = address.strip_prefix("https://") {
+        return !rest.is_empty();
     }
+    let Some(rest) = address.strip_prefix("http://") else { return false };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
+    let loopback = |host: &str| host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+    // Before an @ stands a name, not the host.
+    !authority.contains('@') && (host == "localhost" || loopback(host.trim_start_matches('[').trim_end_matches(']')))
 }
 
 fn audit(raw: raw::Audit, source: &Source<'_>) -> Audit {

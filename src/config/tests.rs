@@ -177,6 +177,9 @@ fn errors_name_their_line_and_column() {
     check("[keys]\npool_size = 0", "2:13: must be at least 1");
     check("[keys]\nconfirm_interval = 'soon'", "2:20: \"soon\" is not a duration, as in \"60s\" or \"5m\"");
     check("[keys]\nconfirm_interval = '-1s'", "2:20: \"-1s\" is not a duration, as in \"60s\" or \"5m\"");
+    for address in ["kms.local", "http://10.0.0.1:8080"] {
+        check(&format!("[keys.aws]\nendpoint = '{address}'"), &format!("2:12: {address:?} {UNSAFE_ENDPOINT}"));
+    }
     check("[keys.aws]\nzone = 'a'", "2:1: unknown field `zone`, expected one of `region`, `endpoint`, `profile`");
     check("[audit]\ndurability = 'none'", "2:14: unknown variant `none`, expected `group` or `strict`");
     check("[admin]\naddress = ':1'", "2:11: \":1\" is not an IP address and port, as in \"127.0.0.1:6432\"");
@@ -351,4 +354,14 @@ fn a_control_string_may_stand_in_a_file_of_its_own() {
     let settings = parse(text, Path::new("rowseal.toml"), &variable).unwrap();
     assert_eq!(settings.databases[0].control, "host=other");
     assert!(message(text).starts_with("etc/rowseal.toml:3:16: \"control\" cannot be read: "));
+}
+
+#[test]
+fn plaintext_keys_come_through_tls_or_from_this_machine() {
+    let safe =
+        ["https://kms.eu-central-1.amazonaws.com", "http://127.0.0.1:8080", "http://localhost", "http://[::1]:1/x"];
+    assert!(safe.into_iter().all(is_safe_endpoint));
+    let others =
+        ["", "https://", "kms.local", "http://kms.local", "http://localhost.evil.com", "http://127.0.0.1:1@evil:1"];
+    assert!(!others.into_iter().any(is_safe_endpoint));
 }

@@ -158,11 +158,17 @@ impl Keys {
         tasks.join_all().await
     }
 
-    /// Registers a tenant, as [`Registry::register`] does, with this database's KMS.
+    /// Registers a tenant, as [`Registry::register`] does, with this database's KMS. Callers that want the same at the
+    /// same time share one attempt, and so one connection to the registry, and its outcome.
     ///
     /// # Errors
     /// As [`Registry::register`].
-    pub async fn register(&self, tenant: &str, wrapping: Wrapping) -> Result<Registered, RegistryError> {
+    pub async fn register(&self, tenant: &str, wrapping: Wrapping) -> Result<Registered, Arc<RegistryError>> {
+        let key = (Tenant::from(tenant), wrapping);
+        self.inner.registrations.share(key, || self.register_alone(tenant, wrapping)).await
+    }
+
+    async fn register_alone(&self, tenant: &str, wrapping: Wrapping) -> Result<Registered, Arc<RegistryError>> {
         let registered = self.inner.registry.register(tenant, wrapping, &*self.inner.kms).await?;
         self.inner.take_up();
         Ok(registered)

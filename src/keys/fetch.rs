@@ -7,7 +7,6 @@ use std::sync::atomic::Ordering::SeqCst;
 
 use bytes::Bytes;
 use dashmap::DashMap;
-use tokio::sync::OnceCell;
 use tokio::task::JoinSet;
 use zeroize::Zeroizing;
 
@@ -43,9 +42,7 @@ impl Inner {
     /// Opens one slot; callers that want the same one at the same time share one call.
     pub(super) async fn open(&self, slot: &OwnedSlot) -> Unwrapped {
         let key: FlightKey = (slot.dek_id, slot.key_id, slot.wrapped.clone());
-        let flight = self.flights.entry(key.clone()).or_default().clone();
-        let landing = Landing { inner: self, key, flight };
-        landing.flight.get_or_init(|| self.open_alone(slot)).await.clone()
+        self.flights.share(key, || self.open_alone(slot)).await
     }
 
     async fn open_alone(&self, slot: &OwnedSlot) -> Unwrapped {
@@ -244,18 +241,5 @@ impl Inner {
             master.put(deks);
             lacks -= some;
         }
-    }
-}
-
-/// Takes a flight off the list when it has landed or its caller has gone.
-struct Landing<'a> {
-    inner: &'a Inner,
-    key: FlightKey,
-    flight: Arc<OnceCell<Unwrapped>>,
-}
-
-impl Drop for Landing<'_> {
-    fn drop(&mut self) {
-        self.inner.flights.remove_if(&self.key, |_, flight| Arc::ptr_eq(flight, &self.flight));
     }
 }

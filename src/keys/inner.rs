@@ -8,13 +8,14 @@ use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
 use tokio::runtime::Handle;
-use tokio::sync::{OnceCell, Semaphore};
+use tokio::sync::Semaphore;
 
 use super::cache::DekCache;
 use super::fetch::{FlightKey, Unwrapped};
+use super::flight::Flights;
 use super::kms::Kms;
 use super::master::Master;
-use super::registry::{BranchRecord, Registry, RegistryError, Snapshot, TenantRecord};
+use super::registry::{BranchRecord, Registered, Registry, RegistryError, Snapshot, TenantRecord, Wrapping};
 use super::{KeyError, KeysSettings, Need, Tenant};
 use crate::crypto::{KeyId, OwnedSlot, WrapAlgorithm};
 
@@ -27,7 +28,9 @@ pub(super) struct Inner {
     pub(super) deks: DekCache,
     pub(super) masters: DashMap<KeyId, Arc<Master>>,
     /// The slots being opened now.
-    pub(super) flights: DashMap<FlightKey, Arc<OnceCell<Unwrapped>>>,
+    pub(super) flights: Flights<FlightKey, Unwrapped>,
+    /// The tenants being registered now.
+    pub(super) registrations: Flights<(Tenant, Wrapping), Result<Registered, Arc<RegistryError>>>,
     pub(super) unwraps: Semaphore,
     pub(super) generates: Semaphore,
     started: Instant,
@@ -45,7 +48,8 @@ impl Inner {
             taken_up: Mutex::new(registry.snapshot().epoch),
             registry_seen: AtomicU64::new(1),
             masters: DashMap::new(),
-            flights: DashMap::new(),
+            flights: Flights::new(),
+            registrations: Flights::new(),
             started: Instant::now(),
             runtime: Handle::current(),
             registry,

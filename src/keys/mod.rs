@@ -8,6 +8,7 @@ mod cache;
 pub mod context;
 mod facade;
 mod fetch;
+mod flight;
 mod inner;
 pub mod kms;
 mod master;

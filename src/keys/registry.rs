@@ -12,7 +12,7 @@ use tokio::sync::Mutex;
 use tokio_postgres::config::Host;
 use tokio_postgres::{Client, Config, NoTls};
 
-use super::kms::{KmsError, KmsErrorClass};
+use super::kms::KmsError;
 
 mod records;
 pub mod register;
@@ -60,7 +60,7 @@ impl RegistryError {
     pub fn is_transient(&self) -> bool {
         match self {
             RegistryError::Server(_) | RegistryError::Timeout => true,
-            RegistryError::Kms(error) => matches!(error.class, KmsErrorClass::Throttled | KmsErrorClass::Transient),
+            RegistryError::Kms(error) => !error.is_definitive(),
             RegistryError::Control(_)
             | RegistryError::Record(_)
             | RegistryError::Name
@@ -105,6 +105,8 @@ pub struct Registry {
     snapshot: ArcSwap<Snapshot>,
     /// When the latest refresh began; held while one runs.
     refreshed: Mutex<Option<Instant>>,
+    /// False once this proxy has taken its leave; held while it is said that it lives, or that it leaves.
+    present: Mutex<bool>,
     proxy: String,
 }
 
@@ -130,6 +132,7 @@ impl Registry {
             client: Mutex::new(None),
             snapshot: ArcSwap::from_pointee(Snapshot::default()),
             refreshed: Mutex::new(None),
+            present: Mutex::new(true),
             proxy: uuid::Uuid::from_bytes(crate::crypto::random_bytes()).to_string(),
         };
         registry.refresh().await?;
@@ -165,11 +168,15 @@ impl Registry {
         Ok(())
     }
 
-    /// Records that this proxy lives and has taken up `epoch`.
+    /// Records that this proxy lives and has taken up `epoch`; nothing after [`Registry::farewell`].
     ///
     /// # Errors
     /// The server did not answer.
     pub async fn heartbeat(&self, epoch: i64) -> Result<(), RegistryError> {
+        let present = self.present.lock().await;
+        if !*present {
+            return Ok(());
+        }
         let client = self.client().await?;
         let beat = "INSERT INTO rowseal.proxy (id, epoch) VALUES ($1::pg_catalog.text::pg_catalog.uuid, $2)
                     ON CONFLICT (id) DO UPDATE SET epoch = excluded.epoch, heartbeat = pg_catalog.now()";
@@ -177,11 +184,14 @@ impl Registry {
         Ok(())
     }
 
-    /// Takes this proxy off the list of those that rotation waits for.
+    /// Takes this proxy off the list of those that rotation waits for. The last thing a proxy does: no heartbeat is sent
+    /// from then on.
     ///
     /// # Errors
     /// The server did not answer.
     pub async fn farewell(&self) -> Result<(), RegistryError> {
+        let mut present = self.present.lock().await;
+        *present = false;
         let client = self.client().await?;
         let leave = "DELETE FROM rowseal.proxy WHERE id = $1::pg_catalog.text::pg_catalog.uuid";
         self.timed(client.execute(leave, &[&self.proxy])).await?;

@@ -35,8 +35,7 @@ impl Tapped {
 
     fn tap<'a, T: 'a>(&'a self, call: KmsFuture<'a, T>) -> KmsFuture<'a, T> {
         if self.calls.fetch_add(1, SeqCst) >= self.outage_after.load(SeqCst) {
-            let class = KmsErrorClass::WrongContextOrBlob;
-            return Box::pin(async move { Err(KmsError { class, request_id: None, operation: "Outage" }) });
+            return Box::pin(async { Err(KmsError::new("Outage", KmsErrorClass::WrongContextOrBlob)) });
         }
         call
     }

@@ -135,7 +135,7 @@ async fn log_in(client: &mut ClientStream, startup: &StartupMessage, shared: &Sh
 
 /// Sends a FATAL and closes. What the client still had under way is read and dropped for a moment: closing on unread
 /// bytes would reset the connection and could take the message along.
-async fn refuse(mut client: ClientStream, refusal: &Refusal, peer: &str) {
+pub(super) async fn refuse(mut client: ClientStream, refusal: &Refusal, peer: &str) {
     debug!(peer, %refusal, "refused");
     let told = async {
         client.write_all(&fatal(refusal)).await?;

@@ -1,5 +1,5 @@
 //! One protected database: its registry, keys, catalog and audit log, shared by all its sessions.
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -55,6 +55,24 @@ pub struct Bounds {
     pub auto_register: Option<Wrapping>,
     /// Bound of the cache of plans.
     pub plan_bytes_max: usize,
+}
+
+/// The place of a protected database among those that are served. While it is empty, because the database could not be
+/// opened yet, connections to the database are refused, never passed through.
+#[derive(Default)]
+pub struct Served(OnceLock<Arc<Database>>);
+
+impl Served {
+    /// From now on connections reach the database.
+    pub fn open(&self, database: Arc<Database>) {
+        // The first one stays, should there be two.
+        let _ = self.0.set(database);
+    }
+
+    /// The database, if it has been opened.
+    pub fn database(&self) -> Option<&Arc<Database>> {
+        self.0.get()
+    }
 }
 
 /// A protected database that is being served.
@@ -115,6 +133,13 @@ impl Database {
             self.shared.schema.store(Arc::new(Schema { catalog: Arc::new(catalog), filter }));
         }
         Ok(())
+    }
+
+    /// Takes this proxy off the registry's list of those that live; the database is not served any more then.
+    pub async fn farewell(&self) {
+        if let Err(error) = self.registry.farewell().await {
+            tracing::warn!(database = %self.shared.policy.name, %error, "the registry was not told of the end");
+        }
     }
 
     /// The function by which sessions ask for a reload. It runs on the runtime of the registry's connection.

@@ -7,27 +7,40 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::io::AsyncWriteExt;
 use tokio::runtime::Handle;
+use tokio::task::JoinSet;
 
 use crate::session::driver::{self, Ends};
 use crate::session::machine::{Machine, Peer};
 
-use super::database::Database;
+use super::connection::refuse;
+use super::database::Served;
 use super::{Established, SessionRunner};
+use crate::refusal::{Class, Refusal};
 
 /// Longest `application_name` kept for the audit log, in bytes.
 const APPLICATION_BYTES_MAX: usize = 64;
 
 /// The sessions of one proxy.
 pub struct Sessions {
-    databases: HashMap<String, Arc<Database>>,
+    databases: HashMap<String, Arc<Served>>,
     control: Handle,
     count: AtomicU64,
 }
 
 impl Sessions {
     /// Sessions over these protected databases. `control` is the runtime on which their registries live.
-    pub fn new(databases: HashMap<String, Arc<Database>>, control: Handle) -> Self {
+    pub fn new(databases: HashMap<String, Arc<Served>>, control: Handle) -> Self {
         Sessions { databases, control, count: AtomicU64::new(0) }
+    }
+
+    /// Tells the registries that this proxy is gone. To be called on their runtime, after the last session.
+    pub async fn farewell(&self) {
+        let mut told = JoinSet::new();
+        for database in self.databases.values().filter_map(|served| served.database()) {
+            let database = database.clone();
+            told.spawn(async move { database.farewell().await });
+        }
+        told.join_all().await;
     }
 
     fn peer(&self, established: &Established) -> Peer {
@@ -45,7 +58,8 @@ impl SessionRunner for Sessions {
     fn run(&self, established: Established) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         let name = established.startup.database().or_else(|| established.startup.user());
         let name = name.map(|name| String::from_utf8_lossy(name).into_owned()).unwrap_or_default();
-        let Some(database) = self.databases.get(&name) else { return Box::pin(relay(established)) };
+        let Some(served) = self.databases.get(&name) else { return Box::pin(relay(established)) };
+        let Some(database) = served.database() else { return Box::pin(turn_away(established)) };
         let peer = self.peer(&established);
         let shared = database.shared.clone();
         let machine = Machine::new(shared.clone(), peer.clone());
@@ -61,6 +75,16 @@ impl SessionRunner for Sessions {
             tracing::debug!(session = peer.session, ?end, "session ended");
         })
     }
+}
+
+/// A session on a protected database that could not be opened yet.
+async fn turn_away(mut established: Established) {
+    let refusal = Refusal::new(Class::Unreachable, "this database cannot be served yet")
+        .detail("Its registry cannot be reached or read. The proxy keeps trying and passes nothing through until then.")
+        .hint("Try again.");
+    // Terminate, so that the server does not report a lost connection.
+    let _ = established.server.write_all(b"X\0\0\0\x04").await;
+    refuse(established.client, &refusal, &established.peer).await;
 }
 
 /// A session on a database without a policy: bytes go through untouched.

@@ -298,7 +298,7 @@ async fn grant(shared: &Shared, need: Need) -> Result<Granted, KeyError> {
         }
         shared.keys.register(tenant, wrapping).await.map_err(|error| {
             tracing::warn!(%error, "tenant not registered");
-            KeyError::Unreachable
+            if error.is_transient() { KeyError::Unreachable } else { KeyError::UnknownTenant(tenant.clone()) }
         })?;
     }
     shared.keys.grant(need).await

@@ -4,11 +4,11 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rowseal::keys::kms::aws::{AwsKms, AwsSettings};
-use rowseal::keys::kms::{Kms, KmsErrorClass};
+use rowseal::keys::kms::{Kms, KmsErrorClass, Patient};
 use serde_json::{Value, json};
 
-use crate::server::{self, StrictKms};
-use crate::suite::{class, context, suite, tags};
+use super::suite::{class, context, suite, tags};
+use crate::strict_kms::{self as server, StrictKms};
 
 async fn start() -> (AwsKms, Arc<StrictKms>) {
     let (address, server) = server::start("127.0.0.1:0".parse().unwrap(), None).await.unwrap();
@@ -22,7 +22,7 @@ fn set(server: &StrictKms, knobs: Value) {
 
 #[tokio::test]
 async fn aws_does_what_a_kms_does() {
-    suite(&start().await.0).await;
+    assert_eq!(suite(&start().await.0).await, Vec::<String>::new());
 }
 
 #[tokio::test]
@@ -55,9 +55,11 @@ async fn errors_are_classed_by_name_and_carry_the_request_id() {
         ("KeyUnavailableException", KmsErrorClass::Transient),
         ("DependencyTimeoutException", KmsErrorClass::Transient),
         ("ServiceUnavailable", KmsErrorClass::Transient),
+        ("UnrecognizedClientException", KmsErrorClass::Credentials),
+        ("ExpiredTokenException", KmsErrorClass::Credentials),
     ];
     for (name, expected) in cases {
-        set(&server, json!({"error_burst": 4, "error_name": name}));
+        set(&server, json!({"error_burst": 1, "error_name": name}));
         let error = kms.describe(&key).await.unwrap_err();
         assert_eq!(error.class, expected, "{name}");
         let last = server.log().last().cloned().unwrap();
@@ -67,13 +69,46 @@ async fn errors_are_classed_by_name_and_carry_the_request_id() {
 }
 
 #[tokio::test]
-async fn failures_that_pass_are_retried() {
+async fn the_provider_asks_once_and_patience_asks_again() {
     let (kms, server) = start().await;
     let key = kms.create_key(&tags("acme")).await.unwrap();
-    set(&server, json!({"error_burst": 2, "error_name": "ThrottlingException"}));
-    assert!(kms.generate_data_key(&key, &context("acme")).await.is_ok());
-    set(&server, json!({"lose_replies": 1}));
-    assert!(kms.generate_data_key(&key, &context("acme")).await.is_ok());
+    let kms = Arc::new(kms);
+    let patient = Patient::new(kms.clone());
+    for trouble in [
+        json!({"error_burst": 3, "error_name": "ThrottlingException"}),
+        json!({"error_burst": 3, "error_name": "KMSInternalException"}),
+        json!({"error_burst": 3, "error_name": "ServiceUnavailable"}),
+        json!({"cut": 3}),
+        json!({"lose_replies": 3}),
+    ] {
+        set(&server, trouble.clone());
+        assert!(class(kms.generate_data_key(&key, &context("acme")).await).is_passing(), "{trouble}");
+        assert!(patient.generate_data_key(&key, &context("acme")).await.is_ok(), "{trouble}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_does_not_come_is_given_up_and_asked_for_again() {
+    let (kms, server) = start().await;
+    let key = kms.create_key(&tags("acme")).await.unwrap();
+    set(&server, json!({"stall": 1}));
+    let begun = Instant::now();
+    let made = Patient::new(Arc::new(kms)).generate_data_key(&key, &context("acme")).await;
+    assert!(made.is_ok() && begun.elapsed() < Duration::from_secs(9), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn who_cannot_call_at_all_is_told_what_is_missing() {
+    let endpoint = |endpoint: &str| AwsSettings { endpoint: Some(endpoint.to_owned()), ..AwsSettings::default() };
+    let cases = [
+        ("http://127.0.0.1:1", KmsErrorClass::Transient, "refused"),
+        ("nowhere", KmsErrorClass::Credentials, "the endpoint is not a URL"),
+    ];
+    for (address, class, part) in cases {
+        let kms = AwsKms::with_credentials(&endpoint(address), "test", "test");
+        let error = kms.describe(&rowseal::keys::kms::KeyArn::new("arn:aws:kms:x")).await.unwrap_err();
+        assert!(error.class == class && error.to_string().contains(part), "{address}: {error}");
+    }
 }
 
 #[tokio::test]
@@ -99,6 +134,7 @@ async fn many_keys_are_searched_page_by_page() {
 async fn an_outage_ends_in_an_error_within_the_deadline() {
     let (kms, server) = start().await;
     let key = kms.create_key(&tags("acme")).await.unwrap();
+    let kms = Patient::new(Arc::new(kms));
     set(&server, json!({"outage": true}));
     let begun = Instant::now();
     assert_eq!(class(kms.generate_data_key(&key, &context("acme")).await), KmsErrorClass::Transient);
@@ -180,8 +216,14 @@ async fn no_key_is_logged_even_at_trace_level() {
     let nowhere = AwsSettings { endpoint: Some("http://127.0.0.1:1".to_owned()), ..AwsSettings::default() };
     let unreachable = AwsKms::with_credentials(&nowhere, "test", "test");
     assert_eq!(class(unreachable.create_key(&tags("acme")).await), KmsErrorClass::Transient);
+    // The SDK quotes a request that it cannot address.
+    let nowhere = AwsSettings { endpoint: Some("nowhere".to_owned()), ..AwsSettings::default() };
+    let lost = AwsKms::with_credentials(&nowhere, "test", "test");
+    let error = lost.encrypt(&key, b"CANARY of a key", &context("acme")).await.unwrap_err();
+    tracing::warn!(%error, ?error, "not encrypted");
     let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
-    let cause = log.lines().find(|line| line.contains("the key service gave no answer")).unwrap();
+    let gave_none = |line: &&str| line.contains("the key service gave no answer") && line.contains("CreateKey");
+    let cause = log.lines().find(gave_none).unwrap();
     assert!(cause.contains("CreateKey") && cause.contains("refused"), "{cause}");
     for form in ["CANARY", "Q0FOQVJZ", "43414e415259", "67, 65, 78, 65, 82, 89"] {
         assert!(!log.contains(form), "{form}");

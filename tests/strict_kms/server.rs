@@ -24,6 +24,17 @@ use self::state::{Answer, Failure, State, random};
 
 mod state;
 
+/// What AWS's clients need in their environment beside the address: any credentials will do, and nothing of the machine's
+/// own configuration is looked at.
+pub const ENVIRONMENT: [(&str, &str); 6] = [
+    ("AWS_REGION", "us-east-1"),
+    ("AWS_ACCESS_KEY_ID", "strict"),
+    ("AWS_SECRET_ACCESS_KEY", "strict"),
+    ("AWS_CONFIG_FILE", "/dev/null"),
+    ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null"),
+    ("AWS_EC2_METADATA_DISABLED", "true"),
+];
+
 /// How it misbehaves. A `POST /_control` with some of these fields sets them and leaves the others.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -40,7 +51,11 @@ pub struct Knobs {
     pub error_name: String,
     /// So many of the next requests are acted on, and their answers lost with the connection.
     pub lose_replies: u64,
-    /// Limits bursts and losses to this operation; empty is all.
+    /// So many of the next requests are not acted on, and their connections cut.
+    pub cut: u64,
+    /// So many of the next requests are not acted on and get no answer for a minute.
+    pub stall: u64,
+    /// Limits bursts, losses, cuts and stalls to this operation; empty is all.
     pub only: String,
     /// How long a new key or a new state is not yet seen.
     pub propagation_ms: u64,
@@ -108,6 +123,10 @@ async fn serve(kms: Arc<StrictKms>, request: Request<Incoming>) -> Result<Respon
     if latency > 0 {
         tokio::time::sleep(Duration::from_millis(latency)).await;
     }
+    if kms.stalls(operation) {
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        return Err(Cut);
+    }
     kms.request(operation, &body).ok_or(Cut)
 }
 
@@ -151,6 +170,17 @@ impl StrictKms {
         self.state().log.clone()
     }
 
+    /// Everything it has seen in clear, keys that is, in base64 as it crossed the wire: to be looked for where it must
+    /// not be.
+    #[allow(dead_code, reason = "the program does not look")]
+    pub fn seen_in_clear(&self) -> Vec<String> {
+        self.state().seen_in_clear.clone()
+    }
+
+    fn stalls(&self, operation: &str) -> bool {
+        self.state().takes(operation, |knobs| &mut knobs.stall)
+    }
+
     fn log_lines(&self) -> String {
         self.log().iter().map(|line| format!("{line}\n")).collect()
     }
@@ -162,7 +192,7 @@ impl StrictKms {
     /// Acts on one request; `None` cuts the connection.
     fn request(&self, operation: &str, body: &[u8]) -> Option<Response<Full<Bytes>>> {
         let mut state = self.state();
-        if state.knobs.outage {
+        if state.knobs.outage || state.takes(operation, |knobs| &mut knobs.cut) {
             return None;
         }
         let request_id = uuid::Uuid::from_bytes(random()).to_string();
@@ -171,7 +201,7 @@ impl StrictKms {
             Some(failure) => Err(failure),
             None => state.act(operation, &input),
         };
-        let lost = answer.is_ok() && state.takes_loss(operation);
+        let lost = answer.is_ok() && state.takes(operation, |knobs| &mut knobs.lose_replies);
         state.note(&request_id, operation, &input, &answer, lost);
         if let Some(path) = &self.file
             && answer.is_ok()

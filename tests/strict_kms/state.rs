@@ -28,6 +28,8 @@ pub struct State {
     #[serde(skip)]
     pub log: Vec<Value>,
     #[serde(skip)]
+    pub seen_in_clear: Vec<String>,
+    #[serde(skip)]
     quota: (u64, u64),
 }
 
@@ -54,16 +56,16 @@ pub type Answer = Result<Value, Failure>;
 
 impl State {
     pub fn take_burst(&mut self, operation: &str) -> Option<Failure> {
-        if self.knobs.error_burst == 0 || !self.concerns(operation) {
-            return None;
-        }
-        self.knobs.error_burst -= 1;
-        Some(Failure(known_error(&self.knobs.error_name)))
+        let takes = self.takes(operation, |knobs| &mut knobs.error_burst);
+        takes.then(|| Failure(known_error(&self.knobs.error_name)))
     }
 
-    pub fn takes_loss(&mut self, operation: &str) -> bool {
-        let takes = self.knobs.lose_replies > 0 && self.concerns(operation);
-        self.knobs.lose_replies -= u64::from(takes);
+    /// Whether this request is one of those that a knob counts down.
+    pub fn takes(&mut self, operation: &str, knob: impl Fn(&mut Knobs) -> &mut u64) -> bool {
+        let concerns = self.concerns(operation);
+        let left = knob(&mut self.knobs);
+        let takes = concerns && *left > 0;
+        *left -= u64::from(takes);
         takes
     }
 
@@ -220,11 +222,13 @@ impl State {
         getrandom::fill(&mut plaintext).map_err(|_| Failure("KMSInternalException"))?;
         let (id, blob) = self.seal(text(input, "KeyId")?, input.get("EncryptionContext"), &plaintext)?;
         let (plaintext, blob) = (STANDARD.encode(plaintext), STANDARD.encode(blob));
+        self.seen_in_clear.push(plaintext.clone());
         Ok(json!({"KeyId": arn(&id), "Plaintext": plaintext, "CiphertextBlob": blob}))
     }
 
     fn encrypt(&mut self, input: &Value) -> Answer {
         let plaintext = decoded(input, "Plaintext", PLAINTEXT_MAX)?;
+        self.seen_in_clear.push(text(input, "Plaintext")?.to_owned());
         let (id, blob) = self.seal(text(input, "KeyId")?, input.get("EncryptionContext"), &plaintext)?;
         let blob = STANDARD.encode(blob);
         Ok(json!({"KeyId": arn(&id), "CiphertextBlob": blob, "EncryptionAlgorithm": "SYMMETRIC_DEFAULT"}))
@@ -234,6 +238,7 @@ impl State {
         let blob = decoded(input, "CiphertextBlob", BLOB_MAX)?;
         let (id, plaintext) = self.open(input.get("KeyId"), input.get("EncryptionContext"), &blob)?;
         let plaintext = STANDARD.encode(plaintext);
+        self.seen_in_clear.push(plaintext.clone());
         Ok(json!({"KeyId": arn(&id), "Plaintext": plaintext, "EncryptionAlgorithm": "SYMMETRIC_DEFAULT"}))
     }
 
@@ -413,7 +418,7 @@ fn decoded(input: &Value, field: &str, bytes_max: usize) -> Result<Vec<u8>, Fail
 }
 
 fn known_error(name: &str) -> &'static str {
-    const KNOWN: [&str; 9] = [
+    const KNOWN: [&str; 11] = [
         "ThrottlingException",
         "AccessDeniedException",
         "DisabledException",
@@ -423,6 +428,8 @@ fn known_error(name: &str) -> &'static str {
         "DependencyTimeoutException",
         "LimitExceededException",
         "ServiceUnavailable",
+        "UnrecognizedClientException",
+        "ExpiredTokenException",
     ];
     KNOWN.into_iter().find(|known| *known == name).unwrap_or("KMSInternalException")
 }

@@ -16,6 +16,7 @@ pub fn rowseal() -> &'static Path {
 pub struct Site {
     dir: tempfile::TempDir,
     listen: SocketAddr,
+    environment: Vec<(String, String)>,
 }
 
 impl Site {
@@ -36,7 +37,12 @@ impl Site {
             policy.replace("{control}", &control)
         );
         fs::write(dir.path().join("rowseal.toml"), text).unwrap();
-        Site { dir, listen }
+        Site { dir, listen, environment: Vec::new() }
+    }
+
+    /// With variables for the environment of everything that is run from now on.
+    pub fn set_environment<'a>(&mut self, variables: impl IntoIterator<Item = (&'a str, &'a str)>) {
+        self.environment.extend(variables.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())));
     }
 
     /// The configuration file.
@@ -56,7 +62,8 @@ impl Site {
 
     /// Runs another subcommand with this configuration.
     pub fn run(&self, args: &[&str]) -> Output {
-        Command::new(rowseal()).args(args).arg("--config").arg(self.config()).output().unwrap()
+        let variables = self.environment.iter().map(|(name, value)| (name, value));
+        Command::new(rowseal()).args(args).arg("--config").arg(self.config()).envs(variables).output().unwrap()
     }
 
     /// The same; panics with what it said unless it exits 0. Gives standard output.
@@ -70,7 +77,11 @@ impl Site {
     /// Starts `rowseal serve` and waits until it listens.
     pub fn serve(&self) -> Proxy {
         let config = self.config();
-        let guarded = Guarded::spawn(self.path(), rowseal(), &["serve", "--config", config.to_str().unwrap()]);
+        let variables: Vec<String> = self.environment.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let mut command: Vec<&str> = variables.iter().map(String::as_str).collect();
+        command.extend([rowseal().to_str().unwrap(), "serve", "--config", config.to_str().unwrap()]);
+        // env becomes the program, so that signals reach it.
+        let guarded = Guarded::spawn(self.path(), Path::new("env"), &command);
         poll("the proxy's port", || {
             assert!(guarded.ended().is_none(), "rowseal ended at once:\n{}", guarded.log());
             TcpStream::connect(self.listen).ok()

@@ -9,6 +9,7 @@ use super::psql::{Psql, side_by_side};
 pub(super) const TABLE: &str = "CREATE TABLE customers (\n    account_id text NOT NULL,\n    email      rowseal.text,\n    \
     ssn        rowseal.text,\n    birth      rowseal.date,\n    note       text\n)";
 
+const KEYS: &str = "SELECT tenant, provider, arn FROM rowseal.master_key WHERE tenant <> '_rowseal' ORDER BY tenant";
 const INSERT: &str = "INSERT INTO customers (account_id, email, ssn, birth, note) VALUES\n    \
     ('acme',   'ada@example.com', '078-05-1120', '1990-12-10', 'first'),\n    \
     ('acme',   'eve@example.com', '457-55-5462', '1985-02-28', 'second'),\n    \
@@ -31,8 +32,9 @@ const VALUES: [&str; 4] = ["ada@example.com", "bob@example.com", "078-05-1120", 
 pub(super) async fn show(stage: &Stage) -> anyhow::Result<()> {
     let app = stage.app("app");
     let server = stage.server();
-    say("RowSeal demo: a throw-away Postgres, a local keyring, the proxy in between.\n")?;
+    say(&format!("RowSeal demo: a throw-away Postgres, {}, the proxy in between.\n", stage.keys))?;
     heading("1. Two tenants, acme and globex, each with a master key of its own; one table")?;
+    statement("Postgres", KEYS, &server.run(KEYS).await?)?;
     statement("Postgres", TABLE, "CREATE TABLE")?;
     heading("2. The application talks to RowSeal as if it were Postgres")?;
     statement("RowSeal", INSERT, &app.run(INSERT).await?)?;

@@ -12,8 +12,8 @@ use zeroize::Zeroizing;
 
 use self::file::{Keys, MasterKey, Ring, StoredState, is_past, unix_now};
 use super::{
-    DELETION_DAYS, DataKey, Decrypted, Encrypted, EncryptionContext, KeyArn, KeyDescription, KeyState, Kms, KmsError,
-    KmsErrorClass, KmsFuture, Under,
+    DataKey, Decrypted, Encrypted, EncryptionContext, KeyArn, KeyDescription, KeyState, Kms, KmsError, KmsErrorClass,
+    KmsFuture, Under, deletion_days,
 };
 use crate::crypto::keyring::{keyring_open, keyring_seal};
 
@@ -56,7 +56,7 @@ impl LocalKms {
     {
         let ring = self.ring.clone();
         let done = tokio::task::spawn_blocking(move || ring.change(change)).await;
-        done.unwrap_or(Err(KmsErrorClass::Transient)).map_err(|class| failed(operation, class))
+        done.unwrap_or(Err(KmsErrorClass::Transient)).map_err(|class| KmsError::new(operation, class))
     }
 
     async fn set_state<F>(&self, operation: &'static str, key: &KeyArn, next: F) -> Result<String, KmsError>
@@ -72,8 +72,13 @@ impl LocalKms {
         .await
     }
 
-    fn current(&self, operation: &'static str) -> Result<Arc<Keys>, KmsError> {
-        self.ring.current().map_err(|class| failed(operation, class))
+    /// Uses the keys as they are now in the file.
+    fn with_keys<T>(
+        &self,
+        operation: &'static str,
+        act: impl FnOnce(&Keys) -> Result<T, KmsErrorClass>,
+    ) -> Result<T, KmsError> {
+        self.ring.current().and_then(|keys| act(&keys)).map_err(|class| KmsError::new(operation, class))
     }
 }
 
@@ -90,20 +95,20 @@ impl Kms for LocalKms {
 
     fn find_by_tag<'a>(&'a self, name: &'a str, value: &'a str) -> KmsFuture<'a, Vec<KeyArn>> {
         Box::pin(async move {
-            let keys = self.current("ListKeys")?;
-            let found = keys.iter().filter(|(_, key)| key.tags.get(name).is_some_and(|v| v == value));
-            Ok(found.map(|(arn, _)| arn.clone()).collect())
+            self.with_keys("ListKeys", |keys| {
+                let found = keys.iter().filter(|(_, key)| key.tags.get(name).is_some_and(|v| v == value));
+                Ok(found.map(|(arn, _)| arn.clone()).collect())
+            })
         })
     }
 
     fn generate_data_key<'a>(&'a self, key: &'a KeyArn, context: &'a EncryptionContext) -> KmsFuture<'a, DataKey> {
         Box::pin(async move {
-            let make = |keys: &Keys| {
+            self.with_keys("GenerateDataKey", |keys| {
                 let plaintext = random::<32>()?;
                 let blob = wrap(keys, Under { key, context }, plaintext.as_ref())?;
                 Ok(DataKey { plaintext, blob, request_id: request_id()? })
-            };
-            make(&*self.current("GenerateDataKey")?).map_err(|class| failed("GenerateDataKey", class))
+            })
         })
     }
 
@@ -114,8 +119,7 @@ impl Kms for LocalKms {
         context: &'a EncryptionContext,
     ) -> KmsFuture<'a, Encrypted> {
         Box::pin(async move {
-            let make = |keys: &Keys| Ok((wrap(keys, Under { key, context }, plaintext)?, request_id()?));
-            make(&*self.current("Encrypt")?).map_err(|class| failed("Encrypt", class))
+            self.with_keys("Encrypt", |keys| Ok((wrap(keys, Under { key, context }, plaintext)?, request_id()?)))
         })
     }
 
@@ -126,18 +130,16 @@ impl Kms for LocalKms {
         context: &'a EncryptionContext,
     ) -> KmsFuture<'a, Decrypted> {
         Box::pin(async move {
-            let make = |keys: &Keys| Ok((unwrap(keys, Under { key, context }, blob)?, request_id()?));
-            make(&*self.current("Decrypt")?).map_err(|class| failed("Decrypt", class))
+            self.with_keys("Decrypt", |keys| Ok((unwrap(keys, Under { key, context }, blob)?, request_id()?)))
         })
     }
 
     fn re_encrypt<'a>(&'a self, source: Under<'a>, destination: Under<'a>, blob: &'a [u8]) -> KmsFuture<'a, Encrypted> {
         Box::pin(async move {
-            let make = |keys: &Keys| {
+            self.with_keys("ReEncrypt", |keys| {
                 let plaintext = unwrap(keys, source, blob)?;
                 Ok((wrap(keys, destination, &plaintext)?, request_id()?))
-            };
-            make(&*self.current("ReEncrypt")?).map_err(|class| failed("ReEncrypt", class))
+            })
         })
     }
 
@@ -156,8 +158,7 @@ impl Kms for LocalKms {
     }
 
     fn schedule_deletion<'a>(&'a self, key: &'a KeyArn, days: u8) -> KmsFuture<'a, String> {
-        let days = days.clamp(*DELETION_DAYS.start(), *DELETION_DAYS.end());
-        let at_unix = unix_now().saturating_add(u64::from(days) * DAY_SECONDS);
+        let at_unix = unix_now().saturating_add(u64::from(deletion_days(days)) * DAY_SECONDS);
         Box::pin(self.set_state("ScheduleKeyDeletion", key, move |state| match state {
             StoredState::Enabled | StoredState::Disabled => Ok(StoredState::PendingDeletion { at_unix }),
             StoredState::PendingDeletion { .. } => Err(KmsErrorClass::PendingDeletion),
@@ -173,14 +174,15 @@ impl Kms for LocalKms {
 
     fn describe<'a>(&'a self, key: &'a KeyArn) -> KmsFuture<'a, KeyDescription> {
         Box::pin(async move {
-            let keys = self.current("DescribeKey")?;
-            let entry = live(&keys, key).map_err(|class| failed("DescribeKey", class))?;
-            let state = match entry.state {
-                StoredState::Enabled => KeyState::Enabled,
-                StoredState::Disabled => KeyState::Disabled,
-                StoredState::PendingDeletion { .. } => KeyState::PendingDeletion,
-            };
-            Ok(KeyDescription { state, tags: entry.tags.clone().into_iter().collect() })
+            self.with_keys("DescribeKey", |keys| {
+                let entry = live(keys, key)?;
+                let state = match entry.state {
+                    StoredState::Enabled => KeyState::Enabled,
+                    StoredState::Disabled => KeyState::Disabled,
+                    StoredState::PendingDeletion { .. } => KeyState::PendingDeletion,
+                };
+                Ok(KeyDescription { state, tags: entry.tags.clone().into_iter().collect() })
+            })
         })
     }
 }
@@ -218,10 +220,6 @@ fn usable<'k>(keys: &'k Keys, key: &KeyArn) -> Result<&'k MasterKey, KmsErrorCla
         StoredState::Disabled => Err(KmsErrorClass::Disabled),
         StoredState::PendingDeletion { .. } => Err(KmsErrorClass::PendingDeletion),
     }
-}
-
-fn failed(operation: &'static str, class: KmsErrorClass) -> KmsError {
-    KmsError { class, request_id: None, operation }
 }
 
 fn random<const N: usize>() -> Result<Zeroizing<[u8; N]>, KmsErrorClass> {

@@ -1,18 +1,22 @@
 //! The key management service that holds the tenants' master keys.
 //!
 //! [`Kms`] is what the rest of the proxy knows of it; [`local`] keeps master keys in a keyring file, [`aws`] speaks to
-//! AWS KMS. A master key never leaves its provider: callers hold ARNs, wrapped blobs and, for a while, data keys.
+//! AWS KMS, and [`Patient`] asks either again when a call fails in passing. A master key never leaves its provider: callers hold ARNs, wrapped blobs and, for a while, data keys.
 //! Errors carry a class, an operation and a request id, never a value.
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use zeroize::Zeroizing;
 
 pub mod aws;
 pub mod local;
+pub mod patient;
+
+pub use patient::Patient;
 
 /// What every operation of a [`Kms`] returns.
 pub type KmsFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, KmsError>> + Send + 'a>>;
@@ -143,12 +147,21 @@ impl KeyDescription {
 /// The waiting period of a deletion, in days, that every provider accepts; other numbers are moved to its ends.
 pub const DELETION_DAYS: std::ops::RangeInclusive<u8> = 7..=30;
 
+fn deletion_days(days: u8) -> u8 {
+    days.clamp(*DELETION_DAYS.start(), *DELETION_DAYS.end())
+}
+
 /// A key management service.
 ///
 /// # Cancel safety
 /// A dropped future may have had its effect. Look with [`Kms::find_by_tag`] or [`Kms::describe`] before repeating an
 /// operation that is not idempotent.
 pub trait Kms: Send + Sync {
+    /// How long [`Kms::find_by_tag`] may not know of a key that was just made.
+    fn settles_within(&self) -> Duration {
+        Duration::ZERO
+    }
+
     /// Creates a master key with these tags. It is never repeated inside: after a transient error the key may exist,
     /// so look for its tag before creating again.
     fn create_key<'a>(&'a self, tags: &'a [(String, String)]) -> KmsFuture<'a, KeyArn>;
@@ -207,6 +220,8 @@ pub enum KmsErrorClass {
     AccessDenied,
     /// The context, the blob, the key it is claimed to be of, or another part of the request is wrong.
     WrongContextOrBlob,
+    /// Credentials, region or endpoint are missing, or the service does not accept them.
+    Credentials,
     /// Too many calls for now.
     Throttled,
     /// The service could not be reached, or failed.
@@ -214,9 +229,14 @@ pub enum KmsErrorClass {
 }
 
 impl KmsErrorClass {
-    /// Whether the same call will fail again, so that a retry is pointless.
+    /// Whether it is an answer about the key or the blob, which will be the same again.
     pub fn is_definitive(self) -> bool {
-        !matches!(self, KmsErrorClass::Throttled | KmsErrorClass::Transient)
+        !self.is_passing() && self != KmsErrorClass::Credentials
+    }
+
+    /// Whether the same call may succeed in a moment.
+    pub fn is_passing(self) -> bool {
+        matches!(self, KmsErrorClass::Throttled | KmsErrorClass::Transient)
     }
 
     /// Whether the key itself is refused, so that everything cached of it must be dropped. A wrong blob does not
@@ -232,6 +252,7 @@ impl KmsErrorClass {
             KmsErrorClass::NotFound => "there is no such key",
             KmsErrorClass::AccessDenied => "access to the key is denied",
             KmsErrorClass::WrongContextOrBlob => "the blob, its key or its context is wrong",
+            KmsErrorClass::Credentials => "credentials, region or endpoint are missing or not accepted",
             KmsErrorClass::Throttled => "too many calls",
             KmsErrorClass::Transient => "the key service failed or could not be reached",
         }
@@ -239,8 +260,7 @@ impl KmsErrorClass {
 }
 
 /// An operation of the key service that did not succeed. Holds no value of any request.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("kms {operation}: {}", class.text())]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KmsError {
     /// What kind it was.
     pub class: KmsErrorClass,
@@ -248,9 +268,25 @@ pub struct KmsError {
     pub request_id: Option<String>,
     /// The operation, in the service's own words (`Decrypt`).
     pub operation: &'static str,
+    /// What kept the call from being made or answered; nothing of a request or an answer.
+    pub cause: Option<Arc<str>>,
 }
 
+impl fmt::Display for KmsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "kms {}: {}", self.operation, self.class.text())?;
+        self.cause.as_ref().map_or(Ok(()), |cause| write!(f, " ({cause})"))
+    }
+}
+
+impl std::error::Error for KmsError {}
+
 impl KmsError {
+    /// An error without request id and cause.
+    pub fn new(operation: &'static str, class: KmsErrorClass) -> Self {
+        KmsError { class, request_id: None, operation, cause: None }
+    }
+
     /// See [`KmsErrorClass::is_definitive`].
     pub fn is_definitive(&self) -> bool {
         self.class.is_definitive()
@@ -277,8 +313,9 @@ mod tests {
 
     #[test]
     fn only_failures_that_pass_are_worth_a_retry() {
-        assert!(KmsErrorClass::AccessDenied.is_definitive());
-        assert!(!KmsErrorClass::Throttled.is_definitive());
+        assert!(KmsErrorClass::AccessDenied.is_definitive() && !KmsErrorClass::AccessDenied.is_passing());
+        assert!(!KmsErrorClass::Throttled.is_definitive() && KmsErrorClass::Throttled.is_passing());
+        assert!(!KmsErrorClass::Credentials.is_definitive() && !KmsErrorClass::Credentials.is_passing());
         assert!(!KmsErrorClass::WrongContextOrBlob.revokes_key());
         assert!(KmsErrorClass::Disabled.revokes_key());
     }

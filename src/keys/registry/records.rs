@@ -19,7 +19,7 @@ pub(super) const LOAD: &str = "
     UNION ALL SELECT purpose, tenant, NULL, state, key_id, master_key, wrapped FROM rowseal.branch_key";
 
 /// How the data keys of a tenant are wrapped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Wrapping {
     /// Each by the KMS.
     Direct,

@@ -4,16 +4,22 @@
 //! made and goes on. Nothing of the tenant can be used before the one transaction at the end.
 use std::time::Duration;
 
+use bytes::Bytes;
+use tokio::time::Instant;
 use tokio_postgres::Client;
 
 use super::{Registry, RegistryError, Wrapping};
 use crate::crypto::{BranchKey, IndexRoot, KeyId, random_bytes};
 use crate::keys::context::{self, TAG_DATABASE, TAG_INTENT, TAG_TENANT};
-use crate::keys::kms::{KeyArn, KeyState, Kms, KmsError, KmsErrorClass};
+use crate::keys::kms::patient::again_while;
+use crate::keys::kms::{EncryptionContext, KeyArn, KeyState, Kms, KmsError, KmsErrorClass};
 use crate::policy::GLOBAL_TENANT;
 
-/// A fresh key may be unknown or denied for a while (FACTS: eventual consistency): how often to try.
-const ATTEMPTS: u32 = 8;
+/// A service of many machines may not know a fresh key everywhere at once: how long that is waited for.
+const SETTLE_FOR: Duration = Duration::from_secs(15);
+
+/// Between two looks for a key that may have been made a moment ago.
+const SEARCH_PAUSE: Duration = Duration::from_millis(500);
 
 /// What a registration did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +33,10 @@ pub enum Registered {
 /// What the intent says.
 struct Intent {
     id: String,
+    /// Written just now, so that no key can have been made for it.
+    is_new: bool,
+    /// A key for it may have been made so lately that a search does not find it at once.
+    is_young: bool,
     database: String,
     active: bool,
     wrapping: Wrapping,
@@ -35,9 +45,9 @@ struct Intent {
 /// All that the last transaction records.
 struct NewKeys {
     arn: KeyArn,
-    canary: bytes::Bytes,
-    index_root: bytes::Bytes,
-    branch: Option<bytes::Bytes>,
+    canary: Bytes,
+    index_root: Bytes,
+    branch: Option<Bytes>,
 }
 
 impl Registry {
@@ -101,67 +111,100 @@ fn check_name(tenant: &str) -> Result<(), RegistryError> {
 
 async fn write_intent(client: &Client, tenant: &str, wrapping: Wrapping) -> Result<Intent, RegistryError> {
     let insert = "INSERT INTO rowseal.tenant (name, wrapping) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING";
-    client.execute(insert, &[&tenant, &wrapping.as_str()]).await?;
-    let read = "SELECT t.intent::pg_catalog.text, i.id::pg_catalog.text, t.state = 'active', t.wrapping
+    let is_new = client.execute(insert, &[&tenant, &wrapping.as_str()]).await? == 1;
+    let read = "SELECT t.intent::pg_catalog.text, i.id::pg_catalog.text, t.state = 'active', t.wrapping,
+                t.created_at > pg_catalog.now() - '1 minute'::pg_catalog.interval
                 FROM rowseal.tenant t, rowseal.installation i WHERE t.name = $1";
     let row = client.query_one(read, &[&tenant]).await?;
-    Ok(Intent { id: row.get(0), database: row.get(1), active: row.get(2), wrapping: Wrapping::parse(row.get(3))? })
+    let wrapping = Wrapping::parse(row.get(3))?;
+    let (active, is_young) = (row.get(2), row.get(4));
+    Ok(Intent { id: row.get(0), is_new, is_young, database: row.get(1), active, wrapping })
 }
 
-/// The key that an earlier attempt made for this intent, or a new one.
+/// The key that an earlier attempt made for this intent, or a new one. A search asks for the tags of every key of the
+/// account, so none is made for an intent that is new.
 async fn find_or_create(kms: &dyn Kms, tenant: &str, intent: &Intent) -> Result<KeyArn, RegistryError> {
-    let mut found = kms.find_by_tag(TAG_INTENT, &intent.id).await?;
-    found.sort();
-    for arn in found {
-        let key = kms.describe(&arn).await?;
-        if key.state == KeyState::Enabled && key.tag(TAG_TENANT) == Some(tenant) {
-            return Ok(arn);
-        }
+    let patience = if intent.is_young { kms.settles_within() } else { Duration::ZERO };
+    if !intent.is_new
+        && let Some(arn) = search(kms, tenant, intent, patience).await?
+    {
+        return Ok(arn);
     }
     let tags = [(TAG_TENANT, tenant), (TAG_INTENT, &*intent.id), (TAG_DATABASE, &*intent.database)]
         .map(|(name, value)| (name.to_owned(), value.to_owned()));
-    Ok(kms.create_key(&tags).await?)
+    // Refused for coming too soon, it was not created.
+    let too_soon = |class| class == KmsErrorClass::Throttled;
+    match again_while(SETTLE_FOR, too_soon, || kms.create_key(&tags)).await {
+        Ok(arn) => Ok(arn),
+        // It may have been created all the same: a second one would be an orphan.
+        Err(error) if error.class == KmsErrorClass::Transient => {
+            search(kms, tenant, intent, kms.settles_within()).await?.ok_or(error.into())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn search(
+    kms: &dyn Kms,
+    tenant: &str,
+    intent: &Intent,
+    patience: Duration,
+) -> Result<Option<KeyArn>, RegistryError> {
+    let end = Instant::now() + patience;
+    loop {
+        let found = find(kms, tenant, intent).await?;
+        if found.is_some() || Instant::now() + SEARCH_PAUSE >= end {
+            return Ok(found);
+        }
+        tokio::time::sleep(SEARCH_PAUSE).await;
+    }
+}
+
+async fn find(kms: &dyn Kms, tenant: &str, intent: &Intent) -> Result<Option<KeyArn>, RegistryError> {
+    let mut found = kms.find_by_tag(TAG_INTENT, &intent.id).await?;
+    found.sort();
+    for arn in found {
+        let key = settled(|| kms.describe(&arn)).await?;
+        if key.state == KeyState::Enabled && key.tag(TAG_TENANT) == Some(tenant) {
+            return Ok(Some(arn));
+        }
+    }
+    Ok(None)
 }
 
 async fn make_keys(kms: &dyn Kms, tenant: &str, wrapping: Wrapping, arn: KeyArn) -> Result<NewKeys, RegistryError> {
-    round_trip(kms, tenant, &arn).await?;
-    let (canary, _) = kms.encrypt(&arn, &random_bytes::<16>(), &context::canary(tenant)).await?;
-    let (index_root, _) = kms.encrypt(&arn, IndexRoot::random().expose(), &context::index(tenant)).await?;
+    check_key(kms, tenant, &arn).await?;
+    let canary = wrap(kms, &arn, &random_bytes::<16>(), &context::canary(tenant)).await?;
+    let index_root = wrap(kms, &arn, IndexRoot::random().expose(), &context::index(tenant)).await?;
     let branch = match wrapping {
         Wrapping::Direct => None,
-        Wrapping::Hierarchical => {
-            Some(kms.encrypt(&arn, BranchKey::random().expose(), &context::branch(tenant)).await?.0)
-        }
+        Wrapping::Hierarchical => Some(wrap(kms, &arn, BranchKey::random().expose(), &context::branch(tenant)).await?),
     };
     Ok(NewKeys { arn, canary, index_root, branch })
 }
 
-/// Wraps and unwraps once, waiting for a key that the whole service does not know yet.
-async fn round_trip(kms: &dyn Kms, tenant: &str, arn: &KeyArn) -> Result<(), RegistryError> {
-    let mut pause = Duration::from_millis(100);
-    for _ in 1..ATTEMPTS {
-        match try_round_trip(kms, tenant, arn).await {
-            Err(RegistryError::Kms(error)) if may_pass(&error) => tokio::time::sleep(pause).await,
-            outcome => return outcome,
-        }
-        pause *= 2;
-    }
-    try_round_trip(kms, tenant, arn).await
+async fn wrap(kms: &dyn Kms, arn: &KeyArn, key: &[u8], context: &EncryptionContext) -> Result<Bytes, RegistryError> {
+    Ok(settled(|| kms.encrypt(arn, key, context)).await?.0)
 }
 
-fn may_pass(error: &KmsError) -> bool {
-    match error.class {
-        KmsErrorClass::NotFound | KmsErrorClass::AccessDenied => true,
-        KmsErrorClass::Throttled | KmsErrorClass::Transient => true,
-        KmsErrorClass::Disabled | KmsErrorClass::PendingDeletion | KmsErrorClass::WrongContextOrBlob => false,
-    }
-}
-
-async fn try_round_trip(kms: &dyn Kms, tenant: &str, arn: &KeyArn) -> Result<(), RegistryError> {
+/// What every use of the key will ask of it: that its tags name the tenant, and that it gives back what it wrapped.
+async fn check_key(kms: &dyn Kms, tenant: &str, arn: &KeyArn) -> Result<(), RegistryError> {
     let context = context::verify(tenant);
-    let made = kms.generate_data_key(arn, &context).await?;
-    let (opened, _) = kms.decrypt(arn, &made.blob, &context).await?;
-    if opened.as_slice() == made.plaintext.as_slice() { Ok(()) } else { Err(RegistryError::RoundTrip) }
+    let described = settled(|| kms.describe(arn)).await?;
+    let made = settled(|| kms.generate_data_key(arn, &context)).await?;
+    let (opened, _) = settled(|| kms.decrypt(arn, &made.blob, &context)).await?;
+    let is_right = described.tag(TAG_TENANT) == Some(tenant) && opened.as_slice() == made.plaintext.as_slice();
+    if is_right { Ok(()) } else { Err(RegistryError::RoundTrip) }
+}
+
+/// Asks a fresh key again while the part of the service that is asked may not know it yet. What fails in passing is for
+/// the provider to repeat.
+async fn settled<T, F>(call: impl Fn() -> F) -> Result<T, KmsError>
+where
+    F: Future<Output = Result<T, KmsError>>,
+{
+    let is_unknown = |class| matches!(class, KmsErrorClass::NotFound | KmsErrorClass::AccessDenied);
+    again_while(SETTLE_FOR, is_unknown, call).await
 }
 
 /// The one step that makes the tenant usable.
