@@ -39,6 +39,16 @@ pub enum Class {
     BadDatetime,
     /// A date or time field out of range.
     DatetimeOverflow,
+    /// An offset from UTC of 16 hours or more.
+    OffsetOverflow,
+    /// A field of an interval out of range.
+    IntervalOverflow,
+    /// An escape of a character that cannot be stored.
+    BadEscape,
+    /// Bounds of an array that exclude each other.
+    BadBounds,
+    /// A binary array of other elements than expected.
+    ElementType,
     /// Hexadecimal digits that are none.
     BadParameter,
     /// Bytes that are not valid in the encoding.
@@ -78,6 +88,11 @@ impl Class {
             Class::OutOfRange => "22003",
             Class::BadDatetime => "22007",
             Class::DatetimeOverflow => "22008",
+            Class::OffsetOverflow => "22009",
+            Class::IntervalOverflow => "22015",
+            Class::BadEscape => "22P05",
+            Class::BadBounds => "2202E",
+            Class::ElementType => "42804",
             Class::BadParameter => "22023",
             Class::BadEncoding => "22021",
             Class::DamagedCell => "XX001",

@@ -26,5 +26,7 @@ mod transactions;
 mod twin;
 mod twin_formats;
 mod twin_psql;
+mod twin_types;
+mod types;
 mod updates;
 mod wire;

@@ -7,7 +7,6 @@ use tokio_postgres::{Client, Row};
 
 use super::{Attribute, Catalog, Relation};
 use crate::policy::{self, Unsealed};
-use crate::types::LogicalType;
 
 const COLUMNS: &str = "SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, a.attname::text, a.attnum, \
      a.atttypid, a.atttypmod, a.atthasdef OR a.attidentity <> '' OR a.attgenerated <> '' \
@@ -117,7 +116,7 @@ fn attribute(
     let type_oid: u32 = row.try_get(6)?;
     let cell = cell_domain(type_oid, domains);
     let policy = relation.policy.as_ref().and_then(|t| t.columns.iter().find(|c| c.name == name));
-    let sealed = policy.filter(|c| cell == Some(domain_of(c.logical))).map(Arc::clone);
+    let sealed = policy.filter(|c| cell == Some(c.logical.domain())).map(Arc::clone);
     Ok(Some(Attribute {
         name,
         attnum: row.try_get(5)?,
@@ -151,22 +150,6 @@ fn base_type(mut oid: u32, domains: &HashMap<u32, Domain>) -> u32 {
         }
     }
     oid
-}
-
-fn domain_of(logical: LogicalType) -> &'static str {
-    match logical {
-        LogicalType::Text => "text",
-        LogicalType::Varchar(_) => "varchar",
-        LogicalType::Int4 => "int4",
-        LogicalType::Int8 => "int8",
-        LogicalType::Bool => "bool",
-        LogicalType::Date => "date",
-        LogicalType::Timestamptz => "timestamptz",
-        LogicalType::Numeric(_) => "numeric",
-        LogicalType::Uuid => "uuid",
-        LogicalType::Jsonb => "jsonb",
-        LogicalType::Bytea => "bytea",
-    }
 }
 
 fn hash_relation(relation: &Relation, hasher: &mut DefaultHasher) {

@@ -9,7 +9,6 @@ use super::{Context, Failure, connect};
 use crate::config::ident;
 use crate::policy::{Column, Database, Table, TenantRule, Unsealed};
 use crate::setup;
-use crate::types::LogicalType;
 
 mod keys;
 
@@ -86,8 +85,13 @@ fn write(context: &Context, database: &Database, finding: &Finding) -> std::io::
 /// All that does not fit in one database.
 pub(super) async fn check(client: &Client, database: &Database) -> anyhow::Result<Vec<Finding>> {
     let mut found = Vec::new();
-    if setup::version(client).await? == 0 {
-        found.push(error("schema rowseal is not installed: run `rowseal setup`".to_owned()));
+    match setup::version(client).await? {
+        0 => found.push(error("schema rowseal is not installed: run `rowseal setup`".to_owned())),
+        version if version < setup::LATEST => found.push(error(format!(
+            "schema rowseal has version {version}, this release needs {}: run `rowseal setup`",
+            setup::LATEST
+        ))),
+        _ => {}
     }
     found.extend(findings(database, &live(client).await?));
     Ok(found)
@@ -155,7 +159,7 @@ fn of_table(table: &Table, live: &[&Live], unsealed: Unsealed) -> Vec<Finding> {
 }
 
 fn of_column(entry: &Column, live: &Live, unsealed: Unsealed) -> Option<Finding> {
-    let (name, expected) = (&entry.qualified, domain(entry.logical));
+    let (name, expected) = (&entry.qualified, entry.logical.domain());
     match &live.domain {
         None if unsealed == Unsealed::Pass => {
             Some(warning(format!("column {name} is plaintext ({}) and passes as it is", live.declared)))
@@ -182,23 +186,6 @@ fn without_entry(database: &Database, live: &Live) -> Option<Finding> {
         return Some(warning(format!("column {name} of a partition has no entry: use the partitioned table")));
     }
     Some(error(format!("column {name} is sealed but has no entry in the policy")))
-}
-
-/// The domain of schema rowseal that a column of this type has.
-fn domain(logical: LogicalType) -> &'static str {
-    match logical {
-        LogicalType::Text => "text",
-        LogicalType::Varchar(_) => "varchar",
-        LogicalType::Int4 => "int4",
-        LogicalType::Int8 => "int8",
-        LogicalType::Bool => "bool",
-        LogicalType::Date => "date",
-        LogicalType::Timestamptz => "timestamptz",
-        LogicalType::Numeric(_) => "numeric",
-        LogicalType::Uuid => "uuid",
-        LogicalType::Jsonb => "jsonb",
-        LogicalType::Bytea => "bytea",
-    }
 }
 
 fn qualified(schema: &str, table: &str) -> String {

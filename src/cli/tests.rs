@@ -129,6 +129,9 @@ async fn a_database_is_set_up_checked_and_given_tenants() {
     setup::run(&context).await.unwrap();
     setup::run(&context).await.unwrap();
     check::run(&context).await.unwrap();
+    client.batch_execute("UPDATE rowseal.schema_version SET version = -version WHERE version > 1").await.unwrap();
+    assert!(matches!(check::run(&context).await, Err(Failure::Shown)), "of an older release");
+    client.batch_execute("UPDATE rowseal.schema_version SET version = -version WHERE version < 1").await.unwrap();
 
     let plain = "CREATE TABLE public.t (account_id text, email text)";
     client.batch_execute(plain).await.unwrap();

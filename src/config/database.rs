@@ -195,9 +195,8 @@ impl Known {
 
 /// True when equal values of the two types have equal tokens.
 fn comparable(a: LogicalType, b: LogicalType) -> bool {
-    let family = |logical| match logical {
+    let family = |logical: LogicalType| match logical.without_modifier() {
         LogicalType::Varchar(_) => LogicalType::Text,
-        LogicalType::Numeric(_) => LogicalType::Numeric(None),
         other => other,
     };
     family(a) == family(b)
@@ -267,18 +266,16 @@ fn column(name: String, raw: raw::Column, table: &str, source: &Source<'_>) -> R
 }
 
 fn logical_type(raw: &raw::Column, source: &Source<'_>) -> Result<LogicalType, ConfigError> {
-    let is_json = raw.logical.value.trim().eq_ignore_ascii_case("json");
-    if let Some(at) = raw.equality.as_ref().filter(|_| is_json) {
+    let logical =
+        LogicalType::parse(&raw.logical.value).map_err(|error| source.error(&raw.logical.place, error.to_string()))?;
+    if let Some(at) = raw.equality.as_ref().filter(|_| !logical.has_equality()) {
         return Err(source.error(&at.place, "json has no equality, in Postgres neither; jsonb has"));
     }
-    LogicalType::parse(&raw.logical.value).map_err(|error| source.error(&raw.logical.place, error.to_string()))
+    Ok(logical)
 }
 
 fn default_padding(logical: LogicalType) -> Padding {
-    match logical {
-        LogicalType::Text | LogicalType::Varchar(_) | LogicalType::Bytea | LogicalType::Jsonb => Padding::Padme,
-        _ => Padding::None,
-    }
+    if logical.padded_by_default() { Padding::Padme } else { Padding::None }
 }
 
 fn padding(at: &At<toml::Value>, source: &Source<'_>) -> Result<Padding, ConfigError> {
@@ -306,10 +303,12 @@ fn mask(at: &At<raw::Mask>, logical: LogicalType, source: &Source<'_>) -> Result
         }
     };
     match (&mask, logical) {
-        (Mask::Fixed(text), LogicalType::Varchar(Some(n))) if text.chars().count() > n as usize => {
-            Err(source.error(&at.place, format!("the fixed text is longer than varchar({n})")))
+        (Mask::Fixed(text), LogicalType::Varchar(Some(n)) | LogicalType::Bpchar(Some(n)))
+            if text.chars().count() > n as usize =>
+        {
+            Err(source.error(&at.place, format!("the fixed text is longer than {logical}")))
         }
-        (_, LogicalType::Text | LogicalType::Varchar(_)) => Ok(mask),
+        (_, LogicalType::Text | LogicalType::Varchar(_) | LogicalType::Bpchar(_) | LogicalType::Citext) => Ok(mask),
         _ => Err(source.error(&at.place, "a mask gives text: other types are masked as NULL (leave mask out)")),
     }
 }

@@ -261,6 +261,9 @@ fn errors_of_columns() {
     );
     check("a = { type = 'text', equality = 'all' }", "8:33: unknown variant `all`, expected `tenant` or `global`");
     check("a = { type = 'json', equality = 'tenant' }", "8:33: json has no equality, in Postgres neither; jsonb has");
+    check("a = { type = 'json[]', equality = 'tenant' }", "8:35: json has no equality, in Postgres neither; jsonb has");
+    check("a = { type = 'interval day to second' }", "8:14: type \"interval day to second\" cannot be sealed");
+    check("a = { type = 'text[][]' }", "8:14: type \"text[][]\" cannot be sealed");
     check("a = { type = 'text', join_group = 'g' }", "8:35: join_group needs equality");
     check("a = { type = 'text', binding = '' }", "8:32: a binding is empty");
     check(
@@ -278,7 +281,10 @@ fn errors_of_columns() {
         "a = { type = 'date', mask = { keep_last = 4 } }",
         "8:29: a mask gives text: other types are masked as NULL (leave mask out)",
     );
-    check("a = { type = 'varchar(3)', mask = { fixed = 'hidden' } }", "8:35: the fixed text is longer than varchar(3)");
+    check(
+        "a = { type = 'varchar(3)', mask = { fixed = 'hidden' } }",
+        "8:35: the fixed text is longer than character varying(3)",
+    );
     let group = |a: &str, b: &str| format!("a = {{ {a}, join_group = 'g' }}\nb = {{ {b}, join_group = 'g' }}");
     check(
         &group("type = 'text', equality = 'tenant'", "type = 'int4', equality = 'tenant'"),

@@ -38,7 +38,9 @@ struct Answer {
     tenant: Option<String>,
     date_style: String,
     time_zone: String,
+    interval_style: String,
     bytea_output: String,
+    float_digits: String,
     encoding: String,
     conforming: String,
     member: Vec<String>,
@@ -56,7 +58,9 @@ pub fn question(policy: &Database) -> String {
          'path', pg_catalog.current_schemas(true), 'login', session_user, 'role', current_user, \
          'tenant', pg_catalog.current_setting('rowseal.tenant', true), \
          'date_style', pg_catalog.current_setting('DateStyle'), 'time_zone', pg_catalog.current_setting('TimeZone'), \
+         'interval_style', pg_catalog.current_setting('IntervalStyle'), \
          'bytea_output', pg_catalog.current_setting('bytea_output'), \
+         'float_digits', pg_catalog.current_setting('extra_float_digits'), \
          'conforming', pg_catalog.current_setting('standard_conforming_strings'), \
          'encoding', pg_catalog.current_setting('client_encoding'), \
          'member', ARRAY(WITH RECURSIVE mine(id) AS (\
@@ -82,7 +86,9 @@ pub fn answer(text: &[u8], policy: &Database) -> Option<Facts> {
         style: TextStyle {
             date_style: answer.date_style,
             time_zone: answer.time_zone,
+            interval_style: answer.interval_style,
             bytea_hex: answer.bytea_output != "escape",
+            extra_float_digits: answer.float_digits.parse().ok()?,
         },
         conforming: answer.conforming == "on",
         utf8: answer.encoding == "UTF8",

@@ -139,7 +139,8 @@ impl Sealer<'_> {
                 self.cell(column, *row, &tenant, &canonical).map(Some)
             }
             Role::Search { column, tenant } => {
-                let compared = compared_type(column.logical);
+                // Postgres does not cut or round what is compared.
+                let compared = column.logical.without_modifier();
                 let Some(canonical) = canonical(&slot.source, compared, inputs)? else { return Ok(None) };
                 let tenant = searched(tenant, column, inputs)?;
                 self.record(Act::Search, &tenant, None, column);
@@ -225,16 +226,6 @@ pub fn index_tenant(column: &Column, tenant: &Tenant) -> Tenant {
     }
 }
 
-/// The type as which a value is read that is compared with a column: the column's, without length or precision, for
-/// Postgres does not cut or round what is compared.
-fn compared_type(logical: LogicalType) -> LogicalType {
-    match logical {
-        LogicalType::Varchar(_) => LogicalType::Varchar(None),
-        LogicalType::Numeric(_) => LogicalType::Numeric(None),
-        other => other,
-    }
-}
-
 /// The padding of `column`, in the terms of the cell format.
 fn padding(column: &Column) -> crypto::Padding {
     match column.padding {
@@ -292,7 +283,7 @@ fn declared_text(
         let zoned = bytes.iter().any(|b| *b == b'+' || (b.is_ascii_alphabetic() && *b != b'T'))
             || bytes.iter().filter(|b| **b == b'-').count() > 2;
         // Postgres drops a zone written in a timestamp or date without one.
-        return if logical == LogicalType::Timestamptz && zoned {
+        return if matches!(logical, LogicalType::Timestamptz(_)) && zoned {
             Err(bad_value(&ValueError::BadDatetime { ty: "timestamp with time zone" }))
         } else {
             Ok(None)
@@ -319,16 +310,28 @@ fn param_format(inputs: &Inputs<'_>, n: u16) -> Format {
 /// A bad value as the error Postgres itself would give, without the value.
 pub fn bad_value(error: &ValueError) -> Refusal {
     let class = match error {
-        ValueError::BadText { .. } => Class::BadText,
+        ValueError::BadText { .. } | ValueError::BadArray => Class::BadText,
         ValueError::BadBinary { .. } => Class::BadBinary,
         ValueError::TooLong { .. } => Class::TooLong,
         ValueError::OutOfRange { .. } => Class::OutOfRange,
-        ValueError::BadDatetime { .. } => Class::BadDatetime,
+        ValueError::BadDatetime { .. } | ValueError::NoOffset => Class::BadDatetime,
         ValueError::DatetimeOverflow { .. } => Class::DatetimeOverflow,
         ValueError::BadHex => Class::BadParameter,
         ValueError::BadEncoding => Class::BadEncoding,
+        ValueError::OffsetOverflow => Class::OffsetOverflow,
+        ValueError::IntervalOverflow => Class::IntervalOverflow,
+        ValueError::BadEscape => Class::BadEscape,
+        ValueError::BadBounds => Class::BadBounds,
+        ValueError::ArrayTooLarge => Class::TooLarge,
+        ValueError::Dimensions => Class::NotSupported,
+        ValueError::ElementType => Class::ElementType,
+        ValueError::Short => Class::ProtocolViolation,
     };
-    Refusal::new(class, error.to_string())
+    let refusal = Refusal::new(class, error.to_string());
+    match error.hint() {
+        Some(hint) => refusal.hint(hint),
+        None => refusal,
+    }
 }
 
 fn locked_tenant(

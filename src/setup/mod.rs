@@ -6,7 +6,10 @@
 use tokio_postgres::Client;
 
 /// The steps in order; step n brings the schema to version n + 1.
-const STEPS: &[&str] = &[include_str!("schema.sql")];
+const STEPS: &[&str] = &[include_str!("schema.sql"), include_str!("types.sql")];
+
+/// The version of the schema that this release makes and needs.
+pub const LATEST: u32 = STEPS.len() as u32;
 
 /// One installer at a time in one database.
 const LOCK: i64 = 0x526f_7753_6561_6c01;
@@ -70,9 +73,8 @@ pub async fn install(client: &Client) -> Result<Installed, SetupError> {
 async fn upgrade(client: &Client) -> Result<Installed, SetupError> {
     client.execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK]).await?;
     let from = version(client).await?;
-    let known = STEPS.len() as u32;
-    if from > known {
-        return Err(SetupError::Newer { found: from, known });
+    if from > LATEST {
+        return Err(SetupError::Newer { found: from, known: LATEST });
     }
     if from == 0 {
         create_version_table(client).await?;
@@ -82,7 +84,7 @@ async fn upgrade(client: &Client) -> Result<Installed, SetupError> {
         let version = step as i32 + 1;
         client.execute("INSERT INTO rowseal.schema_version (version) VALUES ($1)", &[&version]).await?;
     }
-    Ok(Installed { from, to: known })
+    Ok(Installed { from, to: LATEST })
 }
 
 /// A schema that the database's owner made beforehand for the control role is used as it is.

@@ -1,6 +1,7 @@
 //! Does the schema do what the proxy counts on? Against a real Postgres.
 use super::cluster::Cluster;
 use super::*;
+use crate::types::{Element, LogicalType};
 
 /// A well-formed cell with a token (or none) and the given payload length; not one that opens.
 fn cell(token: bool) -> Vec<u8> {
@@ -30,8 +31,7 @@ async fn installs_without_superuser_and_twice() {
     .await
     .unwrap();
     let control = cluster.connect("control").await;
-    let known = STEPS.len() as u32;
-    assert_eq!(install(&control).await.unwrap(), Installed { from: 0, to: known });
+    assert_eq!(install(&control).await.unwrap(), Installed { from: 0, to: LATEST });
     assert!(install(&control).await.unwrap().unchanged());
     root.batch_execute("CREATE SCHEMA app AUTHORIZATION app").await.unwrap();
     let app = cluster.connect("app").await;
@@ -66,6 +66,35 @@ async fn domains_hold(app: &Client) {
     app.execute(insert, &[&2i32, &cell(false)]).await.unwrap();
     app.execute(insert, &[&3i32, &None::<Vec<u8>>]).await.unwrap();
     assert_eq!(app.execute(insert, &[&4i32, &good]).await.unwrap_err().code().unwrap().code(), "23505");
+}
+
+/// Whoever set up an earlier release gets the domains that were added since.
+#[tokio::test]
+async fn an_older_schema_is_brought_up_to_date() {
+    let Some(cluster) = Cluster::start().await else { return };
+    let client = cluster.connect("postgres").await;
+    client.batch_execute("CREATE SCHEMA rowseal; SET search_path = pg_catalog").await.unwrap();
+    create_version_table(&client).await.unwrap();
+    client.batch_execute(STEPS[0]).await.unwrap();
+    client.batch_execute("INSERT INTO rowseal.schema_version (version) VALUES (1)").await.unwrap();
+    assert_eq!(install(&client).await.unwrap(), Installed { from: 1, to: LATEST });
+    let rows = client
+        .query("SELECT typname::text FROM pg_type WHERE typnamespace = 'rowseal'::regnamespace AND typtype = 'd'", &[])
+        .await
+        .unwrap();
+    let mut found: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+    let mut needed: Vec<&str> = LogicalType::all().flat_map(|ty| [ty.domain(), array_of(ty).domain()]).collect();
+    found.sort();
+    needed.sort_unstable();
+    assert_eq!(found, needed);
+    client
+        .batch_execute("CREATE ROLE app; SET ROLE app; CREATE TEMP TABLE t (a rowseal.interval_array)")
+        .await
+        .unwrap();
+}
+
+fn array_of(ty: LogicalType) -> LogicalType {
+    LogicalType::Array(Element::of(ty).unwrap())
 }
 
 async fn helpers_work(app: &Client) {

@@ -84,7 +84,7 @@ pub(super) fn catalog() -> Catalog {
         column("public.wide", "v", Varchar(Some(20)), Some(Equality::Tenant)),
         column("public.wide", "n", Numeric(None), None),
         column("public.wide", "b", Bool, None),
-        column("public.wide", "ts", Timestamptz, None),
+        column("public.wide", "ts", Timestamptz(None), None),
         column("public.wide", "u", Uuid, Some(Equality::Tenant)),
     ];
     let notes = vec![column("public.notes", "body", Text, Some(Equality::Tenant))];

@@ -3,6 +3,7 @@
 //! [`plan()`] is the way in: text and [`Context`] to a [`Verdict`]. It never sends anything on that it does not
 //! understand: what names a sealed table and is not read to the end is refused. Start reading there, then `query` and
 //! `write`; `expr` walks expressions with the table in `operators`.
+mod array_literal;
 mod build;
 pub mod cache;
 mod expr;

@@ -120,6 +120,7 @@ fn reads_alike(literal: &str, kind: Kind) -> bool {
     match kind {
         Kind::Quoted | Kind::Bool => true,
         Kind::Number => digits == "0" || (!digits.starts_with('0') && digits.bytes().all(|b| b.is_ascii_digit())),
+        Kind::QuotedElements | Kind::NumberElements | Kind::BoolElements => false,
     }
 }
 

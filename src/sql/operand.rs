@@ -5,8 +5,9 @@ use std::sync::Arc;
 use sqlparser::ast::{CastKind, Expr, UnaryOperator, Value, ValueWithSpan};
 use sqlparser::tokenizer::Token;
 
+use super::array_literal::array_literal;
 use super::text::Text;
-use crate::types::LogicalType;
+use crate::types::{Element, LogicalType};
 
 /// The kind of a literal as written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,6 +15,10 @@ pub(super) enum Kind {
     Quoted,
     Number,
     Bool,
+    /// An array of these, as its text form.
+    QuotedElements,
+    NumberElements,
+    BoolElements,
 }
 
 /// What an operand is.
@@ -59,6 +64,20 @@ pub(super) fn operand(text: &Text<'_>, expr: &Expr) -> Option<Operand> {
             let (name, last) = type_name(text, before)?;
             (last == before).then_some(())?;
             found.casts.push(name);
+            found.range.start = text.tokens[before].range.start;
+            Some(found)
+        }
+        Expr::Array(array) if array.named => array_literal(text, &array.elem),
+        Expr::Interval(interval) => {
+            let whole = interval.leading_field.is_none()
+                && interval.last_field.is_none()
+                && interval.leading_precision.is_none()
+                && interval.fractional_seconds_precision.is_none();
+            let Expr::Value(value) = &*interval.value else { return None };
+            let mut found = value_operand(text, value)?;
+            let before = text.token_at(found.range.start)?.checked_sub(1)?;
+            (whole && text.word(before)? == "interval").then_some(())?;
+            found.casts.push("interval");
             found.range.start = text.tokens[before].range.start;
             Some(found)
         }
@@ -145,35 +164,35 @@ pub(super) fn parameter(placeholder: &str) -> Option<u16> {
     placeholder.strip_prefix('$')?.parse::<u16>().ok()?.checked_sub(1)
 }
 
-/// Reads a type name at a token: its canonical name and its last token. Modifiers and arrays are not read.
+/// Reads a type name at a token: its canonical name (that of the domain) and its last token. Modifiers are not read.
 fn type_name(text: &Text<'_>, index: usize) -> Option<(&'static str, usize)> {
-    let word = text.word(index)?;
-    let mut last = index;
-    let name = match word.as_str() {
-        "text" => "text",
-        "varchar" => "varchar",
-        "character" if text.word(index + 1)? == "varying" => {
-            last += 1;
-            "varchar"
-        }
-        "int" | "integer" | "int4" => "int4",
-        "bigint" | "int8" => "int8",
-        "smallint" | "int2" => "int2",
-        "bool" | "boolean" => "bool",
-        "date" => "date",
-        "timestamptz" => "timestamptz",
-        "timestamp" if (1..4).all(|i| text.word(index + i).as_deref() == Some(["with", "time", "zone"][i - 1])) => {
-            last += 3;
-            "timestamptz"
-        }
-        "numeric" | "decimal" => "numeric",
-        "uuid" => "uuid",
-        "jsonb" => "jsonb",
-        "bytea" => "bytea",
-        _ => return None,
-    };
+    let (mut found, mut last) = base_name(text, index)?;
+    if text.token(last + 1) == Some(&Token::LBracket) && text.token(last + 2) == Some(&Token::RBracket) {
+        found = LogicalType::Array(Element::of(found)?);
+        last += 2;
+    }
     let next = text.token(last + 1);
-    (!matches!(next, Some(Token::LParen | Token::LBracket | Token::Period))).then_some((name, last))
+    (!matches!(next, Some(Token::LParen | Token::LBracket | Token::Period))).then_some((found.domain(), last))
+}
+
+/// Reads the words of a type name, without what follows them. `char` alone means one character, so it is not read.
+fn base_name(text: &Text<'_>, index: usize) -> Option<(LogicalType, usize)> {
+    let first = text.word(index)?;
+    let more: &[&[&str]] = match first.as_str() {
+        "char" => return None,
+        "character" => &[&["varying"]],
+        "double" => &[&["precision"]],
+        "time" | "timestamp" => &[&["with", "time", "zone"], &["without", "time", "zone"]],
+        _ => &[],
+    };
+    let follows =
+        |words: &&[&str]| words.iter().enumerate().all(|(i, w)| text.word(index + 1 + i).as_deref() == Some(w));
+    let words = more.iter().copied().find(follows).unwrap_or_default();
+    if words.is_empty() && first == "character" {
+        return None;
+    }
+    let name = [&[first.as_str()], words].concat().join(" ");
+    Some((LogicalType::parse(&name).ok()?, index + words.len()))
 }
 
 /// True when an operand can stand for a value of this type: its casts change nothing, its literal is of a kind that
@@ -183,7 +202,11 @@ pub(super) fn fits(operand: &Operand, logical: LogicalType, assigned: bool) -> b
     let literal = match &operand.shape {
         Shape::Literal(_, Kind::Quoted) | Shape::Param(_) | Shape::Null => true,
         Shape::Literal(text, Kind::Number) => match logical {
-            LogicalType::Int4 | LogicalType::Int8 | LogicalType::Numeric(_) => true,
+            LogicalType::Int2 | LogicalType::Int4 | LogicalType::Int8 | LogicalType::Numeric(_) => true,
+            // A number without point or with one is no float: it has no zero with a sign.
+            LogicalType::Float8 => !is_minus_zero(text),
+            // Compared with a number, a float4 is widened: 1.1 is then another value than the column's 1.1.
+            LogicalType::Float4 => assigned && !is_minus_zero(text),
             LogicalType::Text | LogicalType::Varchar(_) => {
                 let canonical = text.bytes().all(|b| b.is_ascii_digit()) && (&**text == "0" || !text.starts_with('0'));
                 assigned && canonical && text.len() < 19
@@ -193,22 +216,35 @@ pub(super) fn fits(operand: &Operand, logical: LogicalType, assigned: bool) -> b
         Shape::Literal(_, Kind::Bool) => {
             logical == LogicalType::Bool || (assigned && matches!(logical, LogicalType::Text | LogicalType::Varchar(_)))
         }
+        Shape::Literal(_, kind) => elements_fit(*kind, operand, logical, assigned),
     };
     casts && literal
+}
+
+/// An array constructor without a cast has a type of its own: texts, numbers or booleans, which Postgres then converts
+/// when it assigns them. With a cast its quoted elements are read as those of the type.
+fn elements_fit(kind: Kind, operand: &Operand, logical: LogicalType, assigned: bool) -> bool {
+    let LogicalType::Array(element) = logical else { return false };
+    let own_type = match (kind, element.ty()) {
+        (Kind::QuotedElements, LogicalType::Text) | (Kind::BoolElements, LogicalType::Bool) => true,
+        (Kind::QuotedElements, LogicalType::Varchar(_) | LogicalType::Citext | LogicalType::Bpchar(_)) => assigned,
+        (Kind::NumberElements, LogicalType::Int2 | LogicalType::Int4 | LogicalType::Int8 | LogicalType::Numeric(_)) => {
+            assigned
+        }
+        _ => false,
+    };
+    own_type || (kind == Kind::QuotedElements && !operand.casts.is_empty())
+}
+
+fn is_minus_zero(number: &str) -> bool {
+    number.starts_with('-') && !number.bytes().take_while(|b| !b"eE".contains(b)).any(|b| (b'1'..=b'9').contains(&b))
 }
 
 fn cast_keeps(cast: &str, logical: LogicalType) -> bool {
     match logical {
         LogicalType::Text | LogicalType::Varchar(_) => matches!(cast, "text" | "varchar"),
-        LogicalType::Int4 => cast == "int4",
-        LogicalType::Int8 => cast == "int8",
-        LogicalType::Bool => cast == "bool",
-        LogicalType::Date => cast == "date",
-        LogicalType::Timestamptz => cast == "timestamptz",
-        LogicalType::Numeric(_) => cast == "numeric",
-        LogicalType::Uuid => cast == "uuid",
-        LogicalType::Jsonb => cast == "jsonb",
-        LogicalType::Bytea => cast == "bytea",
+        LogicalType::Citext => matches!(cast, "text" | "varchar" | "citext"),
+        other => cast == other.domain(),
     }
 }
 

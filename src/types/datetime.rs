@@ -1,10 +1,12 @@
-//! date and timestamptz: days and microseconds since 2000-01-01 (UTC), with both infinities at the ends of the integer.
+//! date, timestamp and timestamptz: days and microseconds since 2000-01-01 (UTC), with both
+//! infinities at the ends of the integer.
 use super::datetime_scan::{Scanned, Written, scan};
 use super::zone::Zone;
 use super::{ValueError, fixed};
 
 const DATE: &str = "date";
-const TIMESTAMPTZ: &str = "timestamp with time zone";
+pub(super) const TIMESTAMP: &str = "timestamp";
+pub(super) const TIMESTAMPTZ: &str = "timestamp with time zone";
 /// 4714-11-24 BC.
 const DATE_MIN: i32 = -2_451_545;
 /// The day after 5874897-12-31.
@@ -28,25 +30,56 @@ pub(super) fn date(bytes: &[u8]) -> Result<i32, ValueError> {
     }
 }
 
+/// Text to microseconds; an offset is read and dropped, as Postgres does.
+pub(super) fn timestamp(bytes: &[u8], digits: Option<u8>) -> Result<i64, ValueError> {
+    let micros = match scan(bytes, TIMESTAMP)? {
+        Scanned::Infinity => return Ok(i64::MAX),
+        Scanned::NegativeInfinity => return Ok(i64::MIN),
+        Scanned::Written(written) => in_range(local(&written), TIMESTAMP)?,
+    };
+    in_range(i128::from(round_to(micros, digits)), TIMESTAMP)
+}
+
 /// Text to microseconds; without an offset the session's time zone counts.
-pub(super) fn timestamptz(bytes: &[u8], time_zone: &str) -> Result<i64, ValueError> {
-    match scan(bytes, TIMESTAMPTZ)? {
-        Scanned::Infinity => Ok(i64::MAX),
-        Scanned::NegativeInfinity => Ok(i64::MIN),
-        Scanned::Written(written) => instant(&written, time_zone),
-    }
+pub(super) fn timestamptz(bytes: &[u8], time_zone: &str, digits: Option<u8>) -> Result<i64, ValueError> {
+    let micros = match scan(bytes, TIMESTAMPTZ)? {
+        Scanned::Infinity => return Ok(i64::MAX),
+        Scanned::NegativeInfinity => return Ok(i64::MIN),
+        Scanned::Written(written) => instant(&written, time_zone)?,
+    };
+    in_range(i128::from(round_to(micros, digits)), TIMESTAMPTZ)
 }
 
 fn instant(written: &Written, time_zone: &str) -> Result<i64, ValueError> {
-    let overflow = ValueError::DatetimeOverflow { ty: TIMESTAMPTZ };
-    let local = i128::from(written.day.number()) * i128::from(DAY_MICROS) + i128::from(written.micros);
-    let local = i64::try_from(local).map_err(|_| overflow)?;
+    let local = local(written);
     let offset = match written.offset {
         Some(offset) => offset,
-        None => local_offset(local, time_zone)?,
+        None => {
+            let micros = i64::try_from(local).map_err(|_| ValueError::DatetimeOverflow { ty: TIMESTAMPTZ })?;
+            local_offset(micros, time_zone)?
+        }
     };
-    let utc = local.checked_sub(offset * MICROS).ok_or(overflow)?;
-    if (TIMESTAMP_MIN..TIMESTAMP_END).contains(&utc) { Ok(utc) } else { Err(overflow) }
+    in_range(local - i128::from(offset * MICROS), TIMESTAMPTZ)
+}
+
+fn local(written: &Written) -> i128 {
+    i128::from(written.day.number()) * i128::from(DAY_MICROS) + i128::from(written.micros)
+}
+
+fn in_range(micros: i128, ty: &'static str) -> Result<i64, ValueError> {
+    i64::try_from(micros)
+        .ok()
+        .filter(|micros| (TIMESTAMP_MIN..TIMESTAMP_END).contains(micros))
+        .ok_or(ValueError::DatetimeOverflow { ty })
+}
+
+/// Rounds half away from zero to this many digits of the second, where they are limited.
+pub(super) fn round_to(micros: i64, digits: Option<u8>) -> i64 {
+    let Some(unit) = digits.and_then(|digits| 6_u32.checked_sub(digits.into())).map(|zeros| 10_i64.pow(zeros)) else {
+        return micros;
+    };
+    let rounded = micros.saturating_add(if micros < 0 { -(unit / 2) } else { unit / 2 });
+    rounded / unit * unit
 }
 
 fn local_offset(local: i64, time_zone: &str) -> Result<i64, ValueError> {
@@ -63,11 +96,12 @@ pub(super) fn date_binary(bytes: &[u8]) -> Result<i32, ValueError> {
     }
 }
 
-/// Binary to microseconds.
-pub(super) fn timestamptz_binary(bytes: &[u8]) -> Result<i64, ValueError> {
-    let micros = i64::from_be_bytes(fixed(bytes, TIMESTAMPTZ)?);
+/// Binary to microseconds, of either kind of timestamp.
+pub(super) fn instant_binary(bytes: &[u8], ty: &'static str, digits: Option<u8>) -> Result<i64, ValueError> {
+    let micros = i64::from_be_bytes(fixed(bytes, ty)?);
     match micros {
-        i64::MIN | i64::MAX | TIMESTAMP_MIN..TIMESTAMP_END => Ok(micros),
-        _ => Err(ValueError::DatetimeOverflow { ty: TIMESTAMPTZ }),
+        i64::MIN | i64::MAX => Ok(micros),
+        TIMESTAMP_MIN..TIMESTAMP_END => in_range(i128::from(round_to(micros, digits)), ty),
+        _ => Err(ValueError::DatetimeOverflow { ty }),
     }
 }

@@ -1,6 +1,7 @@
-//! date and timestamptz as text under DateStyle and TimeZone, after Postgres's EncodeDateOnly and EncodeDateTime.
+//! Dates and times as text under DateStyle and TimeZone, as Postgres writes them.
 use super::calendar::Day;
 use super::datetime::{DAY_MICROS, MICROS};
+use super::time::ZonedTime;
 use super::zone::Zone;
 use super::{TextStyle, ValueError};
 
@@ -51,21 +52,49 @@ pub(super) fn timestamptz(micros: i64, style: &TextStyle, out: &mut Vec<u8>) -> 
         _ => {
             let zone = Zone::find(&style.time_zone).and_then(|zone| zone.at(micros.div_euclid(MICROS)));
             let (offset, abbreviation) = zone.ok_or(ValueError::BadDatetime { ty: "timestamp with time zone" })?;
-            let local = micros + offset * MICROS;
-            let (day, before) = with_era(Day::from_number(local.div_euclid(DAY_MICROS)));
-            let clock = clock(local.rem_euclid(DAY_MICROS));
-            let style = DateStyle::read(&style.date_style);
-            let weekday = WEEKDAYS[usize::try_from(local.div_euclid(DAY_MICROS).rem_euclid(7)).unwrap_or(0)];
-            let written = match style.layout {
-                Layout::Postgres => format!("{weekday} {} {clock} {:04}", style.words(day), day.year),
-                Layout::Iso | Layout::Sql | Layout::German => format!("{} {clock}", style.numbers(day)),
-            };
-            out.extend(written.bytes());
-            print_zone(offset, &abbreviation, style.layout, out);
+            let before = print_local(micros + offset * MICROS, style, out);
+            print_zone(offset, &abbreviation, DateStyle::read(&style.date_style).layout, out);
             out.extend_from_slice(before);
         }
     }
     Ok(())
+}
+
+/// Appends a timestamp.
+pub(super) fn timestamp(micros: i64, style: &TextStyle, out: &mut Vec<u8>) {
+    match micros {
+        i64::MAX => out.extend_from_slice(b"infinity"),
+        i64::MIN => out.extend_from_slice(b"-infinity"),
+        _ => {
+            let before = print_local(micros, style, out);
+            out.extend_from_slice(before);
+        }
+    }
+}
+
+/// Appends a time of day.
+pub(super) fn time(micros: i64, out: &mut Vec<u8>) {
+    out.extend(clock(micros).bytes());
+}
+
+/// Appends a time of day with its offset.
+pub(super) fn timetz(time: ZonedTime, out: &mut Vec<u8>) {
+    out.extend(clock(time.micros).bytes());
+    print_offset(-i64::from(time.west), out);
+}
+
+/// Appends day and time; gives what follows the zone, if there is one.
+fn print_local(local: i64, style: &TextStyle, out: &mut Vec<u8>) -> &'static [u8] {
+    let (day, before) = with_era(Day::from_number(local.div_euclid(DAY_MICROS)));
+    let clock = clock(local.rem_euclid(DAY_MICROS));
+    let style = DateStyle::read(&style.date_style);
+    let weekday = WEEKDAYS[usize::try_from(local.div_euclid(DAY_MICROS).rem_euclid(7)).unwrap_or(0)];
+    let written = match style.layout {
+        Layout::Postgres => format!("{weekday} {} {clock} {:04}", style.words(day), day.year),
+        Layout::Iso | Layout::Sql | Layout::German => format!("{} {clock}", style.numbers(day)),
+    };
+    out.extend(written.bytes());
+    before
 }
 
 /// The year as it is written, and the ` BC` that then follows the whole.
@@ -123,6 +152,11 @@ fn print_zone(offset: i64, abbreviation: &str, layout: Layout, out: &mut Vec<u8>
         out.extend(abbreviation.bytes().take(ABBREVIATION_MAX));
         return;
     }
+    print_offset(offset, out);
+}
+
+/// Hours, and minutes and seconds where there are some.
+fn print_offset(offset: i64, out: &mut Vec<u8>) {
     let sign = if offset < 0 { '-' } else { '+' };
     let size = offset.abs();
     let (hours, minutes, seconds) = (size / 3600, size / 60 % 60, size % 60);

@@ -36,6 +36,17 @@ pub(super) fn scan(bytes: &[u8], ty: &'static str) -> Result<Scanned, ValueError
     Scanner { rest: text, ty }.written().map(Scanned::Written)
 }
 
+/// Reads a time of day with an offset, if one follows: microseconds since midnight and seconds east of UTC.
+pub(super) fn scan_time(bytes: &[u8], ty: &'static str) -> Result<(i64, Option<i64>), ValueError> {
+    let mut scanner = Scanner { rest: trimmed(bytes), ty };
+    let micros = scanner.time_of_day()?;
+    let offset = scanner.offset(true)?;
+    if !scanner.rest.is_empty() {
+        return Err(scanner.bad());
+    }
+    Ok((scanner.within_day(micros)?, offset))
+}
+
 struct Scanner<'a> {
     rest: &'a [u8],
     ty: &'static str,
@@ -96,22 +107,30 @@ impl<'a> Scanner<'a> {
             self.rest = start;
             return Ok(None);
         }
-        self.time_of_day().map(Some)
+        let micros = self.time_of_day()?;
+        self.within_day(micros).map(Some)
     }
 
+    /// Microseconds of `hh:mm`, `hh:mm:ss`, `hh:mm:ss.f` or `mm:ss.f`.
     fn time_of_day(&mut self) -> Result<i64, ValueError> {
-        let hour = self.number()?;
-        let minute = self.after(b':')?;
-        let (mut second, mut fraction) = (0, 0);
-        if self.rest.first() == Some(&b':') {
-            second = self.after(b':')?;
-            fraction = self.fraction()?;
+        let first = self.number()?;
+        let second = self.after(b':')?;
+        let (hour, minute, second, fraction) = match self.rest.first() {
+            Some(b':') => (first, second, self.after(b':')?, self.fraction()?),
+            Some(b'.') => (0, first, second, self.fraction()?),
+            _ => (first, second, 0, 0),
+        };
+        if matches!(self.rest.first(), Some(b':' | b'.')) {
+            return Err(self.bad());
         }
-        let micros = ((hour * 60 + minute) * 60 + second) * MICROS + fraction;
-        if minute > 59 || second > 60 || micros > DAY_MICROS {
+        if minute > 59 || second > 60 {
             return Err(self.overflow());
         }
-        Ok(micros)
+        Ok(((hour * 60 + minute) * 60 + second) * MICROS + fraction)
+    }
+
+    fn within_day(&self, micros: i64) -> Result<i64, ValueError> {
+        if micros > DAY_MICROS { Err(self.overflow()) } else { Ok(micros) }
     }
 
     /// Microseconds of `.f`, rounded from the double as Postgres does.
@@ -161,7 +180,7 @@ impl<'a> Scanner<'a> {
             seconds = self.after(b':')?;
         }
         if hours > OFFSET_HOURS_MAX || minutes > 59 || seconds > 59 {
-            return Err(self.overflow());
+            return Err(ValueError::OffsetOverflow);
         }
         Ok((hours * 60 + minutes) * 60 + seconds)
     }

@@ -1,4 +1,4 @@
-//! int2 (for tenants only), int4 and int8. The hexadecimal, octal, binary and underscore forms of Postgres 16 are
+//! int2, int4 and int8. The hexadecimal, octal, binary and underscore forms of Postgres 16 are
 //! refused: older servers do not take them.
 use super::{ValueError, trimmed};
 

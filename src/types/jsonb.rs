@@ -24,6 +24,7 @@ enum Json {
 /// The document of a binary jsonb.
 pub(super) fn body(bytes: &[u8]) -> Result<&str, ValueError> {
     match bytes {
+        [] => Err(ValueError::Short),
         [VERSION, document @ ..] => text::checked(document),
         _ => Err(ValueError::BadBinary { ty: "jsonb" }),
     }
@@ -258,7 +259,10 @@ impl Reader<'_> {
             }
             _ => first,
         };
-        char::from_u32(code).filter(|character| *character != '\0').ok_or(BAD)
+        match code {
+            0 => Err(ValueError::BadEscape),
+            _ => char::from_u32(code).ok_or(BAD),
+        }
     }
 
     fn hex4(&mut self) -> Result<u32, ValueError> {

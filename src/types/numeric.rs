@@ -1,6 +1,7 @@
 //! numeric. The canonical form is `numeric_send`'s: ndigits, weight, sign, display scale, digits to base 10000; the
 //! display scale stays (1.0 and 1.00 print as they were written), [`token_form`] drops it.
 use std::borrow::Cow;
+use std::cmp::Ordering;
 
 use super::{ValueError, trimmed};
 
@@ -129,9 +130,15 @@ fn parse_exponent(text: &[u8]) -> Result<i64, ValueError> {
 }
 
 fn decode(bytes: &[u8]) -> Result<Value, ValueError> {
-    let (head, body) = bytes.split_at_checked(8).ok_or(BAD_BINARY)?;
+    let (head, body) = bytes.split_at_checked(8).ok_or(ValueError::Short)?;
     let field = |i: usize| u16::from_be_bytes([head[2 * i], head[2 * i + 1]]);
-    if body.len() != 2 * usize::from(field(0)) {
+    match body.len().cmp(&(2 * usize::from(field(0)))) {
+        Ordering::Less => return Err(ValueError::Short),
+        Ordering::Greater => return Err(BAD_BINARY),
+        Ordering::Equal => {}
+    }
+    let dscale = i64::from(field(3));
+    if dscale > DSCALE_MAX {
         return Err(BAD_BINARY);
     }
     let negative = match field(2) {
@@ -142,10 +149,6 @@ fn decode(bytes: &[u8]) -> Result<Value, ValueError> {
         NEGATIVE_INFINITY => return Ok(Value::Infinite { negative: true }),
         _ => return Err(BAD_BINARY),
     };
-    let dscale = i64::from(field(3));
-    if dscale > DSCALE_MAX {
-        return Err(BAD_BINARY);
-    }
     let point = (i64::from(field(1).cast_signed()) + 1) * 4;
     let mut number = Decimal { negative, digits: decimal_digits(body)?, point, dscale };
     number.cut(point + dscale);

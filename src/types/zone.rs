@@ -25,6 +25,12 @@ impl Zone {
         TimeZone::get(name).or_else(|_| TimeZone::posix(name)).ok().map(Zone)
     }
 
+    /// Offset (seconds east) of a zone that always has the same.
+    pub(super) fn fixed(&self) -> Option<i64> {
+        let changes = self.0.following(Timestamp::MIN).next().is_some();
+        (!changes).then(|| i64::from(self.0.to_offset(Timestamp::UNIX_EPOCH).seconds()))
+    }
+
     /// Offset (seconds east) and abbreviation at `seconds` (UTC, since 2000-01-01).
     pub(super) fn at(&self, seconds: i64) -> Option<(i64, String)> {
         let time = Timestamp::from_second(repeated(seconds) + EPOCH).ok()?;
