@@ -26,5 +26,6 @@ mod transactions;
 mod twin;
 mod twin_formats;
 mod twin_psql;
+mod twin_sql;
 mod updates;
 mod wire;

@@ -80,6 +80,11 @@ pub fn needs(plan: &StatementPlan, inputs: &Inputs<'_>) -> Result<Need, Refusal>
                 let tenant = searched(tenant, column, inputs)?;
                 push_unique(&mut need.index, tenant);
             }
+            Role::SearchMany { column, tenants } => {
+                for tenant in tenants {
+                    push_unique(&mut need.index, searched(tenant, column, inputs)?);
+                }
+            }
             Role::LockedCells { column } => {
                 for (row, locked) in inputs.locked.unwrap_or_default().iter().enumerate() {
                     let tenant = confined(locked_tenant(plan, locked, inputs, column)?, inputs)?;
@@ -145,6 +150,7 @@ impl Sealer<'_> {
                 self.record(Act::Search, &tenant, None, column);
                 self.token(column, &tenant, &canonical).map(|token| Some(token.0.to_vec()))
             }
+            Role::SearchMany { column, tenants } => self.many(&slot.source, column, tenants),
             Role::LockedCells { column } => {
                 let canonical = canonical(&slot.source, column.logical, inputs)?;
                 let cells = locked.iter().enumerate().map(|(row, locked)| match &canonical {
@@ -159,6 +165,34 @@ impl Sealer<'_> {
             }
             Role::LockedTables | Role::LockedRows => Ok(None),
         }
+    }
+
+    /// The tokens of an array's members, for each of the tenants.
+    fn many(
+        &mut self,
+        source: &Source,
+        column: &Arc<Column>,
+        tenants: &[TenantSource],
+    ) -> Result<Option<Vec<u8>>, Refusal> {
+        let inputs = self.inputs;
+        let Some((format, bytes)) = given(source, inputs) else { return Ok(None) };
+        let members = super::elements::elements(format, bytes, column.logical)?;
+        let mut tokens = Vec::with_capacity(members.len() * tenants.len());
+        for tenant in tenants {
+            let tenant = searched(tenant, column, inputs)?;
+            self.record(Act::Search, &tenant, None, column);
+            for member in &members {
+                let Some(member) = member else {
+                    tokens.push(None);
+                    continue;
+                };
+                let mut canonical = Vec::with_capacity(member.len() + 8);
+                types::canonical(compared_type(column.logical), format, member, &inputs.facts.style, &mut canonical)
+                    .map_err(|error| bad_value(&error))?;
+                tokens.push(Some(format!("\\x{}", hex::encode(&self.token(column, &tenant, &canonical)?.0))));
+            }
+        }
+        Ok(Some(array(tokens.into_iter())))
     }
 
     fn cell(&mut self, column: &Arc<Column>, row: usize, tenant: &Tenant, value: &[u8]) -> Result<Vec<u8>, Refusal> {
@@ -258,6 +292,18 @@ fn push_unique(list: &mut Vec<Tenant>, tenant: Tenant) {
 
 fn is_null(source: &Source, inputs: &Inputs<'_>) -> bool {
     matches!(source, Source::Param(n) if inputs.params.get(usize::from(*n)).is_none_or(Option::is_none))
+}
+
+/// A value as it was given; `None` for NULL.
+fn given<'v>(source: &'v Source, inputs: &Inputs<'v>) -> Option<(Format, &'v [u8])> {
+    match source {
+        Source::Rows => None,
+        Source::Literal(text) => Some((Format::Text, text.as_bytes())),
+        Source::Param(n) => {
+            let bytes = inputs.params.get(usize::from(*n)).copied().flatten()?;
+            Some((param_format(inputs, *n), bytes))
+        }
+    }
 }
 
 fn canonical(source: &Source, logical: LogicalType, inputs: &Inputs<'_>) -> Result<Option<Vec<u8>>, Refusal> {

@@ -413,6 +413,7 @@ impl Machine {
             .enumerate()
             .map(|(n, role)| match role {
                 ParamRole::Sealed(column) => client_oid(prepared, n, column),
+                ParamRole::SealedMany(column) => super::elements::array_oid(column.logical),
                 ParamRole::Plain | ParamRole::Both(_) => server.get(n).copied().unwrap_or(0),
             })
             .collect();

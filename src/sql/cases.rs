@@ -165,6 +165,10 @@ fn describe_value(source: &Source, role: &Role) -> String {
     let role = match role {
         Role::Seal { column, row, tenant } => format!("seal {} row {row} of {}", column.name, describe_tenant(tenant)),
         Role::Search { column, tenant } => format!("search {} of {}", column.name, describe_tenant(tenant)),
+        Role::SearchMany { column, tenants } => {
+            let tenants: Vec<_> = tenants.iter().map(describe_tenant).collect();
+            format!("search many {} of {}", column.name, tenants.join(", "))
+        }
         Role::LockedCells { column } => format!("cells {}", column.name),
         Role::LockedTables => "tables".into(),
         Role::LockedRows => "ctids".into(),
@@ -185,6 +189,7 @@ fn describe_param(role: &ParamRole) -> String {
     match role {
         ParamRole::Plain => "plain".into(),
         ParamRole::Sealed(c) => format!("sealed:{}", c.name),
+        ParamRole::SealedMany(c) => format!("many:{}", c.name),
         ParamRole::Both(c) => format!("both:{}", c.name),
     }
 }

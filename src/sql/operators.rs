@@ -8,6 +8,14 @@ pub(super) enum Rule {
     Tokens { many: &'static str },
     /// Left as it is: only asks whether the value is NULL.
     NullOnly,
+    /// Gives its argument, or one row's: the value is passed on.
+    Value,
+    /// Gives an array of its argument's values.
+    Array,
+    /// Gives the first of its arguments that is not NULL.
+    FirstOf,
+    /// NULLIF: compares tokens and passes the value on.
+    NullIf,
     /// Refused.
     Refused,
 }
@@ -15,14 +23,24 @@ pub(super) enum Rule {
 const OPERATORS: &[(BinaryOperator, Rule)] =
     &[(BinaryOperator::Eq, Rule::Tokens { many: "IN" }), (BinaryOperator::NotEq, Rule::Tokens { many: "NOT IN" })];
 
-const FUNCTIONS: &[(&str, Rule)] = &[("count", Rule::NullOnly)];
+const FUNCTIONS: &[(&str, Rule)] = &[
+    ("count", Rule::NullOnly),
+    ("coalesce", Rule::FirstOf),
+    ("nullif", Rule::NullIf),
+    ("any_value", Rule::Value),
+    ("array_agg", Rule::Array),
+    ("first_value", Rule::Value),
+    ("last_value", Rule::Value),
+    ("lag", Rule::Value),
+    ("lead", Rule::Value),
+];
 
 /// The rule of a binary operator.
 pub(super) fn operator(op: &BinaryOperator) -> Rule {
     OPERATORS.iter().find(|(known, _)| known == op).map_or(Rule::Refused, |(_, rule)| *rule)
 }
 
-/// The rule of a function of one argument, by its name without a schema (or in `pg_catalog`).
+/// The rule of a function, by its name without a schema (or in `pg_catalog`).
 pub(super) fn function(name: &[String]) -> Rule {
     let bare = match name {
         [name] => name,

@@ -199,6 +199,13 @@ pub enum Role {
         /// Whose index root.
         tenant: TenantSource,
     },
+    /// The equality tokens of the members of an array, as `bytea[]`: one for each member and tenant.
+    SearchMany {
+        /// The column searched.
+        column: Arc<Column>,
+        /// Whose index roots.
+        tenants: Vec<TenantSource>,
+    },
     /// `bytea[]`: one cell for each locked row, each under a fresh DEK of that row's tenant. Slots of one statement
     /// share the row's DEK.
     LockedCells {
@@ -212,7 +219,7 @@ pub enum Role {
 }
 
 /// How the tenant of a value is found.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum TenantSource {
     /// Named by the policy, or the reserved tenant `_rowseal` for global equality.
     Fixed(Arc<str>),
@@ -247,6 +254,8 @@ pub enum ParamRole {
     Plain,
     /// Never sent on: it stands for sealed values or search tokens of this column, whose type the client is told.
     Sealed(Arc<Column>),
+    /// The same for an array of values of this column's type.
+    SealedMany(Arc<Column>),
     /// Sent on as it is and also used as a sealed value or token under another number.
     Both(Arc<Column>),
 }
