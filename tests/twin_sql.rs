@@ -41,10 +41,10 @@ tag = { type = "varchar(10)", equality = "tenant" }
 
 [[database.table]]
 name = "public.\"Mixed\""
-tenant = { column = "Org" }
+tenant = { column = "\"Org\"" }
 
 [database.table.columns]
-Name = { type = "text", equality = "tenant" }
+'"Name"' = { type = "text", equality = "tenant" }
 
 [[database.table]]
 name = "public.parts"
