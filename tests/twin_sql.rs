@@ -169,7 +169,7 @@ async fn extended(client: &Client, sql: &str, params: &[&(dyn ToSql + Sync)]) ->
         Ok(rows) => {
             let values = |row: &tokio_postgres::Row| (0..row.len()).map(|n| row.get::<_, Option<Raw>>(n)).collect();
             let mut rows: Vec<Vec<Option<Raw>>> = rows.iter().map(values).collect();
-            if !sql.contains("ORDER BY") {
+            if !is_ordered(sql) {
                 rows.sort_by_key(|row| format!("{row:?}"));
             }
             Outcome::Rows(columns, rows)
@@ -182,12 +182,17 @@ async fn simple(client: &Client, sql: &str) -> Outcome {
         Err(error) => state(&error),
         Ok(messages) => {
             let mut lines: Vec<String> = messages.iter().map(line).collect();
-            if !sql.contains("ORDER BY") {
+            if !is_ordered(sql) {
                 lines.sort();
             }
             Outcome::Simple(lines)
         }
     }
+}
+
+/// True when the statement itself ends with ORDER BY.
+fn is_ordered(sql: &str) -> bool {
+    sql.rfind("ORDER BY") > sql.rfind(')').max(Some(0))
 }
 
 fn line(message: &SimpleQueryMessage) -> String {
@@ -404,7 +409,7 @@ const STATEMENTS: &[&str] = &[
     "WITH x AS (SELECT 31 AS id) INSERT INTO contacts (id, account_id, email) VALUES (31, 2, 'w@x') RETURNING id, email",
     "UPDATE contacts SET email = NULL WHERE account_id = 1 AND email = 'ann@x' RETURNING id, email",
     "INSERT INTO users_view (id, account_id, email, name) VALUES (40, 1, 'view@x', 'v') RETURNING id, email",
-    "UPDATE users_view SET email = 'view2@x' WHERE id = 40",
+    "UPDATE users_view SET email = 'view2@x' WHERE account_id = 1 AND id = 40",
     "SELECT id, email FROM users_view WHERE id = 40",
     "DELETE FROM users_view WHERE account_id = 1 AND email = 'view2@x'",
     "UPDATE parts SET email = 'moved' WHERE email IS NOT NULL",
@@ -433,6 +438,7 @@ const REFUSED: &[&str] = &[
     "INSERT INTO users (id, account_id, email) VALUES (1, 2, 'other') ON CONFLICT (id) DO UPDATE SET email = EXCLUDED.email",
     "MERGE INTO users u USING orders o ON o.user_id = u.id WHEN MATCHED THEN UPDATE SET email = 'x'",
     "UPDATE users SET email = ssn WHERE id = 1",
+    "UPDATE users_view SET email = 'x' WHERE id > 40",
 ];
 
 async fn with_parameters(twins: &Twins) -> Vec<String> {

@@ -261,7 +261,7 @@ pub fn index_tenant(column: &Column, tenant: &Tenant) -> Tenant {
 
 /// The type as which a value is read that is compared with a column: the column's, without length or precision, for
 /// Postgres does not cut or round what is compared.
-fn compared_type(logical: LogicalType) -> LogicalType {
+pub(super) fn compared_type(logical: LogicalType) -> LogicalType {
     match logical {
         LogicalType::Varchar(_) => LogicalType::Varchar(None),
         LogicalType::Numeric(_) => LogicalType::Numeric(None),

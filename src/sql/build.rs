@@ -32,6 +32,12 @@ pub(super) struct Planner<'a> {
     pub(super) next_row: u32,
     /// The tenants fetched beside the client's columns, as they are written.
     pub(super) hidden: Vec<String>,
+    /// Where they are to be written.
+    pub(super) hidden_at: Option<usize>,
+    /// The literals that the output column at hand may show.
+    pub(super) constants: Vec<Arc<str>>,
+    /// How many views this text is inside of.
+    pub(super) view_depth: usize,
     /// True inside a WITH: a statement there cannot run in two steps.
     pub(super) is_inner: bool,
 }
@@ -51,6 +57,9 @@ impl<'a> Planner<'a> {
             facts: Vec::new(),
             next_row: 1,
             hidden: Vec::new(),
+            hidden_at: None,
+            constants: Vec::new(),
+            view_depth: 0,
             is_inner: false,
         }
     }

@@ -66,6 +66,7 @@ fn relation(
         columns: attributes,
         primary_key: vec![1],
         policy,
+        definition: None,
     }
 }
 

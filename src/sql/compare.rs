@@ -6,7 +6,7 @@ use sqlparser::ast::{BinaryOperator, Expr, InTarget, Query};
 use sqlparser::tokenizer::Token;
 
 use super::build::Planner;
-use super::expr::unsupported;
+use super::expr::{column_parts, unsupported};
 use super::operand::{Operand, Shape, array_operand, fits, operand};
 use super::operators::{self, Rule};
 use super::plan::Role;
@@ -245,6 +245,10 @@ impl Planner<'_> {
             let all = types.iter().chain(columns.iter().map(|c| &c.ty));
             return all.into_iter().try_for_each(|ty| only_plain(ty, "with IN and this subquery"));
         }
+        let mark = self.facts.len();
+        for (left, column) in lefts.iter().zip(&columns) {
+            self.learn_same(column_parts(left).and_then(|parts| scope.spot(parts)), column.spot);
+        }
         for ((ty, left), column) in types.into_iter().zip(lefts).zip(columns) {
             match (ty, column.ty) {
                 (Ty::Sealed(a), Ty::Sealed(b)) => self.join_tokens(&a, &b)?,
@@ -255,6 +259,7 @@ impl Planner<'_> {
                 }
             }
         }
+        self.facts.truncate(mark);
         Ok(())
     }
 

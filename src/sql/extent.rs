@@ -54,13 +54,22 @@ pub(super) fn column_range(text: &Text<'_>, expr: &Expr) -> Option<Range<usize>>
     whole.then_some(first.start..last.end)
 }
 
-/// A call with its arguments; without FILTER or OVER after it.
+/// A call with its arguments, and with FILTER and OVER after it.
 fn function_range(text: &Text<'_>, function: &Function) -> Option<Range<usize>> {
-    if function.filter.is_some() || function.over.is_some() || !function.within_group.is_empty() {
+    if !function.within_group.is_empty() {
         return None;
     }
     let (start, open) = call(text, function)?;
-    Some(start..text.tokens[closing(text, open)?].range.end)
+    let mut last = closing(text, open)?;
+    if function.filter.is_some() {
+        (text.word(last + 1)? == "filter").then_some(())?;
+        last = closing(text, last + 2)?;
+    }
+    if function.over.is_some() {
+        (text.word(last + 1)? == "over").then_some(())?;
+        last = if text.token(last + 2)? == &Token::LParen { closing(text, last + 2)? } else { last + 2 };
+    }
+    Some(start..text.tokens[last].range.end)
 }
 
 /// Where a call starts, and the token of its opening parenthesis.

@@ -140,6 +140,7 @@ impl Planner<'_> {
             return Ok(ScopeRelation { alias: Some(name.clone()), ..ScopeRelation::derived(columns) });
         }
         match self.context.catalog.resolve(self.context.search_path, schema, name) {
+            Some(relation) if relation.definition.is_some() => Ok(self.view(relation)),
             Some(relation) => {
                 let row = self.row();
                 Ok(ScopeRelation::table(relation, self.context.catalog, None, row))
@@ -149,14 +150,14 @@ impl Planner<'_> {
     }
 
     /// A number for an occurrence of a table.
-    fn row(&mut self) -> u32 {
+    pub(super) fn row(&mut self) -> u32 {
         self.next_row += 1;
         self.next_row - 1
     }
 
     /// The columns of a subquery for one reference to it: the occurrences of tables inside it (numbered from `start`)
     /// get new numbers, so that two references are not taken for the same rows.
-    fn fresh(&mut self, mut columns: Vec<ScopeColumn>, start: u32) -> Vec<ScopeColumn> {
+    pub(super) fn fresh(&mut self, mut columns: Vec<ScopeColumn>, start: u32) -> Vec<ScopeColumn> {
         let mut numbers: HashMap<u32, u32> = HashMap::new();
         let mut anew = |spot: &mut Spot, next: &mut u32| {
             if spot.row >= start {

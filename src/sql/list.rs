@@ -156,6 +156,7 @@ impl Planner<'_> {
             let Ty::Sealed(sealed) = &mut column.ty else { continue };
             if let (true, [Part::Column { tenant, .. }, ..]) = (sealed.reference_text().is_some(), &mut sealed.parts[..]) {
                 sealed.beside = tenant.take();
+                sealed.parts.truncate(1);
             }
             if let Some(tenant) = &sealed.beside
                 && !self.hidden.contains(tenant)
@@ -166,10 +167,12 @@ impl Planner<'_> {
         !self.hidden.is_empty()
     }
 
-    /// Writes the hidden tenants at the end of a list.
-    pub(super) fn write_hidden(&mut self, end: usize) {
-        let hidden: String = self.hidden.iter().map(|tenant| format!(", {tenant} AS rowseal_tenant")).collect();
-        self.edit(end..end, hidden);
+    /// Writes the hidden tenants at the end of the list, behind all that is written there.
+    pub(super) fn write_hidden(&mut self) {
+        if let Some(end) = self.hidden_at.take() {
+            let hidden: String = self.hidden.iter().map(|tenant| format!(", {tenant} AS rowseal_tenant")).collect();
+            self.edit(end..end, hidden);
+        }
     }
 
     /// Where the list of a SELECT ends: before its FROM, which may be neither a label, a field nor a part of

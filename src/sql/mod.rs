@@ -30,6 +30,7 @@ mod text;
 mod update;
 mod utility;
 mod value;
+mod view;
 mod write;
 
 #[cfg(test)]

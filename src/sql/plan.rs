@@ -275,7 +275,24 @@ pub enum ResultColumn {
         attnum: i16,
         /// Where the tenant that the row itself names is found.
         tenant: RowTenant,
+        /// Literals of the statement that may stand in place of a cell.
+        constants: Constants,
     },
+}
+
+/// Literals (quoting removed) that a result may show in place of a cell, as in `coalesce(column, 'none')`. The server is
+/// not told them: it gives a marker with their number ([`CONSTANT`], then the number in four bytes), which is no cell
+/// and has no tenant in front.
+#[derive(Clone, Default)]
+pub struct Constants(pub Arc<[Arc<str>]>);
+
+/// How a marker of [`Constants`] begins.
+pub const CONSTANT: [u8; 4] = [0xff, 0xff, 0xff, 0xfe];
+
+impl std::fmt::Debug for Constants {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Constants({})", self.0.len())
+    }
 }
 
 /// Where the server's answer says whose row a cell stands in.

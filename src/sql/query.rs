@@ -9,7 +9,7 @@ use super::expr::{column_parts, unsupported};
 use super::facts::Spot;
 use super::from::{Condition, rename};
 use super::ident::fold;
-use super::plan::{ResultColumn, RowTenant};
+use super::plan::{Constants, ResultColumn, RowTenant};
 use super::scope::{Scope, ScopeColumn};
 use super::sealed::{SealedRef, Ty, only_plain, refuse_use};
 use crate::refusal::Refusal;
@@ -69,9 +69,13 @@ impl Planner<'_> {
     pub(super) fn result(&mut self, columns: Columns) -> Result<Vec<ResultColumn>, Refusal> {
         let columns = columns.ok_or_else(|| unsupported("a result whose columns cannot be counted"))?;
         let width = columns.len();
-        columns
-            .into_iter()
-            .map(|column| match column.ty {
+        let result = columns.into_iter().map(|column| self.result_column(column, width)).collect();
+        self.write_hidden();
+        result
+    }
+
+    fn result_column(&mut self, column: ScopeColumn, width: usize) -> Result<ResultColumn, Refusal> {
+        match column.ty {
                 Ty::Plain => Ok(ResultColumn::Plain),
                 Ty::Sealed(sealed) => {
                     let is_packed = self.opened(&sealed)?;
@@ -83,13 +87,13 @@ impl Planner<'_> {
                     };
                     let (table_oid, attnum) =
                         if sealed.is_column { (sealed.table.oid, sealed.attnum) } else { (0, 0) };
-                    Ok(ResultColumn::Sealed { tenant, table_oid, attnum, column: sealed.column })
+                    let constants = Constants(std::mem::take(&mut self.constants).into());
+                    Ok(ResultColumn::Sealed { tenant, table_oid, attnum, column: sealed.column, constants })
                 }
                 Ty::Many(sealed) => Err(refuse_use(&sealed.column, "as an array")
                     .hint("Take one element of it, as in (array_agg(column))[1].")),
                 Ty::Blocked(refusal) => Err(refusal),
-            })
-            .collect()
+        }
     }
 
     /// Plans a query inside an expression or FROM.
@@ -285,7 +289,7 @@ impl Planner<'_> {
         self.order_by(order, &scope, &columns)?;
         if self.fetch_tenants(columns.iter_mut().flatten(), list) {
             let end = self.select_list_end(select).ok_or_else(|| unsupported("this form of select list"))?;
-            self.write_hidden(end);
+            self.hidden_at = Some(end);
         }
         for column in columns.iter_mut().flatten() {
             if let Ty::Sealed(sealed) | Ty::Many(sealed) = &mut column.ty {

@@ -10,7 +10,7 @@ use super::build::Planner;
 use super::facts::Spot;
 use super::ident::quote;
 use super::operand::{Operand, Shape};
-use super::plan::{Role, TenantSource};
+use super::plan::{CONSTANT, Role, TenantSource};
 use super::tenant;
 use crate::catalog::{Attribute, Catalog, Relation};
 use crate::policy::{Column, Equality, GLOBAL_TENANT, TenantRule};
@@ -205,12 +205,18 @@ impl Planner<'_> {
         if sealed.packed {
             return Ok(true);
         }
+        self.constants.clear();
         let packs = sealed.parts.iter().all(|part| match part {
             Part::Column { tenant, .. } => tenant.is_some(),
             Part::Star { .. } => false,
             Part::Constant(_) | Part::Label { .. } => true,
         }) && !sealed.parts.is_empty();
         self.written(sealed, packs)?;
+        for part in &sealed.parts {
+            if let Part::Constant(operand) = part {
+                self.marker(sealed, operand)?;
+            }
+        }
         Ok(packs)
     }
 
@@ -221,8 +227,24 @@ impl Planner<'_> {
     pub(super) fn raw(&mut self, sealed: &SealedRef) -> Result<(), Refusal> {
         match sealed.unreadable {
             Some(why) => Err(refuse_use(&sealed.column, why)),
+            None if sealed.parts.iter().any(|part| matches!(part, Part::Constant(_))) => {
+                Err(refuse_use(&sealed.column, "beside a literal inside a subquery")
+                    .hint("Put the literal in the outermost select list, or take NULL for a missing value."))
+            }
             None => self.written(sealed, false),
         }
+    }
+
+    /// Writes a marker in place of a literal that the client is to see.
+    fn marker(&mut self, sealed: &SealedRef, operand: &Operand) -> Result<(), Refusal> {
+        let Shape::Literal(text, _) = &operand.shape else {
+            return Err(refuse_use(&sealed.column, "beside a parameter").hint("Write a literal, or compute it yourself."));
+        };
+        let mark: String = CONSTANT.iter().map(|byte| format!("{byte:02x}")).collect();
+        let number = self.constants.len();
+        self.constants.push(Arc::clone(text));
+        self.edit(operand.range.clone(), format!("pg_catalog.decode('{mark}{number:08x}', 'hex')"));
+        Ok(())
     }
 
     fn written(&mut self, sealed: &SealedRef, packs: bool) -> Result<(), Refusal> {
@@ -241,14 +263,10 @@ impl Planner<'_> {
                     }
                     self.wrapped(range, text, (&open, &close));
                 }
-                Part::Constant(_) => {
-                    return Err(refuse_use(&sealed.column, "beside a value that is not stored")
-                        .hint("Leave the literal out and take NULL for a missing value."));
-                }
                 Part::Label { at, name } if self.edits.len() > before => {
                     self.edit(*at..*at, format!(" AS {}", quote(name)));
                 }
-                Part::Star { .. } | Part::Label { .. } => {}
+                Part::Star { .. } | Part::Label { .. } | Part::Constant(_) => {}
             }
         }
         Ok(())

@@ -230,6 +230,10 @@ impl Planner<'_> {
             return Err(refuse_use(&first.column, "as the target of an UPDATE of several rows beside WITH")
                 .hint("Pin the primary key and the tenant, or send the UPDATE by itself."));
         }
+        if matches!(base.kind, 'v' | 'm') {
+            return Err(refuse_use(&first.column, "as the target of an UPDATE of several rows of a view")
+                .hint("Pin the primary key and the tenant, or update the table itself."));
+        }
         let alias = quote(relation.alias.as_deref().ok_or_else(fail)?);
         let set = self.keyword("set").ok_or_else(fail)?;
         let target = self.text.tokens[self.tokens.start].range.end..self.text.tokens[set].range.start;

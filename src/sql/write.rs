@@ -62,7 +62,7 @@ impl Planner<'_> {
         let columns = self.list(items, scope, list)?;
         let mut columns = columns.ok_or_else(|| unsupported("a result whose columns cannot be counted"))?;
         if self.fetch_tenants(columns.iter_mut(), list) {
-            self.write_hidden(self.bytes().end);
+            self.hidden_at = Some(self.bytes().end);
         }
         for column in &mut columns {
             if let Ty::Sealed(sealed) | Ty::Many(sealed) = &mut column.ty {
