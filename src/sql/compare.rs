@@ -51,7 +51,12 @@ impl Planner<'_> {
         match (rule, &l, &r) {
             (_, Ty::Plain, Ty::Plain) => Ok(()),
             (Rule::Tokens { many }, ..) => self.pair((l, left), (r, right), Several::List(many)),
-            _ => only_plain(&l, "with this operator").and(only_plain(&r, "with this operator")),
+            _ => only_plain(&l, "with this operator").and(only_plain(&r, "with this operator")).map_err(|refusal| {
+                match operators::why_not(op) {
+                    Some(why) => refusal.detail(format!("The operator {why}.")),
+                    None => refusal,
+                }
+            }),
         }
     }
 

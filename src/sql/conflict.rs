@@ -7,8 +7,8 @@ use super::build::Planner;
 use super::expr::{column_parts, unsupported};
 use super::ident::{fold, quote};
 use super::insert::Single;
-use super::operand::operand;
-use super::plan::Role;
+use super::operand::{Operand, operand};
+use super::plan::{Role, TenantSource};
 use super::scope::{Scope, ScopeRelation, tenant_attribute};
 use super::sealed::{SealedRef, Ty, attribute_type, is_null, not_searchable, only_plain, refuse_use};
 use super::update::refused_in_server;
@@ -159,43 +159,40 @@ impl Planner<'_> {
         (neighbour, single): (Neighbour, Option<&Single>),
         scope: &Scope<'_>,
     ) -> Result<(), Refusal> {
-        const CELL: &str = "pg_catalog.bytea";
         let column = &target.column;
-        if let Some(found) = operand(self.text, value) {
-            if is_null(&found) {
-                return Ok(());
-            }
-            let own = match single {
-                Some(Single { row, tenant: Some(tenant) }) if neighbour != Neighbour::Unknown => (*row, tenant.clone()),
-                _ => {
-                    return Err(refuse_use(column, "in DO UPDATE with a value of its own")
-                        .hint("Write EXCLUDED and the column's own name."));
-                }
-            };
-            let row = own.0.unwrap_or_else(|| {
-                self.sealed_rows += 1;
-                self.sealed_rows - 1
-            });
-            let found = self.stored(column, None, value, scope)?;
-            for value in &found {
-                let role = Role::Seal { column: Arc::clone(column), row, tenant: own.1.clone() };
-                let slot = self.value(value, role);
-                self.replace(value.range.clone(), &[slot]);
-            }
-            return if neighbour == Neighbour::Asked { self.ask(value, scope, column, CELL) } else { Ok(()) };
+        if operand(self.text, value).is_some_and(|found| is_null(&found)) {
+            return Ok(());
         }
-        let parts = column_parts(value).unwrap_or(&[]);
-        let own = !parts.is_empty() && matches!(self.expr(value, scope)?, Ty::Sealed(s) if s.attnum == target.attnum);
-        let excluded = parts.len() == 2 && fold(&parts[0]) == "excluded";
-        match (own, excluded, neighbour) {
-            (true, true, Neighbour::Unknown) => {
-                Err(refuse_use(column, "in DO UPDATE when the other row's tenant is not known")
-                    .hint("Name the tenant column in the conflict target, with a unique index that has it."))
+        let proposed = scope.relations.get(1).and_then(|r| r.columns.iter().find(|c| c.attnum == target.attnum));
+        let Some(Ty::Sealed(proposed)) = proposed.map(|c| &c.ty) else { return Err(unsupported("this ON CONFLICT")) };
+        let found = self.stored(column, &[target, proposed], value, scope)?;
+        let keeps = column_parts(value).is_some_and(|parts| scope.spot(parts) == target.spot);
+        match (neighbour, single) {
+            _ if keeps => return Ok(()),
+            (Neighbour::Unknown, _) => {
+                return Err(refuse_use(column, "in DO UPDATE when the other row's tenant is not known")
+                    .hint("Name the tenant column in the conflict target, with a unique index that has it."));
             }
-            (true, true, Neighbour::Asked) => self.ask(value, scope, column, CELL),
-            (true, ..) => Ok(()),
-            (false, ..) => Err(refuse_use(column, "in DO UPDATE with this value")
-                .hint("Write EXCLUDED and the column's own name.")),
+            (_, Some(Single { row, tenant: Some(tenant) })) => self.seal_proposed(column, &found, (*row, tenant)),
+            _ if found.is_empty() => {}
+            _ => {
+                return Err(refuse_use(column, "in DO UPDATE with a value of its own")
+                    .hint("Write EXCLUDED and the column's own name."));
+            }
+        }
+        if neighbour == Neighbour::Asked { self.ask(value, scope, column, "pg_catalog.bytea") } else { Ok(()) }
+    }
+
+    /// Seals constants that DO UPDATE sets, as the one proposed row's.
+    fn seal_proposed(&mut self, column: &Arc<Column>, values: &[Operand], (row, tenant): (Option<usize>, &TenantSource)) {
+        let row = row.unwrap_or_else(|| {
+            self.sealed_rows += usize::from(!values.is_empty());
+            self.sealed_rows.saturating_sub(1)
+        });
+        for value in values {
+            let role = Role::Seal { column: Arc::clone(column), row, tenant: tenant.clone() };
+            let slot = self.value(value, role);
+            self.replace(value.range.clone(), &[slot]);
         }
     }
 

@@ -145,7 +145,7 @@ impl Planner<'_> {
                     }
                 }
                 Some((_, column)) => {
-                    let values = self.stored(column, None, e, &scope)?;
+                    let values = self.stored(column, &[], e, &scope)?;
                     writes.extend(values.into_iter().map(|value| (column, value)));
                 }
             }

@@ -36,6 +36,9 @@ mod write;
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod cases;
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod docs;
 
 use std::ops::Range;
 

@@ -180,7 +180,15 @@ impl Planner<'_> {
                     let before = std::mem::replace(&mut self.is_inner, true);
                     let columns = self.change(statement, List::Rows)?;
                     self.is_inner = before;
-                    self.rows(columns.unwrap_or_default())?
+                    let mut columns = self.rows(columns.unwrap_or_default())?;
+                    // Rows that were changed are not those that the table shows to the same statement.
+                    for column in &mut columns {
+                        column.spot = None;
+                        if let Ty::Sealed(sealed) = &mut column.ty {
+                            sealed.spot = None;
+                        }
+                    }
+                    columns
                 }
                 _ => {
                     let columns = self.query(&cte.query, parent, List::Rows)?;
@@ -391,8 +399,9 @@ impl Planner<'_> {
                 for (at, column) in columns.iter().enumerate() {
                     match &column.ty {
                         Ty::Plain => items.push((at + 1).to_string()),
+                        Ty::Sealed(sealed) if has_whole_key(sealed, &spots) => {}
                         Ty::Sealed(sealed) => {
-                            rewrites |= !has_whole_key(sealed, &spots);
+                            rewrites = true;
                             items.push(format!("rowseal.eq({})", sealed.reference_text().unwrap_or_default()));
                         }
                         ty => only_plain(ty, "with DISTINCT")?,
@@ -401,7 +410,8 @@ impl Planner<'_> {
                 if !rewrites {
                     return Ok(());
                 }
-                for sealed in columns.iter().filter_map(|c| if let Ty::Sealed(s) = &c.ty { Some(s) } else { None }) {
+                let sealed = columns.iter().filter_map(|c| if let Ty::Sealed(s) = &c.ty { Some(s) } else { None });
+                for sealed in sealed.filter(|s| !has_whole_key(s, &spots)) {
                     if sealed.reference_text().is_none() {
                         return Err(refuse_use(&sealed.column, "in an expression with DISTINCT"));
                     }

@@ -236,7 +236,7 @@ fn with_constant(sealed: &SealedRef, other: &ScopeColumn) -> Result<SealedRef, R
     let mut whole = sealed.clone().computed();
     match &other.constant {
         Some(found) if is_null(found) => {}
-        Some(found) if fits(found, whole.column.logical, true) => whole.parts.push(Part::Constant(found.clone())),
+        Some(found) if fits(found, whole.column.logical, false) => whole.parts.push(Part::Constant(found.clone())),
         _ => return Err(refuse_use(&sealed.column, PLACE)),
     }
     Ok(whole)

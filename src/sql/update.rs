@@ -156,7 +156,7 @@ impl Planner<'_> {
                 false => Err(refuse_use(&target.column, "as the target of another column's value")),
             };
         }
-        let values = self.stored(&target.column, Some(target), value, scope)?;
+        let values = self.stored(&target.column, &[target], value, scope)?;
         let whole = operand(self.text, value).is_some();
         let attnum = if whole { target.attnum } else { 0 };
         Ok(Some(Assigned { column: Arc::clone(&target.column), attnum, values }))

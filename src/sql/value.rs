@@ -181,7 +181,7 @@ impl Planner<'_> {
                 Ty::Sealed(sealed) => self.add_value(&mut whole, sealed)?,
                 Ty::Plain => match operand(self.text, e) {
                     Some(found) if is_null(&found) => {}
-                    Some(found) if fits(&found, whole.column.logical, true) => {
+                    Some(found) if fits(&found, whole.column.logical, false) => {
                         whole.parts.push(Part::Constant(found));
                     }
                     _ => return Err(refuse_use(&whole.column, place)),

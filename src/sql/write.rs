@@ -73,22 +73,33 @@ impl Planner<'_> {
     }
 
     /// The constants that an expression may store in a sealed column: literals, parameters, and COALESCE and CASE over
-    /// them and, where there is one, the column's own value in the same row.
+    /// them and over `own`, the column in the same row.
     ///
     /// # Errors
     /// When the expression may give anything else.
     pub(super) fn stored(
         &mut self,
         column: &Arc<Column>,
-        own: Option<&SealedRef>,
+        own: &[&SealedRef],
         e: &Expr,
+        scope: &Scope<'_>,
+    ) -> Result<Vec<Operand>, Refusal> {
+        self.stored_as(column, own, (e, true), scope)
+    }
+
+    /// `assigned` is true for a constant that is stored itself: it may be cast then as an assignment does.
+    fn stored_as(
+        &mut self,
+        column: &Arc<Column>,
+        own: &[&SealedRef],
+        (e, assigned): (&Expr, bool),
         scope: &Scope<'_>,
     ) -> Result<Vec<Operand>, Refusal> {
         if let Some(found) = operand(self.text, e) {
             if is_null(&found) {
                 return Ok(Vec::new());
             }
-            if !fits(&found, column.logical, true) {
+            if !fits(&found, column.logical, assigned) {
                 return Err(refuse_use(column, "with a value of another type")
                     .hint("Write a quoted literal or a parameter, without a cast to another type."));
             }
@@ -111,7 +122,7 @@ impl Planner<'_> {
         }
         let mut found = Vec::new();
         for result in results {
-            found.extend(self.stored(column, own, result, scope)?);
+            found.extend(self.stored_as(column, own, (result, false), scope)?);
         }
         Ok(found)
     }
@@ -120,12 +131,14 @@ impl Planner<'_> {
     fn stored_column(
         &mut self,
         column: &Arc<Column>,
-        own: Option<&SealedRef>,
+        own: &[&SealedRef],
         e: &Expr,
         scope: &Scope<'_>,
     ) -> Result<(), Refusal> {
-        match (self.expr(e, scope)?, own) {
-            (Ty::Sealed(found), Some(own)) if found.spot.is_some() && found.spot == own.spot => self.raw(&found),
+        match self.expr(e, scope)? {
+            Ty::Sealed(found) if found.spot.is_some() && own.iter().any(|own| found.spot == own.spot) => {
+                self.raw(&found)
+            }
             _ => Err(refuse_use(column, "as the target of another column's value")),
         }
     }
