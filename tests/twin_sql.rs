@@ -333,6 +333,10 @@ const STATEMENTS: &[&str] = &[
     "SELECT id, ssn FROM users EXCEPT SELECT id, ssn FROM users WHERE id > 1",
     "SELECT count(*) FROM (SELECT login FROM users UNION SELECT login FROM users) x",
     "SELECT login FROM users UNION SELECT login FROM users WHERE id < 3 UNION DISTINCT SELECT login FROM users LIMIT 50",
+    "SELECT login FROM users INTERSECT SELECT login FROM users WHERE id > 2",
+    "SELECT login, name FROM users EXCEPT SELECT login, name FROM users WHERE id > 2 ORDER BY name",
+    "SELECT count(*) FROM (SELECT account_id, email FROM users EXCEPT SELECT account_id, email FROM users WHERE id = 1) x",
+    "SELECT login FROM users UNION SELECT NULL",
     // Windows.
     "SELECT id, count(*) OVER (PARTITION BY email) FROM contacts WHERE account_id = 1",
     "SELECT id, row_number() OVER (PARTITION BY account_id, email ORDER BY id) FROM contacts",
@@ -416,6 +420,14 @@ const STATEMENTS: &[&str] = &[
     "INSERT INTO parts_1 (id, account_id, email) VALUES (8, 1, 'direct')",
     "SELECT id, email FROM parts ORDER BY id",
     "INSERT INTO users (id, account_id, email) VALUES (50, 1, 'ann@x'), (51, 1, 'ann@x')",
+    "INSERT INTO users AS t (id, account_id, email) VALUES (1, 1, 'up@x') ON CONFLICT (id) DO UPDATE SET email = coalesce(EXCLUDED.email, t.email) RETURNING email",
+    "INSERT INTO users AS t (id, account_id, email) VALUES (1, 1, NULL) ON CONFLICT (id) DO UPDATE SET email = coalesce(EXCLUDED.email, t.email) RETURNING email",
+    // A table that stands before the sealed one on the search path.
+    "CREATE TEMP TABLE memos (id int8, body text)",
+    "INSERT INTO memos (id, body) VALUES (1, 'not sealed')",
+    "SELECT id, body FROM memos WHERE body > 'a'",
+    "DROP TABLE memos",
+    "SELECT id, body, tag FROM memos",
 ];
 
 /// Statements that the proxy refuses though Postgres could answer them.
@@ -424,7 +436,7 @@ const REFUSED: &[&str] = &[
     "SELECT email, count(*) FROM users GROUP BY email",
     "SELECT DISTINCT email FROM users",
     "SELECT email FROM users UNION SELECT email FROM users",
-    "SELECT login FROM users INTERSECT SELECT login FROM users",
+    "SELECT login FROM users INTERSECT ALL SELECT login FROM users",
     "SELECT a.id FROM users a JOIN users b ON a.email = b.email",
     "SELECT id FROM users WHERE account_id = 1 AND age BETWEEN 1 AND 5",
     "SELECT id FROM users WHERE account_id = 1 AND email > 'a'",
@@ -464,12 +476,21 @@ async fn with_parameters(twins: &Twins) -> Vec<String> {
         ("SELECT id FROM users WHERE (account_id, email) = ($1, $2)", vec![&one, &ann]),
         ("SELECT id FROM users WHERE (account_id, email) IN (($1, $2), (2, $2))", vec![&one, &ann]),
         ("SELECT id FROM users WHERE account_id = $1 AND email IS NOT DISTINCT FROM $2", vec![&one, &null]),
-        ("SELECT id FROM users WHERE account_id = $1 AND CASE email WHEN $2 THEN true ELSE false END", vec![&one, &ann]),
-        ("SELECT u.email, count(*) FROM users u WHERE account_id = $1 GROUP BY u.email HAVING u.email = $2", vec![&one, &ann]),
+        (
+            "SELECT id FROM users WHERE account_id = $1 AND CASE email WHEN $2 THEN true ELSE false END",
+            vec![&one, &ann],
+        ),
+        (
+            "SELECT u.email, count(*) FROM users u WHERE account_id = $1 GROUP BY u.email HAVING u.email = $2",
+            vec![&one, &ann],
+        ),
         ("UPDATE users SET account_id = $1, email = $2, ssn = $2 WHERE id = 1 RETURNING id, email", vec![&one, &ann]),
         ("UPDATE users SET email = coalesce($1, email) WHERE id = 1 AND account_id = 1", vec![&null]),
         ("UPDATE users SET ssn = coalesce($1, ssn) WHERE name IS NOT NULL", vec![&ann]),
-        ("INSERT INTO users (id, account_id, email) VALUES (60, $1, $2) ON CONFLICT (account_id, email) DO UPDATE SET email = EXCLUDED.email", vec![&one, &ann]),
+        (
+            "INSERT INTO users (id, account_id, email) VALUES (60, $1, $2) ON CONFLICT (account_id, email) DO UPDATE SET email = EXCLUDED.email",
+            vec![&one, &ann],
+        ),
         ("SELECT id FROM contacts WHERE $1 IN (SELECT login FROM users)", vec![&ann]),
     ];
     runs.extend(more.into_iter().map(|(sql, params)| (sql, params.into_iter().map(|p| p as _).collect())));

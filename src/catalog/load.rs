@@ -47,6 +47,9 @@ struct Domain {
     base: u32,
 }
 
+/// Schema and name of the ancestors of a table, nearest first.
+type Parents = HashMap<u32, Vec<(String, String)>>;
+
 /// Takes a snapshot. It has the version of `previous` when nothing differs, else the next one.
 ///
 /// # Errors
@@ -66,7 +69,7 @@ pub async fn load(
     for row in client.query(KEYS, &[]).await? {
         keys.insert(row.try_get(0)?, row.try_get(1)?);
     }
-    let mut parents: HashMap<u32, Vec<(String, String)>> = HashMap::new();
+    let mut parents = Parents::new();
     for row in client.query(PARENTS, &[]).await? {
         parents.entry(row.try_get(0)?).or_default().push((row.try_get(1)?, row.try_get(2)?));
     }
@@ -114,7 +117,7 @@ fn relation(
     row: &Row,
     oid: u32,
     keys: &mut HashMap<u32, Vec<i16>>,
-    (policy, parents): (&policy::Database, &HashMap<u32, Vec<(String, String)>>),
+    (policy, parents): (&policy::Database, &Parents),
 ) -> Result<Relation, CatalogError> {
     let (schema, name): (String, String) = (row.try_get(1)?, row.try_get(2)?);
     let kind: String = row.try_get(3)?;

@@ -158,11 +158,7 @@ pub(super) fn catalog() -> Catalog {
             &[("number", 23), ("account", 20), ("mail", CELL)],
             " SELECT p.id AS number, p.account_id AS account, p.mail FROM public.people p;",
         ),
-        view(
-            (1013, "mails_of_7"),
-            &[("mail", CELL)],
-            "SELECT mail FROM public.people WHERE (people.account_id = 7)",
-        ),
+        view((1013, "mails_of_7"), &[("mail", CELL)], "SELECT mail FROM public.people WHERE (people.account_id = 7)"),
         view(
             (1014, "both"),
             &[("id", 23), ("mail", CELL), ("nick", CELL)],

@@ -294,13 +294,7 @@ impl Planner<'_> {
         self.any_array(&sealed, right, listing, scope)
     }
 
-    fn any_array(
-        &mut self,
-        sealed: &SealedRef,
-        array: &Expr,
-        listing: bool,
-        scope: &Scope<'_>,
-    ) -> Result<(), Refusal> {
+    fn any_array(&mut self, sealed: &SealedRef, array: &Expr, listing: bool, scope: &Scope<'_>) -> Result<(), Refusal> {
         if let Some((elements, cast)) = super::operand::array_elements(self.text, array, sealed.column.logical) {
             if !listing && self.search_tenants(sealed)?.len() > 1 {
                 return Err(refuse_use(&sealed.column, "in this comparison within several tenants"));

@@ -72,9 +72,8 @@ impl Planner<'_> {
             (_, Some(TenantRule::Session) | None) => false,
         };
         if !confined {
-            return Err(refuse_use(column, "in ON CONFLICT without the tenant column").hint(
-                "Name the tenant column as well, with a unique index on both, or set equality = \"global\".",
-            ));
+            return Err(refuse_use(column, "in ON CONFLICT without the tenant column")
+                .hint("Name the tenant column as well, with a unique index on both, or set equality = \"global\"."));
         }
         let range = self.text.range(ident.span).ok_or_else(|| unsupported("this ON CONFLICT"))?;
         self.compared.push(Arc::clone(column));
@@ -91,8 +90,7 @@ impl Planner<'_> {
         let alias = outer.relations.first().and_then(|r| r.alias.clone());
         let mut scope = Scope::default();
         scope.add(ScopeRelation::table(base, self.context.catalog, alias, self.next_row));
-        let mut excluded =
-            ScopeRelation::table(base, self.context.catalog, Some("excluded".into()), self.next_row + 1);
+        let mut excluded = ScopeRelation::table(base, self.context.catalog, Some("excluded".into()), self.next_row + 1);
         self.next_row += 2;
         excluded.columns.iter_mut().for_each(|c| c.hidden = true);
         scope.add(excluded);
@@ -184,7 +182,12 @@ impl Planner<'_> {
     }
 
     /// Seals constants that DO UPDATE sets, as the one proposed row's.
-    fn seal_proposed(&mut self, column: &Arc<Column>, values: &[Operand], (row, tenant): (Option<usize>, &TenantSource)) {
+    fn seal_proposed(
+        &mut self,
+        column: &Arc<Column>,
+        values: &[Operand],
+        (row, tenant): (Option<usize>, &TenantSource),
+    ) {
         let row = row.unwrap_or_else(|| {
             self.sealed_rows += usize::from(!values.is_empty());
             self.sealed_rows.saturating_sub(1)

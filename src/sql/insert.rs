@@ -199,8 +199,7 @@ fn constant_row<'e>(planner: &Planner<'_>, select: &'e Select, source: &Query) -
 }
 
 fn select_refused(column: &Column) -> Refusal {
-    refuse_use(column, "as the target of INSERT ... SELECT")
-        .hint("Read the rows first and insert them with VALUES.")
+    refuse_use(column, "as the target of INSERT ... SELECT").hint("Read the rows first and insert them with VALUES.")
 }
 
 fn check_insert(insert: &Insert) -> Result<(), Refusal> {

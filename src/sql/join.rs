@@ -79,7 +79,8 @@ impl Planner<'_> {
         let sqlparser::ast::ObjectNamePart::Identifier(first) = name.0.first()? else { return None };
         let sqlparser::ast::ObjectNamePart::Identifier(last) = name.0.last()? else { return None };
         let start = self.text.token_at(self.text.range(first.span)?.start)?;
-        let keyword = (start.saturating_sub(5)..start).rev().find(|i| self.text.word(*i).as_deref() == Some("natural"))?;
+        let keyword =
+            (start.saturating_sub(5)..start).rev().find(|i| self.text.word(*i).as_deref() == Some("natural"))?;
         let mut end = self.text.range(last.span)?.end;
         if let Some(alias) = alias {
             end = self.text.range(alias.name.span)?.end;
@@ -126,7 +127,8 @@ fn rewrites(scope: &Scope<'_>, pairs: &[(Place, Place)]) -> bool {
 
 /// Takes the merged columns out of `*` and puts them first, once.
 fn move_first(scope: &mut Scope<'_>, start: usize, pairs: &[(Place, Place)], from_right: bool) {
-    let is_pair = |place: &Place| pairs.iter().any(|(l, r)| (place.0, place.1) == (l.0, l.1) || (place.0, place.1) == (r.0, r.1));
+    let is_pair =
+        |place: &Place| pairs.iter().any(|(l, r)| (place.0, place.1) == (l.0, l.1) || (place.0, place.1) == (r.0, r.1));
     scope.star.retain(|place| !is_pair(place));
     let merged = pairs.iter().map(|(l, r)| if from_right { (r.0, r.1, true) } else { (l.0, l.1, true) });
     let merged: Vec<_> = merged.collect();

@@ -110,7 +110,8 @@ impl Planner<'_> {
             let column = &scope.relations[r].columns[c];
             let mut ty = scope.reference(r, c);
             let name = column.name.as_deref().map(quote);
-            let text = if merged { column.written.clone().or_else(|| name.clone()) } else { scope.relations[r].written(c) };
+            let text =
+                if merged { column.written.clone().or_else(|| name.clone()) } else { scope.relations[r].written(c) };
             unmerged |= merged && column.written.is_some();
             let shown = match &mut ty {
                 Ty::Blocked(refusal) => return Err(refusal.clone()),
@@ -144,17 +145,15 @@ impl Planner<'_> {
     }
 
     /// Notes the tenants that are fetched beside the columns of a list the client receives; true when there are some.
-    pub(super) fn fetch_tenants<'c>(
-        &mut self,
-        columns: impl Iterator<Item = &'c mut ScopeColumn>,
-        list: List,
-    ) -> bool {
+    pub(super) fn fetch_tenants<'c>(&mut self, columns: impl Iterator<Item = &'c mut ScopeColumn>, list: List) -> bool {
         if !matches!(list, List::Top | List::TopExplicit) {
             return false;
         }
         for column in columns {
             let Ty::Sealed(sealed) = &mut column.ty else { continue };
-            if let (true, [Part::Column { tenant, .. }, ..]) = (sealed.reference_text().is_some(), &mut sealed.parts[..]) {
+            if let (true, [Part::Column { tenant, .. }, ..]) =
+                (sealed.reference_text().is_some(), &mut sealed.parts[..])
+            {
                 sealed.beside = tenant.take();
                 sealed.parts.truncate(1);
             }

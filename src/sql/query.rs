@@ -43,7 +43,8 @@ impl Planner<'_> {
             let columns = self.query(query, None, List::Top)?;
             return self.result(columns).map(Some);
         };
-        if query.order_by.is_some() || query.limit_clause.is_some() || query.fetch.is_some() || !query.locks.is_empty() {
+        if query.order_by.is_some() || query.limit_clause.is_some() || query.fetch.is_some() || !query.locks.is_empty()
+        {
             return Err(unsupported("this clause"));
         }
         if let Some(with) = &query.with {
@@ -76,23 +77,24 @@ impl Planner<'_> {
 
     fn result_column(&mut self, column: ScopeColumn, width: usize) -> Result<ResultColumn, Refusal> {
         match column.ty {
-                Ty::Plain => Ok(ResultColumn::Plain),
-                Ty::Sealed(sealed) => {
-                    let is_packed = self.opened(&sealed)?;
-                    let beside = || self.hidden.iter().position(|hidden| Some(hidden) == sealed.beside.as_ref());
-                    let tenant = match beside() {
-                        Some(at) => RowTenant::Column(width + at),
-                        None if is_packed => RowTenant::Prefix,
-                        None => RowTenant::Unknown,
-                    };
-                    let (table_oid, attnum) =
-                        if sealed.is_column { (sealed.table.oid, sealed.attnum) } else { (0, 0) };
-                    let constants = Constants(std::mem::take(&mut self.constants).into());
-                    Ok(ResultColumn::Sealed { tenant, table_oid, attnum, column: sealed.column, constants })
-                }
-                Ty::Many(sealed) => Err(refuse_use(&sealed.column, "as an array")
-                    .hint("Take one element of it, as in (array_agg(column))[1].")),
-                Ty::Blocked(refusal) => Err(refusal),
+            Ty::Plain => Ok(ResultColumn::Plain),
+            Ty::Sealed(sealed) => {
+                let is_packed = self.opened(&sealed)?;
+                let beside = || self.hidden.iter().position(|hidden| Some(hidden) == sealed.beside.as_ref());
+                let tenant = match beside() {
+                    Some(at) => RowTenant::Column(width + at),
+                    None if is_packed => RowTenant::Prefix,
+                    None => RowTenant::Unknown,
+                };
+                let (table_oid, attnum) = if sealed.is_column { (sealed.table.oid, sealed.attnum) } else { (0, 0) };
+                let constants = Constants(std::mem::take(&mut self.constants).into());
+                Ok(ResultColumn::Sealed { tenant, table_oid, attnum, column: sealed.column, constants })
+            }
+            Ty::Many(sealed) => {
+                Err(refuse_use(&sealed.column, "as an array")
+                    .hint("Take one element of it, as in (array_agg(column))[1]."))
+            }
+            Ty::Blocked(refusal) => Err(refusal),
         }
     }
 
@@ -127,12 +129,7 @@ impl Planner<'_> {
             .collect()
     }
 
-    pub(super) fn query(
-        &mut self,
-        query: &Query,
-        parent: Option<&Scope<'_>>,
-        list: List,
-    ) -> Result<Columns, Refusal> {
+    pub(super) fn query(&mut self, query: &Query, parent: Option<&Scope<'_>>, list: List) -> Result<Columns, Refusal> {
         if query.for_clause.is_some()
             || query.settings.is_some()
             || query.format_clause.is_some()
@@ -511,9 +508,7 @@ fn output_expr<'e>(key: &Expr, projection: &'e [SelectItem], scope: &Scope<'_>) 
             if scope.find_bare(&name).is_some() {
                 return None;
             }
-            projection
-                .iter()
-                .find(|i| matches!(i, SelectItem::ExprWithAlias { alias, .. } if fold(alias) == name))?
+            projection.iter().find(|i| matches!(i, SelectItem::ExprWithAlias { alias, .. } if fold(alias) == name))?
         }
         _ => return None,
     };

@@ -188,7 +188,9 @@ impl<'p> Scope<'p> {
         let found = match names.as_slice() {
             [name] => self.find_bare(name),
             [qualifier @ .., name] => match self.find_relation(qualifier) {
-                Some(r) => self.relations[r].columns.iter().position(|c| c.name.as_deref() == Some(name)).map(|c| (r, c)),
+                Some(r) => {
+                    self.relations[r].columns.iter().position(|c| c.name.as_deref() == Some(name)).map(|c| (r, c))
+                }
                 None => None,
             },
             [] => None,

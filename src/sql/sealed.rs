@@ -238,7 +238,9 @@ impl Planner<'_> {
     /// Writes a marker in place of a literal that the client is to see.
     fn marker(&mut self, sealed: &SealedRef, operand: &Operand) -> Result<(), Refusal> {
         let Shape::Literal(text, _) = &operand.shape else {
-            return Err(refuse_use(&sealed.column, "beside a parameter").hint("Write a literal, or compute it yourself."));
+            return Err(
+                refuse_use(&sealed.column, "beside a parameter").hint("Write a literal, or compute it yourself.")
+            );
         };
         let mark: String = CONSTANT.iter().map(|byte| format!("{byte:02x}")).collect();
         let number = self.constants.len();

@@ -19,6 +19,8 @@ use crate::refusal::Refusal;
 
 /// The name of a rewritten UNION; no client relation is called so.
 const UNITED: &str = "rowseal_u";
+/// The name of the second query of a rewritten INTERSECT or EXCEPT.
+const SECOND: &str = "rowseal_w";
 
 const PLACE: &str = "in UNION, INTERSECT or EXCEPT";
 
@@ -26,6 +28,8 @@ const PLACE: &str = "in UNION, INTERSECT or EXCEPT";
 struct United {
     columns: Columns,
     compares: bool,
+    /// The right side of an INTERSECT or EXCEPT of two plain queries, where it can be rewritten.
+    pair: Option<Vec<ScopeColumn>>,
 }
 
 impl Planner<'_> {
@@ -52,6 +56,10 @@ impl Planner<'_> {
         }
         match first {
             Some(_) if list != List::Value && only_unions(body) => self.rewrite_union(body, columns).map(Some),
+            Some(_) if list != List::Value && united.pair.is_some() => {
+                let right = united.pair.unwrap_or_default();
+                self.rewrite_pair(body, columns, &right).map(Some)
+            }
             Some(column) if list != List::Value => Err(refuse_use(&column, PLACE)
                 .hint("Select the primary key as well, or write the query with EXISTS or NOT EXISTS.")),
             _ => Ok(Some(columns)),
@@ -76,7 +84,7 @@ impl Planner<'_> {
                 }
                 let width = values.rows.first().map_or(0, |row| row.content.len());
                 let columns = (1..=width).map(|i| ScopeColumn::plain(Some(format!("column{i}")))).collect();
-                Ok(United { columns: Some(columns), compares: false })
+                Ok(United { columns: Some(columns), compares: false, pair: None })
             }
             SetExpr::SetOperation { left, op, set_quantifier, right } => {
                 let (left, right) = (self.united(left, parent)?, self.united(right, parent)?);
@@ -84,14 +92,16 @@ impl Planner<'_> {
                 let (Some(l), Some(r)) = (left.columns.as_ref(), right.columns.as_ref()) else {
                     let known = left.columns.iter().chain(&right.columns).flatten();
                     known.into_iter().try_for_each(|c| only_plain(&c.ty, PLACE))?;
-                    return Ok(United { columns: None, compares: false });
+                    return Ok(United { columns: None, compares: false, pair: None });
                 };
                 let keeps = *op == SetOperator::Union && *set_quantifier == SetQuantifier::All;
                 let compares = !keeps && self.compares(l, r)?;
-                Ok(United { columns: Some(self.combined(l, r)?), compares: below || compares })
+                let simple = !below && *set_quantifier != SetQuantifier::All && *op != SetOperator::Union;
+                let pair = (simple && same_types(l, r)).then(|| r.clone());
+                Ok(United { columns: Some(self.combined(l, r)?), compares: below || compares, pair })
             }
             SetExpr::Select(_) | SetExpr::Query(_) => {
-                Ok(United { columns: self.branch(body, parent)?, compares: false })
+                Ok(United { columns: self.branch(body, parent)?, compares: false, pair: None })
             }
             _ => Err(unsupported("this form of query")),
         }
@@ -130,9 +140,15 @@ impl Planner<'_> {
         let (lefts, rights) = (spots(left), spots(right));
         let mut compares = false;
         for (l, r) in left.iter().zip(right) {
-            let (Ty::Sealed(a), Ty::Sealed(b)) = (&l.ty, &r.ty) else {
-                compares |= matches!((&l.ty, &r.ty), (Ty::Sealed(_), _) | (_, Ty::Sealed(_)));
-                continue;
+            let (a, b) = match (&l.ty, &r.ty) {
+                (Ty::Sealed(a), Ty::Sealed(b)) => (a, b),
+                (Ty::Sealed(one), _) | (_, Ty::Sealed(one)) => {
+                    // The other branch has one value for all rows: it takes no part in telling tenants apart.
+                    self.groupable(one, &[])?;
+                    compares = true;
+                    continue;
+                }
+                _ => continue,
             };
             let same_key = a.table.oid == b.table.oid && same_places(a, b, left, right);
             if same_key && has_whole_key(a, &lefts) && has_whole_key(b, &rights) {
@@ -188,6 +204,67 @@ impl Planner<'_> {
         Ok(columns)
     }
 
+    /// INTERSECT and EXCEPT of two queries, as rows of the first that are, or are not, told apart from all of the
+    /// second.
+    fn rewrite_pair(
+        &mut self,
+        body: &SetExpr,
+        columns: Vec<ScopeColumn>,
+        right: &[ScopeColumn],
+    ) -> Result<Vec<ScopeColumn>, Refusal> {
+        let fail = || unsupported("this form of INTERSECT or EXCEPT");
+        let tokens = self.body_tokens(body).ok_or_else(fail)?;
+        let (operation, is_except) = self.operation(&tokens).ok_or_else(fail)?;
+        let mut columns = self.rows(columns)?;
+        let (mut items, mut terms, mut names) = (Vec::new(), Vec::new(), Vec::new());
+        for at in 0..columns.len() {
+            let name = columns[at].name.clone();
+            let unique = columns.iter().filter(|c| c.name == name).count() == 1;
+            let name = quote(&name.filter(|_| unique).ok_or_else(fail)?);
+            let other = format!("rowseal_{}", at + 1);
+            let sealed = matches!(right[at].ty, Ty::Sealed(_));
+            let token = |of: String| if sealed { format!("rowseal.eq({of})") } else { of };
+            let (own, second) = (token(format!("{UNITED}.{name}")), token(format!("{SECOND}.{other}")));
+            terms.push(format!("{own} IS NOT DISTINCT FROM {second}"));
+            items.push(own);
+            names.push(other);
+            if let Ty::Sealed(sealed) = &mut columns[at].ty {
+                self.compared.push(std::sync::Arc::clone(&sealed.column));
+                sealed.parts = vec![Part::Star { text: None }];
+            }
+        }
+        let (first, last) = (self.text.tokens[tokens.start].range.start, self.text.tokens[tokens.end - 1].range.end);
+        let not = if is_except { "NOT " } else { "" };
+        self.edit(first..first, format!("SELECT DISTINCT ON ({}) * FROM (", items.join(", ")));
+        self.edit(operation, format!(") AS {UNITED} WHERE {not}EXISTS (SELECT 1 FROM ("));
+        self.edit(last..last, format!(") AS {SECOND}({}) WHERE {})", names.join(", "), terms.join(" AND ")));
+        Ok(columns)
+    }
+
+    /// Where the one INTERSECT or EXCEPT between these tokens stands, and whether it is EXCEPT.
+    fn operation(&self, tokens: &Range<usize>) -> Option<(Range<usize>, bool)> {
+        let mut depth = 0usize;
+        for index in tokens.clone() {
+            match self.text.token(index)? {
+                Token::LParen => depth += 1,
+                Token::RParen => depth = depth.checked_sub(1)?,
+                Token::Word(_) if depth == 0 => {
+                    let word = self.text.word(index).unwrap_or_default();
+                    if word == "intersect" || word == "except" {
+                        let distinct = self.text.word(index + 1).as_deref() == Some("distinct");
+                        let last = index + usize::from(distinct);
+                        return Some((
+                            self.text.tokens[index].range.start..self.text.tokens[last].range.end,
+                            word == "except",
+                        ));
+                    }
+                }
+                _ => {}
+            }
+        }
+        None
+    }
+
     /// Makes every UNION between these tokens a UNION ALL.
     fn keep_all(&mut self, tokens: Range<usize>) {
         let mut depth = 0usize;
@@ -229,6 +306,16 @@ impl Planner<'_> {
         }
         Some(start..self.tokens.end)
     }
+}
+
+/// True when no column changes its type in a set operation: each is sealed, or a table column of one type in both.
+fn same_types(left: &[ScopeColumn], right: &[ScopeColumn]) -> bool {
+    left.len() == right.len()
+        && left.iter().zip(right).all(|(l, r)| match (&l.ty, &r.ty) {
+            (Ty::Sealed(_), Ty::Sealed(_)) => true,
+            (Ty::Plain, Ty::Plain) => l.spot.is_some_and(|l| r.spot.is_some_and(|r| l.type_oid == r.type_oid)),
+            _ => false,
+        })
 }
 
 /// A sealed value, or a constant beside it in another branch.

@@ -175,7 +175,9 @@ impl<'a> Text<'a> {
         let Token::Word(word) = &self.tokens[index].token else { return false };
         match word.value.to_ascii_lowercase().as_str() {
             "no" => index > 0 && words(index - 1, NO_KEY),
-            "key" => (index > 1 && words(index - 2, NO_KEY)) || (index > 0 && words(index - 1, &["for", "key", "share"])),
+            "key" => {
+                (index > 1 && words(index - 2, NO_KEY)) || (index > 0 && words(index - 1, &["for", "key", "share"]))
+            }
             _ => false,
         }
     }

@@ -40,6 +40,12 @@ struct Changes<'e> {
     tenant: Option<(TenantSource, &'e Expr)>,
 }
 
+/// Where WHERE and its condition stand.
+struct Where {
+    keyword: Range<usize>,
+    condition: Range<usize>,
+}
+
 impl Planner<'_> {
     /// Plans an UPDATE.
     pub(super) fn update(&mut self, update: &Update, list: List) -> Result<Option<Vec<ScopeColumn>>, Refusal> {
@@ -124,7 +130,8 @@ impl Planner<'_> {
             Target::Plain if is_default(value) => Ok(()),
             Target::Plain => self.plain(value, scope, "in SET"),
             Target::Tenant(attribute) => {
-                let spot = scope.relations[0].columns.iter().find(|c| c.attnum == attribute.attnum).and_then(|c| c.spot);
+                let spot =
+                    scope.relations[0].columns.iter().find(|c| c.attnum == attribute.attnum).and_then(|c| c.spot);
                 if column_parts(value).is_some_and(|parts| spot.is_some() && scope.spot(parts) == spot) {
                     return Ok(());
                 }
@@ -242,12 +249,13 @@ impl Planner<'_> {
         if let Some((tenant, _)) = &changes.tenant {
             lock.tenant = Some(tenant.clone());
         }
-        let items = if from.is_empty() { None } else { Some(self.from_items(update, clause.as_ref()).ok_or_else(fail)?) };
+        let items =
+            if from.is_empty() { None } else { Some(self.other_tables(update, clause.as_ref()).ok_or_else(fail)?) };
         if let Some(items) = &items {
             lock.pieces.push(Piece::Text(", ".into()));
             self.copy(items.clone(), &mut lock);
         }
-        if let Some((_, condition)) = &clause {
+        if let Some(Where { condition, .. }) = &clause {
             lock.pieces.push(Piece::Text(" WHERE ".into()));
             self.copy(condition.clone(), &mut lock);
         }
@@ -284,7 +292,7 @@ impl Planner<'_> {
     fn join_cells(
         &mut self,
         update: &Update,
-        (alias, items, clause): (&str, Option<Range<usize>>, Option<(Range<usize>, Range<usize>)>),
+        (alias, items, clause): (&str, Option<Range<usize>>, Option<Where>),
         list: Vec<Piece>,
     ) -> Option<()> {
         let matched = format!("{alias}.tableoid = {JOINED}.rowseal_o AND {alias}.ctid = {JOINED}.rowseal_t");
@@ -302,7 +310,7 @@ impl Planner<'_> {
         }
         join.push(Piece::Text(format!(" WHERE {matched}")));
         match clause {
-            Some((keyword, condition)) => {
+            Some(Where { keyword, condition }) => {
                 join.push(Piece::Text(" AND (".into()));
                 self.edits.push(Edit { range: keyword.start..condition.start, with: join });
                 self.edit(condition.end..condition.end, ")");
@@ -316,11 +324,11 @@ impl Planner<'_> {
     }
 
     /// The items of FROM.
-    fn from_items(&self, update: &Update, clause: Option<&(Range<usize>, Range<usize>)>) -> Option<Range<usize>> {
+    fn other_tables(&self, update: &Update, clause: Option<&Where>) -> Option<Range<usize>> {
         let from = self.keyword("from")?;
         let start = self.text.tokens.get(from + 1)?.range.start;
         let end = match clause {
-            Some((keyword, _)) => {
+            Some(Where { keyword, .. }) => {
                 let keyword = self.text.token_at(keyword.start)?;
                 self.text.tokens[keyword.checked_sub(1)?].range.end
             }
@@ -390,14 +398,14 @@ impl Planner<'_> {
     }
 
     /// The range of WHERE and of its condition; `Some(None)` without one, `None` when unsure.
-    fn where_clause(&self, update: &Update) -> Option<Option<(Range<usize>, Range<usize>)>> {
+    fn where_clause(&self, update: &Update) -> Option<Option<Where>> {
         if update.selection.is_none() {
             return Some(None);
         }
         let keyword = self.keyword("where")?;
         let start = self.text.tokens.get(keyword + 1)?.range.start;
         let end = self.end_of(update)?;
-        Some(Some((self.text.tokens[keyword].range.clone(), start..end)))
+        Some(Some(Where { keyword: self.text.tokens[keyword].range.clone(), condition: start..end }))
     }
 
     /// Where RETURNING, or the statement, ends what stands before it.

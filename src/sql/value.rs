@@ -196,15 +196,14 @@ impl Planner<'_> {
     pub(super) fn add_value(&self, whole: &mut SealedRef, other: &SealedRef) -> Result<(), Refusal> {
         if other.column.qualified != whole.column.qualified {
             let (a, b) = (&whole.column, &other.column);
-            let comparable =
-                a.token_scope() == b.token_scope() && a.logical == b.logical && a.equality == b.equality;
+            let comparable = a.token_scope() == b.token_scope() && a.logical == b.logical && a.equality == b.equality;
             if !comparable {
                 return Err(refuse_use(b, "together with another sealed column in one expression"));
             }
             whole.unreadable = Some("together with another sealed column in one value");
         }
         whole.unreadable = whole.unreadable.or(other.unreadable);
-        if whole.home != other.home {
+        if whole.home.is_none() || whole.home != other.home {
             let confined = self.tenants(whole).filter(|t| self.tenants(other).as_ref() == Some(t));
             if !self.one_tenant(whole, other) {
                 (whole.home, whole.tied) = (None, Vec::new());
@@ -263,7 +262,8 @@ impl Planner<'_> {
         let refuse = || refuse_use(&sealed.column, "in this NULLIF");
         let tokens = if is_null(&found) { Vec::new() } else { self.tokens_of(&sealed, &found)? };
         let (text, range) = (sealed.reference_text().map(str::to_owned), extent(self.text, value));
-        let (Some(text), Some(range), [token], Some((start, open))) = (text, range, &tokens[..], call(self.text, call_))
+        let (Some(text), Some(range), [token], Some((start, open))) =
+            (text, range, &tokens[..], call(self.text, call_))
         else {
             return Err(refuse());
         };

@@ -72,7 +72,8 @@ fn like_table(view: &Relation, columns: &[ScopeColumn]) -> Option<Relation> {
     if sealed.iter().any(|s| s.spot.is_none_or(|other| other.row != spot.row)) {
         return None;
     }
-    let place = |row: u32, attnum: i16| columns.iter().position(|c| c.spot.is_some_and(|s| (s.row, s.attnum) == (row, attnum)));
+    let place =
+        |row: u32, attnum: i16| columns.iter().position(|c| c.spot.is_some_and(|s| (s.row, s.attnum) == (row, attnum)));
     let tenant = match (&first.table.policy.as_ref()?.tenant, first.home) {
         (TenantRule::Column(_), Some(home)) => {
             TenantRule::Column(view.columns.get(place(home.row, home.attnum)?)?.name.clone())

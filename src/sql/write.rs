@@ -1,7 +1,9 @@
 //! What INSERT, UPDATE and DELETE have in common, and DELETE.
 use std::sync::Arc;
 
-use sqlparser::ast::{Delete, Expr, FromTable, Function, FunctionArg, FunctionArgExpr, FunctionArguments, ObjectName, SelectItem};
+use sqlparser::ast::{
+    Delete, Expr, FromTable, Function, FunctionArg, FunctionArgExpr, FunctionArguments, ObjectName, SelectItem,
+};
 
 use super::build::Planner;
 use super::expr::{column_parts, unsupported};
@@ -209,4 +211,3 @@ pub(super) fn is_default(e: &Expr) -> bool {
 pub(super) fn default_refused(column: &Column) -> Refusal {
     refuse_use(column, "with DEFAULT").hint("Write a literal, a parameter or NULL.")
 }
-
