@@ -422,6 +422,10 @@ const STATEMENTS: &[&str] = &[
     "INSERT INTO users (id, account_id, email) VALUES (50, 1, 'ann@x'), (51, 1, 'ann@x')",
     "INSERT INTO users AS t (id, account_id, email) VALUES (1, 1, 'up@x') ON CONFLICT (id) DO UPDATE SET email = coalesce(EXCLUDED.email, t.email) RETURNING email",
     "INSERT INTO users AS t (id, account_id, email) VALUES (1, 1, NULL) ON CONFLICT (id) DO UPDATE SET email = coalesce(EXCLUDED.email, t.email) RETURNING email",
+    "PREPARE many (text[], int8) AS SELECT id FROM users WHERE account_id = $2 AND email = ANY ($1)",
+    "EXECUTE many ('{ann@x,c@x}', 1)",
+    "DEALLOCATE many",
+    "INSERT INTO users (id, account_id, email, name) VALUES (70, 1, 'ann@x', 'r') ON CONFLICT (account_id, email) DO UPDATE SET name = CASE WHEN users.email IS NOT DISTINCT FROM excluded.email THEN 'same' ELSE 'other' END RETURNING name",
     // A table that stands before the sealed one on the search path.
     "CREATE TEMP TABLE memos (id int8, body text)",
     "INSERT INTO memos (id, body) VALUES (1, 'not sealed')",
@@ -509,7 +513,9 @@ fn statements_on_sealed_tables_give_what_they_give_on_plain_ones() {
         let mut wrong = Vec::new();
         for sql in STATEMENTS {
             wrong.extend(twins.simple(sql).await.err());
-            wrong.extend(twins.with(sql, &[]).await.err());
+            if !sql.starts_with("EXECUTE") {
+                wrong.extend(twins.with(sql, &[]).await.err());
+            }
         }
         wrong.extend(with_parameters(&twins).await);
         assert!(wrong.is_empty(), "{} of them differ:\n{}\n{}", wrong.len(), wrong.join("\n"), twins.tail());

@@ -94,6 +94,12 @@ impl Planner<'_> {
         self.next_row += 2;
         excluded.columns.iter_mut().for_each(|c| c.hidden = true);
         scope.add(excluded);
+        let mark = self.facts.len();
+        if let Some(tenant) = tenant_attribute(base).filter(|tenant| names.contains(&tenant.name)) {
+            // Rows that conflict have the same values in the columns of the target.
+            let spot = |r: &ScopeRelation| r.columns.iter().find(|c| c.attnum == tenant.attnum).and_then(|c| c.spot);
+            self.learn_same(spot(&scope.relations[0]), spot(&scope.relations[1]));
+        }
         self.filter(&scope, Vec::new(), update.selection.as_ref())?;
         let neighbour = self.neighbour(update, base, names)?;
         for assignment in &update.assignments {
@@ -110,6 +116,7 @@ impl Planner<'_> {
                 Target::Plain => self.plain(value, &scope, "in SET")?,
             }
         }
+        self.facts.truncate(mark);
         Ok(())
     }
 
