@@ -28,6 +28,8 @@ pub(super) struct Planner<'a> {
     pub(super) ctes: Vec<(String, u32, Vec<ScopeColumn>)>,
     /// What holds of the rows at the place that is walked.
     pub(super) facts: Vec<Fact>,
+    /// How many of the facts hold for every row of the innermost query, and not for the row at hand alone.
+    pub(super) facts_of_all: usize,
     /// Numbers the occurrences of tables.
     pub(super) next_row: u32,
     /// The tenants fetched beside the client's columns, as they are written.
@@ -55,6 +57,7 @@ impl<'a> Planner<'a> {
             compared: Vec::new(),
             ctes: Vec::new(),
             facts: Vec::new(),
+            facts_of_all: 0,
             next_row: 1,
             hidden: Vec::new(),
             hidden_at: None,

@@ -271,6 +271,7 @@ impl Planner<'_> {
             self.from(table, &mut scope, &mut conditions)?;
         }
         self.filter(&scope, conditions, select.selection.as_ref())?;
+        let outer = std::mem::replace(&mut self.facts_of_all, self.facts.len());
         let by_output = self.group_by(&select.group_by, &select.projection, &mut scope)?;
         let grouped = !matches!(&select.group_by, GroupByExpr::Expressions(keys, _) if keys.is_empty());
         let list = match list {
@@ -302,6 +303,7 @@ impl Planner<'_> {
             }
         }
         self.facts.truncate(mark);
+        self.facts_of_all = outer;
         Ok(columns)
     }
 

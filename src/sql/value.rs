@@ -29,13 +29,24 @@ impl Planner<'_> {
         if function.uses_odbc_syntax || !matches!(function.parameters, FunctionArguments::None) {
             return Err(unsupported("this function call"));
         }
+        if function.over.is_none() {
+            return self.call(&name, function, scope);
+        }
+        // A window reaches over other rows than the one at hand.
+        let own = self.facts.split_off(self.facts_of_all.min(self.facts.len()));
+        let ty = self.call(&name, function, scope)?;
+        self.facts.extend(own);
+        Ok(ty)
+    }
+
+    fn call(&mut self, name: &[String], function: &Function, scope: &Scope<'_>) -> Result<Ty, Refusal> {
         let ty = match &function.args {
             FunctionArguments::None => Ty::Plain,
             FunctionArguments::Subquery(query) => {
                 only_plain(&self.scalar(query, scope)?, CALL)?;
                 Ty::Plain
             }
-            FunctionArguments::List(list) => self.call_of(operators::function(&name), function, list, scope)?,
+            FunctionArguments::List(list) => self.call_of(operators::function(name), function, list, scope)?,
         };
         self.order(&function.within_group, scope, "in ORDER BY")?;
         if let Some(filter) = &function.filter {
@@ -105,7 +116,10 @@ impl Planner<'_> {
     fn passed_on(&mut self, rule: Rule, value: &Expr, scope: &Scope<'_>) -> Result<Ty, Refusal> {
         Ok(match self.expr(value, scope)? {
             Ty::Sealed(sealed) => {
+                // It may come from another row than the one at hand, and so from another tenant's.
+                let confined = self.tenants(&sealed);
                 let sealed = aggregated(sealed).computed();
+                let sealed = SealedRef { home: None, tied: Vec::new(), confined, ..sealed };
                 if rule == Rule::Array { Ty::Many(sealed) } else { Ty::Sealed(sealed) }
             }
             ty => {
