@@ -1,7 +1,7 @@
 //! SQL in its breadth: the same statements on plain tables directly and on their sealed twins through the proxy give the
 //! same rows, types, tags and errors (T3, T4, T5, E2). docs/sql.md says what is meant to work.
 use tokio_postgres::error::SqlState;
-use tokio_postgres::types::ToSql;
+use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, SimpleQueryMessage};
 
 use crate::support::postgres::{Cluster, Version, connect_at};
@@ -158,8 +158,8 @@ fn state(error: &tokio_postgres::Error) -> Outcome {
     Outcome::Error(code.unwrap_or_else(|| panic!("not a server error: {error:?}")).to_owned())
 }
 
-async fn extended(client: &Client, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Outcome {
-    let statement = match client.prepare(sql).await {
+async fn extended(client: &Client, sql: &str, types: &[Type], params: &[&(dyn ToSql + Sync)]) -> Outcome {
+    let statement = match client.prepare_typed(sql, types).await {
         Ok(statement) => statement,
         Err(error) => return state(&error),
     };
@@ -213,7 +213,13 @@ impl Twins {
     }
 
     async fn with(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<(), String> {
-        let (plain, sealed) = (extended(&self.plain, sql, params).await, extended(&self.sealed, sql, params).await);
+        self.typed(sql, &[], params).await
+    }
+
+    /// With parameters that the client declares to be of these types.
+    async fn typed(&self, sql: &str, types: &[Type], params: &[&(dyn ToSql + Sync)]) -> Result<(), String> {
+        let plain = extended(&self.plain, sql, types, params).await;
+        let sealed = extended(&self.sealed, sql, types, params).await;
         same("extended", sql, &plain, &sealed)
     }
 
@@ -472,6 +478,7 @@ async fn with_parameters(twins: &Twins) -> Vec<String> {
         ("SELECT id FROM users WHERE account_id IN (1, 2) AND email = ANY ($1)", vec![&list]),
         ("SELECT id FROM users WHERE account_id = 1 AND age = ANY ($1)", vec![&numbers]),
         ("SELECT id FROM users WHERE login = ANY ($1)", vec![&list]),
+        ("SELECT id FROM memos WHERE tag = ANY ($1)", vec![&list]),
     ];
     let (one, ann, braces, null) = (text("1"), text("ann@x"), text("{ann@x, \"bob@x\"}"), Text(None));
     let more: Vec<(&str, Vec<&Text>)> = vec![
@@ -502,6 +509,10 @@ async fn with_parameters(twins: &Twins) -> Vec<String> {
     for (sql, params) in runs {
         wrong.extend(twins.with(sql, &params).await.err());
     }
+    let (ages, by_age) = (vec![30i64, 41], "SELECT id FROM users WHERE account_id = 1 AND age = ANY ($1)");
+    wrong.extend(twins.typed(by_age, &[Type::INT8_ARRAY], &[&ages]).await.err());
+    let by_tag = "SELECT id FROM memos WHERE tag = ANY ($1)";
+    wrong.extend(twins.typed(by_tag, &[Type::TEXT_ARRAY], &[&vec!["red", "longer than the column"]]).await.err());
     wrong
 }
 

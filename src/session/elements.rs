@@ -9,14 +9,14 @@ use super::seal::bad_value;
 /// One member: its bytes in the array's own format; `None` for NULL.
 type Member<'a> = Option<Cow<'a, [u8]>>;
 
-/// OID of the type of arrays of this type.
+/// OID of the type of an array that values of this type are compared with.
 pub fn array_oid(logical: LogicalType) -> u32 {
     match logical {
         LogicalType::Bool => 1000,
         LogicalType::Bytea => 1001,
         LogicalType::Int4 => 1007,
-        LogicalType::Text => 1009,
-        LogicalType::Varchar(_) => 1015,
+        // A varchar is compared as text.
+        LogicalType::Text | LogicalType::Varchar(_) => 1009,
         LogicalType::Int8 => 1016,
         LogicalType::Date => 1182,
         LogicalType::Timestamptz => 1185,
@@ -26,27 +26,50 @@ pub fn array_oid(logical: LogicalType) -> u32 {
     }
 }
 
-/// The members of an array, of any number of dimensions, in order.
+/// An array as it was sent.
+pub struct Array<'a> {
+    /// OID of the type of its members, where it is known: the binary form says it, else the declared type of the array.
+    pub element: Option<u32>,
+    /// Its members, of any number of dimensions, in order.
+    pub members: Vec<Member<'a>>,
+}
+
+/// Reads an array that was declared to be of this type (0 when it was not).
 ///
 /// # Errors
-/// 22P02 or 22P03 for bytes that are not an array of this type.
-pub fn elements(format: Format, bytes: &[u8], logical: LogicalType) -> Result<Vec<Member<'_>>, Refusal> {
+/// 22P02 or 22P03 for bytes that are not an array.
+pub fn array(format: Format, bytes: &[u8], declared: u32) -> Result<Array<'_>, Refusal> {
     let found = match format {
-        Format::Text => text(bytes).ok_or(ValueError::BadText { ty: "array" }),
-        Format::Binary => binary(bytes, logical).ok_or(ValueError::BadBinary { ty: "array" }),
+        Format::Text => {
+            let members = text(bytes).ok_or(ValueError::BadText { ty: "array" });
+            members.map(|members| Array { element: element_oid(declared), members })
+        }
+        Format::Binary => binary(bytes).ok_or(ValueError::BadBinary { ty: "array" }),
     };
     found.map_err(|error| bad_value(&error))
 }
 
+/// The type of the members of an array type that a client may declare in place of a column's own.
+fn element_oid(array: u32) -> Option<u32> {
+    match array {
+        1005 => Some(21),
+        1007 => Some(23),
+        1016 => Some(20),
+        1009 => Some(25),
+        1015 => Some(1043),
+        1014 => Some(1042),
+        _ => None,
+    }
+}
+
 /// Dimensions (at most 6), flags, element type, size and lower bound of each dimension, then length and bytes of each
 /// member.
-fn binary(bytes: &[u8], logical: LogicalType) -> Option<Vec<Member<'_>>> {
+fn binary(bytes: &[u8]) -> Option<Array<'_>> {
     let mut rest = bytes;
     let dimensions = take(&mut rest)?;
     let _flags = take(&mut rest)?;
     let element = u32::try_from(take(&mut rest)?).ok()?;
-    let text = |oid| matches!(oid, 25 | 1043);
-    if !(0..=6).contains(&dimensions) || !(element == logical.oid() || (text(element) && text(logical.oid()))) {
+    if !(0..=6).contains(&dimensions) {
         return None;
     }
     let mut count = usize::from(dimensions > 0);
@@ -65,7 +88,7 @@ fn binary(bytes: &[u8], logical: LogicalType) -> Option<Vec<Member<'_>>> {
         members.push(Some(Cow::Borrowed(member)));
         rest = after;
     }
-    rest.is_empty().then_some(members)
+    rest.is_empty().then_some(Array { element: Some(element), members })
 }
 
 fn take(rest: &mut &[u8]) -> Option<i32> {
@@ -158,11 +181,11 @@ mod tests {
     fn binary_arrays_are_read_within_their_bounds() {
         let good = b"\0\0\0\x01\0\0\0\0\0\0\0\x19\0\0\0\x02\0\0\0\x01\0\0\0\x01a\xff\xff\xff\xff";
         let expected = vec![Some(Cow::Borrowed(&b"a"[..])), None];
-        assert_eq!(binary(good, LogicalType::Text), Some(expected));
-        assert_eq!(binary(good, LogicalType::Int4), None);
-        assert_eq!(binary(b"\0\0\0\0\0\0\0\0\0\0\0\x19", LogicalType::Text), Some(vec![]));
+        let read = |bytes: &'static [u8]| binary(bytes).map(|array| (array.element, array.members));
+        assert_eq!(read(good), Some((Some(25), expected)));
+        assert_eq!(read(b"\0\0\0\0\0\0\0\0\0\0\0\x19"), Some((Some(25), vec![])));
         for end in 0..good.len() {
-            assert_eq!(binary(&good[..end], LogicalType::Text), None);
+            assert_eq!(read(&good[..end]), None);
         }
     }
 }

@@ -176,20 +176,19 @@ impl Sealer<'_> {
     ) -> Result<Option<Vec<u8>>, Refusal> {
         let inputs = self.inputs;
         let Some((format, bytes)) = given(source, inputs) else { return Ok(None) };
-        let members = super::elements::elements(format, bytes, column.logical)?;
+        let declared = match source {
+            Source::Param(n) => declared(inputs.oids, usize::from(*n)).unwrap_or(0),
+            Source::Literal(_) | Source::Rows => 0,
+        };
+        let given = super::elements::array(format, bytes, declared)?;
+        let members = members(&given, format, column.logical, inputs)?;
         let mut tokens = Vec::with_capacity(members.len() * tenants.len());
         for tenant in tenants {
             let tenant = searched(tenant, column, inputs)?;
             self.record(Act::Search, &tenant, None, column);
             for member in &members {
-                let Some(member) = member else {
-                    tokens.push(None);
-                    continue;
-                };
-                let mut canonical = Vec::with_capacity(member.len() + 8);
-                types::canonical(compared_type(column.logical), format, member, &inputs.facts.style, &mut canonical)
-                    .map_err(|error| bad_value(&error))?;
-                tokens.push(Some(format!("\\x{}", hex::encode(&self.token(column, &tenant, &canonical)?.0))));
+                let token = member.as_ref().map(|canonical| self.token(column, &tenant, canonical)).transpose()?;
+                tokens.push(token.map(|token| format!("\\x{}", hex::encode(&token.0))));
             }
         }
         Ok(Some(array(tokens.into_iter())))
@@ -320,6 +319,37 @@ fn canonical(source: &Source, logical: LogicalType, inputs: &Inputs<'_>) -> Resu
     let mut out = Vec::with_capacity(bytes.len() + 8);
     types::canonical(logical, format, bytes, &inputs.facts.style, &mut out).map_err(|error| bad_value(&error))?;
     Ok(Some(out))
+}
+
+/// The canonical forms of an array's members. They may be of another type than the column's where Postgres compares the
+/// two without loss: integers with integers, text with text.
+fn members(
+    given: &super::elements::Array<'_>,
+    format: Format,
+    logical: LogicalType,
+    inputs: &Inputs<'_>,
+) -> Result<Vec<Option<Zeroizing<Vec<u8>>>>, Refusal> {
+    const FAMILIES: [&[u32]; 2] = [&[20, 21, 23], &[25, 1042, 1043]];
+    let element = given.element.unwrap_or(logical.oid());
+    let follows = |family: &&[u32]| family.contains(&element) && family.contains(&logical.oid());
+    if element != logical.oid() && !FAMILIES.iter().any(follows) {
+        return Err(Refusal::new(Class::NotSupported, "an array is declared with another type than its sealed column")
+            .hint("Leave the parameter's type to the server, or declare the column's own type."));
+    }
+    let canonical = |member: &[u8]| {
+        let mut text = None;
+        if format == Format::Binary && element != logical.oid() {
+            let read = types::text_of_plain(element, Format::Binary, member);
+            let bad = || Refusal::new(Class::BadBinary, "incorrect binary data format in a bind parameter");
+            text = Some(Zeroizing::new(read.ok_or_else(bad)?));
+        }
+        let (format, bytes) = text.as_ref().map_or((format, member), |text| (Format::Text, text.as_bytes()));
+        let mut out = Zeroizing::new(Vec::with_capacity(bytes.len() + 8));
+        types::canonical(compared_type(logical), format, bytes, &inputs.facts.style, &mut out)
+            .map_err(|error| bad_value(&error))?;
+        Ok(out)
+    };
+    given.members.iter().map(|member| member.as_deref().map(canonical).transpose()).collect()
 }
 
 /// The text form of a binary parameter that the client declared to be of another type than the column's.
