@@ -8,6 +8,8 @@ use crate::support::postgres::{Cluster, Version, connect_at};
 use crate::support::proxy::{Proxy, Site};
 use crate::support::raw::{Raw, Text};
 
+mod random;
+
 const POLICY: &str = r#"
 [[database]]
 name = "app"
