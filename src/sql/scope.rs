@@ -161,7 +161,11 @@ impl<'p> Scope<'p> {
             return whole_row(relation).map(|()| Ty::Plain.into());
         }
         match self.parent {
-            Some(parent) => parent.resolve_bare(name),
+            Some(parent) => {
+                let found = parent.resolve_bare(name)?;
+                not_grouped(&found.ty)?;
+                Ok(found)
+            }
             None => Ok(Ty::Plain.into()),
         }
     }
@@ -252,7 +256,13 @@ impl<'p> Scope<'p> {
             };
         }
         match self.parent {
-            Some(parent) => parent.resolve_in(schema, alias, name),
+            Some(parent) => {
+                let found = parent.resolve_in(schema, alias, name)?;
+                if let Found::Ty(ty) = &found {
+                    not_grouped(ty)?;
+                }
+                Ok(found)
+            }
             None => Ok(Found::Nothing),
         }
     }
@@ -293,6 +303,17 @@ impl Found {
     }
     fn unwrap_or(self, other: Ty) -> Ty {
         self.into_option().unwrap_or(other)
+    }
+}
+
+/// Refuses a subquery's reference to a column whose token the rows around it are grouped by: there the server does not
+/// take the token for the one that is grouped by.
+fn not_grouped(ty: &Ty) -> Result<(), Refusal> {
+    match ty {
+        Ty::Sealed(sealed) if sealed.is_key => {
+            Err(refuse_use(&sealed.column, "in a subquery while the rows around it are grouped by it"))
+        }
+        _ => Ok(()),
     }
 }
 
