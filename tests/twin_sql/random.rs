@@ -82,7 +82,7 @@ fn condition(dice: &mut Dice, tables: &[&str], depth: usize) -> String {
     if depth == 0 {
         return atom(dice, tables, 0);
     }
-    let mut part = |dice: &mut Dice| condition(dice, tables, depth - 1);
+    let part = |dice: &mut Dice| condition(dice, tables, depth - 1);
     match dice.below(8) {
         0..=3 => format!("({} AND {})", part(dice), part(dice)),
         4 => format!("({} OR {})", part(dice), part(dice)),
