@@ -39,7 +39,16 @@ fn attribute(name: &str, attnum: i16, sealed: Option<Arc<Column>>) -> Attribute 
 }
 
 fn relation(oid: u32, name: String, columns: Vec<Attribute>, policy: Option<Arc<Table>>) -> Relation {
-    Relation { oid, schema: "public".to_owned(), name, kind: 'r', columns, primary_key: vec![1], policy }
+    Relation {
+        oid,
+        schema: "public".to_owned(),
+        name,
+        kind: 'r',
+        columns,
+        primary_key: vec![1],
+        policy,
+        definition: None,
+    }
 }
 
 /// One sealed table among a hundred plain ones.

@@ -26,6 +26,7 @@ mod transactions;
 mod twin;
 mod twin_formats;
 mod twin_psql;
+mod twin_sql;
 mod twin_types;
 mod types;
 mod updates;

@@ -15,6 +15,19 @@ const COLUMNS: &str = "SELECT c.oid, n.nspname::text, c.relname::text, c.relkind
      WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') ORDER BY c.oid, a.attnum";
 const DOMAINS: &str = "SELECT t.oid, n.nspname::text, t.typname::text, t.typbasetype \
      FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace WHERE t.typtype = 'd'";
+/// Ancestors of partitions and child tables, nearest first.
+const PARENTS: &str = "WITH RECURSIVE up (child, parent, depth) AS (\
+     SELECT inhrelid, inhparent, 1 FROM pg_catalog.pg_inherits UNION ALL \
+     SELECT up.child, i.inhparent, up.depth + 1 FROM up JOIN pg_catalog.pg_inherits i ON i.inhrelid = up.parent) \
+     SELECT up.child, n.nspname::text, c.relname::text FROM up JOIN pg_catalog.pg_class c ON c.oid = up.parent \
+     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p') ORDER BY up.depth";
+/// What views select that have a column of one of our domains; the setting makes all names qualified and ends with the
+/// statement.
+const VIEWS: &str = "WITH path AS MATERIALIZED (SELECT pg_catalog.set_config('search_path', 'pg_catalog', true)) \
+     SELECT c.oid, pg_catalog.pg_get_viewdef(c.oid) FROM path, pg_catalog.pg_class c \
+     WHERE c.relkind IN ('v', 'm') AND EXISTS (SELECT 1 FROM pg_catalog.pg_attribute a \
+     JOIN pg_catalog.pg_type t ON t.oid = a.atttypid JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace \
+     WHERE a.attrelid = c.oid AND n.nspname = 'rowseal')";
 const KEYS: &str = "SELECT i.indrelid, pg_catalog.string_to_array(i.indkey::text, ' ')::int2[] \
      FROM pg_catalog.pg_index i WHERE i.indisprimary AND i.indisvalid";
 
@@ -32,6 +45,9 @@ struct Domain {
     name: String,
     base: u32,
 }
+
+/// Schema and name of the ancestors of a table, nearest first.
+type Parents = HashMap<u32, Vec<(String, String)>>;
 
 /// Takes a snapshot. It has the version of `previous` when nothing differs, else the next one.
 ///
@@ -52,14 +68,24 @@ pub async fn load(
     for row in client.query(KEYS, &[]).await? {
         keys.insert(row.try_get(0)?, row.try_get(1)?);
     }
+    let mut parents = Parents::new();
+    for row in client.query(PARENTS, &[]).await? {
+        parents.entry(row.try_get(0)?).or_default().push((row.try_get(1)?, row.try_get(2)?));
+    }
     let mut relations: Vec<Relation> = Vec::new();
     for row in client.query(COLUMNS, &[]).await? {
         let oid: u32 = row.try_get(0)?;
         if relations.last().is_none_or(|r| r.oid != oid) {
-            relations.push(relation(&row, oid, &mut keys, policy)?);
+            relations.push(relation(&row, oid, &mut keys, (policy, &parents))?);
         }
         let Some(relation) = relations.last_mut() else { continue };
         relation.columns.extend(attribute(&row, relation, &domains)?);
+    }
+    for row in client.query(VIEWS, &[]).await? {
+        let oid: u32 = row.try_get(0)?;
+        if let Some(view) = relations.iter_mut().find(|r| r.oid == oid) {
+            view.definition = row.try_get(1)?;
+        }
     }
     for relation in &relations {
         hash_relation(relation, &mut hasher);
@@ -90,11 +116,13 @@ fn relation(
     row: &Row,
     oid: u32,
     keys: &mut HashMap<u32, Vec<i16>>,
-    policy: &policy::Database,
+    (policy, parents): (&policy::Database, &Parents),
 ) -> Result<Relation, CatalogError> {
     let (schema, name): (String, String) = (row.try_get(1)?, row.try_get(2)?);
     let kind: String = row.try_get(3)?;
-    let policy = policy.tables.iter().find(|t| t.schema == schema && t.name == name).cloned();
+    let entry = |schema: &str, name: &str| policy.tables.iter().find(|t| t.schema == schema && t.name == name);
+    let parent = || parents.get(&oid)?.iter().find_map(|(schema, name)| entry(schema, name));
+    let policy = entry(&schema, &name).or_else(parent).cloned();
     let primary_key = keys.remove(&oid).unwrap_or_default();
     Ok(Relation {
         oid,
@@ -104,6 +132,7 @@ fn relation(
         columns: Vec::new(),
         primary_key,
         policy,
+        definition: None,
     })
 }
 
@@ -154,6 +183,8 @@ fn base_type(mut oid: u32, domains: &HashMap<u32, Domain>) -> u32 {
 
 fn hash_relation(relation: &Relation, hasher: &mut DefaultHasher) {
     (relation.oid, &relation.schema, &relation.name, relation.kind, &relation.primary_key).hash(hasher);
+    relation.definition.hash(hasher);
+    relation.policy.as_ref().map(|policy| (&policy.schema, &policy.name)).hash(hasher);
     for a in &relation.columns {
         (&a.name, a.attnum, a.type_oid, a.base_type_oid, a.typmod, a.has_default, a.is_cell).hash(hasher);
     }

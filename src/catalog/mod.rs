@@ -45,8 +45,10 @@ pub struct Relation {
     pub columns: Vec<Attribute>,
     /// Column numbers of the primary key; empty without one.
     pub primary_key: Vec<i16>,
-    /// The policy's entry, where there is one.
+    /// The policy's entry, where there is one; a partition or child table has its parent's.
     pub policy: Option<Arc<PolicyTable>>,
+    /// What a view that holds cells selects, with all names qualified.
+    pub definition: Option<String>,
 }
 
 /// One column of a relation.

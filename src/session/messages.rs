@@ -35,7 +35,7 @@ pub(super) fn allowed(plans: &[StatementPlan], facts: &Facts) -> Result<(), Refu
     }
     for plan in plans {
         for slot in &plan.values {
-            if let Role::Search { column, .. } = &slot.role
+            if let Role::Search { column, .. } | Role::SearchMany { column, .. } = &slot.role
                 && !facts.search
             {
                 return Err(denied(column));
@@ -120,7 +120,7 @@ pub(super) fn merge(into: &mut crate::keys::Need, other: crate::keys::Need) {
 pub(super) fn searches_only(plan: &StatementPlan) -> StatementPlan {
     let values = plan.values.iter().map(|slot| {
         let mut slot = slot.clone();
-        if !matches!(slot.role, Role::Search { .. }) {
+        if !matches!(slot.role, Role::Search { .. } | Role::SearchMany { .. }) {
             slot.role = Role::LockedRows;
         }
         slot
@@ -133,12 +133,13 @@ pub(super) fn inline(role: &Role, value: Option<&[u8]>) -> String {
     match (role, value) {
         (Role::LockedTables, Some(text)) => format!("'{}'::pg_catalog.oid[]", String::from_utf8_lossy(text)),
         (Role::LockedRows, Some(text)) => format!("'{}'::pg_catalog.tid[]", String::from_utf8_lossy(text)),
-        (Role::LockedCells { .. }, Some(text)) => {
+        (Role::LockedCells { .. } | Role::SearchMany { .. }, Some(text)) => {
             format!(" E'{}'::pg_catalog.bytea[]", String::from_utf8_lossy(text).replace('\\', "\\\\"))
         }
         (Role::Seal { .. } | Role::Search { .. }, Some(bytes)) => {
             format!("pg_catalog.decode('{}', 'hex')", hex::encode(bytes))
         }
+        (Role::SearchMany { .. }, None) => "NULL::pg_catalog.bytea[]".to_owned(),
         (_, None) => "NULL::pg_catalog.bytea".to_owned(),
     }
 }
@@ -153,7 +154,7 @@ pub(super) fn server_oids(plan: &StatementPlan, client: &[u32]) -> Vec<u32> {
         if let Some(oid) = usize::from(slot.param).checked_sub(1).and_then(|n| oids.get_mut(n)) {
             *oid = match slot.role {
                 Role::Seal { .. } | Role::Search { .. } => BYTEA,
-                Role::LockedCells { .. } => 1001,
+                Role::LockedCells { .. } | Role::SearchMany { .. } => 1001,
                 Role::LockedTables => 1028,
                 Role::LockedRows => 1010,
             };
@@ -200,7 +201,7 @@ pub(super) fn server_params<'a>(
                 format: format_of(inputs.formats, n),
                 value: inputs.params.get(n).copied().flatten().map(Cow::Borrowed),
             },
-            Some(ParamRole::Sealed(_)) | None => Param { format: 0, value: None },
+            Some(ParamRole::Sealed(_) | ParamRole::SealedMany(_)) | None => Param { format: 0, value: None },
         })
         .collect();
     for (slot, value) in plan.values.iter().zip(values) {

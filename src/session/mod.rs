@@ -5,6 +5,7 @@
 //! means, and [`named`] what cursors and statements prepared in SQL stand for.
 pub mod client;
 pub mod driver;
+pub mod elements;
 pub mod facts;
 pub mod internal;
 pub mod machine;

@@ -13,14 +13,14 @@ use crate::hex;
 use crate::keys::{AtHand, Granted, KeyError, Need, OpenedDek, Tenant};
 use crate::policy::{Column, Mask, OnKeyUnavailable, Read};
 use crate::refusal::{Class, Refusal};
-use crate::sql::plan::{ResultColumn, RowTenant};
+use crate::sql::plan::{CONSTANT, ResultColumn, RowTenant};
 use crate::types::{self, Format};
 use crate::wire::backend;
 use crate::wire::frame::Malformed;
 use crate::wire::frontend::put_value;
 
 use super::facts::Facts;
-use super::seal::{Use, index_tenant, other_tenant};
+use super::seal::{Use, bad_value, index_tenant, other_tenant};
 
 /// How the rows of one result are to be shown.
 #[derive(Debug, Clone)]
@@ -142,6 +142,8 @@ struct Found {
     bytes: Range<usize>,
     /// The tenant in front of it, where the statement asked for it there.
     prefix: Option<Range<usize>>,
+    /// The number of the literal that stands in place of a cell.
+    constant: Option<usize>,
 }
 
 impl<'a> Batch<'a> {
@@ -180,7 +182,17 @@ impl<'a> Batch<'a> {
                 start..self.decoded.len()
             }
         };
-        let mut found = Found { value, bytes: whole, prefix: None };
+        let mut found = Found { value, bytes: whole, prefix: None, constant: None };
+        if let ResultColumn::Sealed { constants, .. } = &self.shape.columns[value % self.width]
+            && let Some((mark, number)) = self.bytes(&found).split_first_chunk::<4>()
+            && *mark == CONSTANT
+            && !constants.0.is_empty()
+        {
+            let number = number.try_into().map_err(|_| Refusal::damaged())?;
+            found.constant = usize::try_from(u32::from_be_bytes(number)).ok();
+            self.cells.push(found);
+            return Ok(());
+        }
         if tenant == RowTenant::Prefix {
             let start = self.bytes(&found).first_chunk::<4>().ok_or_else(Refusal::damaged)?;
             let length = usize::try_from(i32::from_be_bytes(*start)).map_err(|_| Refusal::damaged())?;
@@ -218,6 +230,10 @@ impl<'a> Batch<'a> {
         let (mut deks, mut dek_of) = (Vec::new(), Vec::with_capacity(self.cells.len()));
         let mut last: Option<(DekId, usize)> = None;
         for found in &self.cells {
+            if found.constant.is_some() {
+                dek_of.push(usize::MAX);
+                continue;
+            }
             let cell = Cell::parse(self.bytes(found)).map_err(|_| Refusal::damaged())?;
             let slot = cell.slot();
             let at = match last {
@@ -295,9 +311,13 @@ impl<'a> Batch<'a> {
         out: &mut Vec<u8>,
     ) -> Result<bool, Refusal> {
         let at = found.value % self.width;
-        let ResultColumn::Sealed { column, tenant, .. } = &self.shape.columns[at] else {
+        let ResultColumn::Sealed { column, tenant, constants, .. } = &self.shape.columns[at] else {
             return Err(Refusal::damaged());
         };
+        if let Some(number) = found.constant {
+            let text = constants.0.get(number).ok_or_else(Refusal::damaged)?;
+            return constant(column, text, self.shape.format(at), session.facts, out);
+        }
         let bytes = self.bytes(found);
         match session.facts.read {
             Read::Sealed => {
@@ -331,6 +351,21 @@ impl<'a> Batch<'a> {
         record(uses, column, dek, cell.slot());
         show(column, &plain, self.shape.format(at), session.facts, out)
     }
+}
+
+/// Appends a literal of the statement as a value of the column.
+fn constant(column: &Column, text: &str, format: i16, facts: &Facts, out: &mut Vec<u8>) -> Result<bool, Refusal> {
+    if facts.read == Read::Sealed {
+        as_bytea(text.as_bytes(), format, facts, out);
+        return Ok(true);
+    }
+    let wire = if format == 1 { Format::Binary } else { Format::Text };
+    let mut canonical = Vec::new();
+    let logical = column.logical.without_modifier();
+    types::canonical(logical, Format::Text, text.as_bytes(), &facts.style, &mut canonical)
+        .map_err(|error| bad_value(&error))?;
+    types::render(logical, wire, &canonical, &facts.style, out).map_err(|_| Refusal::damaged())?;
+    Ok(true)
 }
 
 fn plaintext(cell: &Cell<'_>, column: &Column, dek: &OpenedDek, rows: &Rows) -> Result<crypto::Plaintext, Refusal> {

@@ -80,6 +80,11 @@ pub fn needs(plan: &StatementPlan, inputs: &Inputs<'_>) -> Result<Need, Refusal>
                 let tenant = searched(tenant, column, inputs)?;
                 push_unique(&mut need.index, tenant);
             }
+            Role::SearchMany { column, tenants } => {
+                for tenant in tenants {
+                    push_unique(&mut need.index, searched(tenant, column, inputs)?);
+                }
+            }
             Role::LockedCells { column } => {
                 for (row, locked) in inputs.locked.unwrap_or_default().iter().enumerate() {
                     let tenant = confined(locked_tenant(plan, locked, inputs, column)?, inputs)?;
@@ -146,6 +151,7 @@ impl Sealer<'_> {
                 self.record(Act::Search, &tenant, None, column);
                 self.token(column, &tenant, &canonical).map(|token| Some(token.0.to_vec()))
             }
+            Role::SearchMany { column, tenants } => self.many(&slot.source, column, tenants),
             Role::LockedCells { column } => {
                 let canonical = canonical(&slot.source, column.logical, inputs)?;
                 let cells = locked.iter().enumerate().map(|(row, locked)| match &canonical {
@@ -160,6 +166,33 @@ impl Sealer<'_> {
             }
             Role::LockedTables | Role::LockedRows => Ok(None),
         }
+    }
+
+    /// The tokens of an array's members, for each of the tenants.
+    fn many(
+        &mut self,
+        source: &Source,
+        column: &Arc<Column>,
+        tenants: &[TenantSource],
+    ) -> Result<Option<Vec<u8>>, Refusal> {
+        let inputs = self.inputs;
+        let Some((format, bytes)) = given(source, inputs) else { return Ok(None) };
+        let declared = match source {
+            Source::Param(n) => declared(inputs.oids, usize::from(*n)).unwrap_or(0),
+            Source::Literal(_) | Source::Rows => 0,
+        };
+        let given = super::elements::array(format, bytes, declared)?;
+        let members = members(&given, format, column.logical, inputs)?;
+        let mut tokens = Vec::with_capacity(members.len() * tenants.len());
+        for tenant in tenants {
+            let tenant = searched(tenant, column, inputs)?;
+            self.record(Act::Search, &tenant, None, column);
+            for member in &members {
+                let token = member.as_ref().map(|canonical| self.token(column, &tenant, canonical)).transpose()?;
+                tokens.push(token.map(|token| format!("\\x{}", hex::encode(&token.0))));
+            }
+        }
+        Ok(Some(array(tokens.into_iter())))
     }
 
     fn cell(&mut self, column: &Arc<Column>, row: usize, tenant: &Tenant, value: &[u8]) -> Result<Vec<u8>, Refusal> {
@@ -251,6 +284,18 @@ fn is_null(source: &Source, inputs: &Inputs<'_>) -> bool {
     matches!(source, Source::Param(n) if inputs.params.get(usize::from(*n)).is_none_or(Option::is_none))
 }
 
+/// A value as it was given; `None` for NULL.
+fn given<'v>(source: &'v Source, inputs: &Inputs<'v>) -> Option<(Format, &'v [u8])> {
+    match source {
+        Source::Rows => None,
+        Source::Literal(text) => Some((Format::Text, text.as_bytes())),
+        Source::Param(n) => {
+            let bytes = inputs.params.get(usize::from(*n)).copied().flatten()?;
+            Some((param_format(inputs, *n), bytes))
+        }
+    }
+}
+
 fn canonical(source: &Source, logical: LogicalType, inputs: &Inputs<'_>) -> Result<Option<Vec<u8>>, Refusal> {
     let (format, bytes) = match source {
         Source::Rows => return Ok(None),
@@ -265,6 +310,37 @@ fn canonical(source: &Source, logical: LogicalType, inputs: &Inputs<'_>) -> Resu
     let mut out = Vec::with_capacity(bytes.len() + 8);
     types::canonical(logical, format, bytes, &inputs.facts.style, &mut out).map_err(|error| bad_value(&error))?;
     Ok(Some(out))
+}
+
+/// The canonical forms of an array's members. They may be of another type than the column's where Postgres compares the
+/// two without loss: integers with integers, text with text.
+fn members(
+    given: &super::elements::Array<'_>,
+    format: Format,
+    logical: LogicalType,
+    inputs: &Inputs<'_>,
+) -> Result<Vec<Option<Zeroizing<Vec<u8>>>>, Refusal> {
+    const FAMILIES: [&[u32]; 2] = [&[20, 21, 23], &[25, 1042, 1043]];
+    let element = given.element.unwrap_or(logical.oid());
+    let follows = |family: &&[u32]| family.contains(&element) && family.contains(&logical.oid());
+    if element != logical.oid() && !FAMILIES.iter().any(follows) {
+        return Err(Refusal::new(Class::NotSupported, "an array is declared with another type than its sealed column")
+            .hint("Leave the parameter's type to the server, or declare the column's own type."));
+    }
+    let canonical = |member: &[u8]| {
+        let mut text = None;
+        if format == Format::Binary && element != logical.oid() {
+            let read = types::text_of_plain(element, Format::Binary, member);
+            let bad = || Refusal::new(Class::BadBinary, "incorrect binary data format in a bind parameter");
+            text = Some(Zeroizing::new(read.ok_or_else(bad)?));
+        }
+        let (format, bytes) = text.as_ref().map_or((format, member), |text| (Format::Text, text.as_bytes()));
+        let mut out = Zeroizing::new(Vec::with_capacity(bytes.len() + 8));
+        types::canonical(logical.without_modifier(), format, bytes, &inputs.facts.style, &mut out)
+            .map_err(|error| bad_value(&error))?;
+        Ok(out)
+    };
+    given.members.iter().map(|member| member.as_deref().map(canonical).transpose()).collect()
 }
 
 /// The text form of a binary parameter that the client declared to be of another type than the column's.

@@ -413,6 +413,8 @@ impl Machine {
             .enumerate()
             .map(|(n, role)| match role {
                 ParamRole::Sealed(column) => client_oid(prepared, n, column),
+                ParamRole::SealedMany(column) => super::seal::declared(&prepared.oids, n)
+                    .unwrap_or_else(|| super::elements::array_oid(column.logical)),
                 ParamRole::Plain | ParamRole::Both(_) => server.get(n).copied().unwrap_or(0),
             })
             .collect();

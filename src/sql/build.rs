@@ -5,6 +5,7 @@ use std::sync::Arc;
 use sqlparser::tokenizer::Token;
 
 use super::Context;
+use super::facts::Fact;
 use super::operand::{Operand, Shape, parameter};
 use super::plan::{Edit, LockQuery, ParamRole, Piece, ResultColumn, Role, Source, StatementPlan, ValueSlot};
 use super::scope::ScopeColumn;
@@ -23,26 +24,46 @@ pub(super) struct Planner<'a> {
     pub(super) sealed_rows: usize,
     pub(super) lock: Option<LockQuery>,
     pub(super) compared: Vec<Arc<Column>>,
-    /// Common table expressions in scope, innermost last.
-    pub(super) ctes: Vec<(String, Vec<ScopeColumn>)>,
+    /// Common table expressions in scope, innermost last: name, the first table number used inside, columns.
+    pub(super) ctes: Vec<(String, u32, Vec<ScopeColumn>)>,
+    /// What holds of the rows at the place that is walked.
+    pub(super) facts: Vec<Fact>,
+    /// How many of the facts hold for every row of the innermost query, and not for the row at hand alone.
+    pub(super) facts_of_all: usize,
+    /// Numbers the occurrences of tables.
+    pub(super) next_row: u32,
     /// The tenants fetched beside the client's columns, as they are written.
     pub(super) hidden: Vec<String>,
+    /// Where they are to be written.
+    pub(super) hidden_at: Option<usize>,
+    /// The literals that the output column at hand may show.
+    pub(super) constants: Vec<Arc<str>>,
+    /// How many views this text is inside of.
+    pub(super) view_depth: usize,
+    /// True inside a WITH: a statement there cannot run in two steps.
+    pub(super) is_inner: bool,
 }
 
 impl<'a> Planner<'a> {
     pub(super) fn new(context: &'a Context<'a>, text: &'a Text<'a>, tokens: Range<usize>) -> Self {
-        let (edits, values, ctes) = (Vec::new(), Vec::new(), Vec::new());
         Planner {
             context,
             text,
             tokens,
-            edits,
-            values,
+            edits: Vec::new(),
+            values: Vec::new(),
             sealed_rows: 0,
             lock: None,
             compared: Vec::new(),
-            ctes,
+            ctes: Vec::new(),
+            facts: Vec::new(),
+            facts_of_all: 0,
+            next_row: 1,
             hidden: Vec::new(),
+            hidden_at: None,
+            constants: Vec::new(),
+            view_depth: 0,
+            is_inner: false,
         }
     }
 
@@ -55,11 +76,11 @@ impl<'a> Planner<'a> {
 
     /// Replaces a range by text.
     pub(super) fn edit(&mut self, range: Range<usize>, with: impl Into<String>) {
-        self.push(range, vec![Piece::Text(with.into())]);
+        self.edit_pieces(range, vec![Piece::Text(with.into())]);
     }
 
     /// Adds an edit; keeps what it writes apart from words that touch the replaced text.
-    fn push(&mut self, range: Range<usize>, mut with: Vec<Piece>) {
+    pub(super) fn edit_pieces(&mut self, range: Range<usize>, mut with: Vec<Piece>) {
         let bytes = self.text.text.as_bytes();
         let joins = |b: Option<&u8>| b.is_some_and(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'$' | 0x80..));
         if !range.is_empty() && range.start > 0 && joins(bytes.get(range.start - 1)) {
@@ -96,7 +117,7 @@ impl<'a> Planner<'a> {
     /// Replaces an operand by values, separated by commas.
     pub(super) fn replace(&mut self, range: Range<usize>, values: &[usize]) {
         let with = listed(values);
-        self.push(range, with);
+        self.edit_pieces(range, with);
     }
 
     /// Replaces an operand by a list of values in parentheses.
@@ -104,7 +125,7 @@ impl<'a> Planner<'a> {
         let mut with = listed(values);
         with.insert(0, Piece::Text("(".into()));
         with.push(Piece::Text(")".into()));
-        self.push(range, with);
+        self.edit_pieces(range, with);
     }
 
     /// Sorts the edits and numbers the parameters.
@@ -126,7 +147,10 @@ impl<'a> Planner<'a> {
             };
             let role = index.and_then(|i| params.get_mut(i).map(|role| (i, role)));
             let keeps = match (role, role_column(&value.role)) {
-                (Some((i, role)), Some(column)) => take_param(role, plain[i], column)?.then_some(i),
+                (Some((i, role)), Some(column)) => {
+                    let many = matches!(value.role, Role::SearchMany { .. });
+                    take_param(role, plain[i], (column, many))?.then_some(i)
+                }
                 _ => None,
             };
             value.param = match keeps.and_then(|i| u16::try_from(i + 1).ok()) {
@@ -192,8 +216,13 @@ fn too_many() -> Refusal {
 }
 
 /// Gives a client parameter to a value; true when the value keeps its number.
-fn take_param(role: &mut ParamRole, plain: bool, column: &Arc<Column>) -> Result<bool, Refusal> {
+fn take_param(role: &mut ParamRole, plain: bool, (column, many): (&Arc<Column>, bool)) -> Result<bool, Refusal> {
     match role {
+        ParamRole::Plain if many && !plain => {
+            *role = ParamRole::SealedMany(Arc::clone(column));
+            Ok(true)
+        }
+        ParamRole::SealedMany(first) if many && first.logical == column.logical => Ok(false),
         ParamRole::Plain if plain => {
             *role = ParamRole::Both(Arc::clone(column));
             Ok(false)
@@ -202,9 +231,9 @@ fn take_param(role: &mut ParamRole, plain: bool, column: &Arc<Column>) -> Result
             *role = ParamRole::Sealed(Arc::clone(column));
             Ok(true)
         }
-        ParamRole::Sealed(first) | ParamRole::Both(first) if first.logical == column.logical => Ok(false),
-        ParamRole::Sealed(_) | ParamRole::Both(_) => {
-            Err(super::scope::refuse_use(column, "with a parameter that also stands for another type"))
+        ParamRole::Sealed(first) | ParamRole::Both(first) if first.logical == column.logical && !many => Ok(false),
+        ParamRole::Sealed(_) | ParamRole::SealedMany(_) | ParamRole::Both(_) => {
+            Err(super::sealed::refuse_use(column, "with a parameter that also stands for another type"))
         }
     }
 }
@@ -212,7 +241,10 @@ fn take_param(role: &mut ParamRole, plain: bool, column: &Arc<Column>) -> Result
 /// The column whose type a value's parameter has.
 fn role_column(role: &Role) -> Option<&Arc<Column>> {
     match role {
-        Role::Seal { column, .. } | Role::Search { column, .. } | Role::LockedCells { column } => Some(column),
+        Role::Seal { column, .. }
+        | Role::Search { column, .. }
+        | Role::SearchMany { column, .. }
+        | Role::LockedCells { column } => Some(column),
         Role::LockedTables | Role::LockedRows => None,
     }
 }

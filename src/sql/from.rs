@@ -1,13 +1,36 @@
-//! FROM: which relations a query reads, and what `*` and bare names mean over them.
+//! FROM: which relations a query reads, and what `*` and bare names mean over them. USING and NATURAL are in `join`.
+use std::collections::HashMap;
+
 use sqlparser::ast::{Expr, Join, JoinConstraint, JoinOperator, TableAlias, TableFactor, TableWithJoins};
 
 use super::build::Planner;
 use super::expr::unsupported;
+use super::facts::Spot;
 use super::ident::{fold, parts};
 use super::operators::Rule;
-use super::query::only_plain;
+use super::query::List;
 use super::scope::{Scope, ScopeColumn, ScopeRelation};
+use super::sealed::{SealedRef, Ty};
 use crate::refusal::Refusal;
+
+/// What rows must satisfy before WHERE.
+pub(super) enum Condition<'e> {
+    /// ON of an inner join.
+    Inner(&'e Expr),
+    /// ON of an outer join: says nothing of the rows that it does not match.
+    Outer(&'e Expr),
+    /// Columns that USING or NATURAL merges, and sealed ones among them.
+    Using { same: Vec<(Option<Spot>, Option<Spot>)>, sealed: Vec<(SealedRef, SealedRef)>, is_inner: bool },
+}
+
+/// The kind of a join, as far as it matters which side may be NULL.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    Inner,
+    Left,
+    Right,
+    Full,
+}
 
 impl Planner<'_> {
     /// Adds what a FROM item gives to the scope; join conditions are walked later.
@@ -15,23 +38,25 @@ impl Planner<'_> {
         &mut self,
         table: &'e TableWithJoins,
         scope: &mut Scope<'_>,
-        conditions: &mut Vec<&'e Expr>,
+        conditions: &mut Vec<Condition<'e>>,
     ) -> Result<(), Refusal> {
         let start = scope.star.len();
         self.factor(&table.relation, scope, conditions)?;
         for join in &table.joins {
             let right = scope.star.len();
             self.factor(&join.relation, scope, conditions)?;
-            match constraint(join)? {
-                JoinConstraint::On(e) => conditions.push(e),
+            let (constraint, side) = constraint(join)?;
+            match constraint {
+                JoinConstraint::On(e) if side == Side::Inner => conditions.push(Condition::Inner(e)),
+                JoinConstraint::On(e) => conditions.push(Condition::Outer(e)),
                 JoinConstraint::None => {}
                 JoinConstraint::Using(names) => {
-                    let names: Option<Vec<_>> = names.iter().map(|n| parts(n)?.pop()).collect();
-                    let names = names.ok_or_else(|| unsupported("this form of USING"))?;
-                    using(scope, (start, right), &names)?;
+                    conditions.push(self.using(scope, (start, right), names, side)?);
                 }
                 JoinConstraint::UsingAlias(..) => return Err(unsupported("USING ... AS")),
-                JoinConstraint::Natural => return Err(unsupported("NATURAL JOIN")),
+                JoinConstraint::Natural => {
+                    conditions.push(self.natural(scope, (start, right), &join.relation, side)?);
+                }
             }
         }
         Ok(())
@@ -41,7 +66,7 @@ impl Planner<'_> {
         &mut self,
         factor: &'e TableFactor,
         scope: &mut Scope<'_>,
-        conditions: &mut Vec<&'e Expr>,
+        conditions: &mut Vec<Condition<'e>>,
     ) -> Result<(), Refusal> {
         match factor {
             TableFactor::Table {
@@ -83,9 +108,11 @@ impl Planner<'_> {
             }
             TableFactor::Derived { lateral, subquery, alias, sample: None } => {
                 let parent = if *lateral { Some(&*scope) } else { scope.parent };
-                let columns = self.subquery(subquery, parent)?;
+                let start = self.next_row;
+                let columns = self.subquery(subquery, parent, List::Rows)?;
                 let columns = columns.ok_or_else(|| unsupported("a subquery whose columns cannot be counted"))?;
-                let mut relation = derived(columns);
+                let columns = self.rows(columns)?;
+                let mut relation = ScopeRelation::derived(self.fresh(columns, start));
                 set_alias(&mut relation, alias.as_ref())?;
                 scope.add(relation);
                 Ok(())
@@ -101,25 +128,56 @@ impl Planner<'_> {
     }
 
     /// The relation of a name: a common table expression, or what the catalog resolves it to.
-    pub(super) fn relation(&self, parts: &[String]) -> Result<ScopeRelation, Refusal> {
+    pub(super) fn relation(&mut self, parts: &[String]) -> Result<ScopeRelation, Refusal> {
         let (schema, name) = match parts {
             [name] => (None, name),
             [schema, name] | [_, schema, name] => (Some(schema.as_str()), name),
             _ => return Err(unsupported("this table name")),
         };
-        let cte = self.ctes.iter().rev().find(|(cte, _)| schema.is_none() && cte == name);
-        if let Some((_, columns)) = cte {
-            return Ok(ScopeRelation { alias: Some(name.clone()), ..derived(columns.clone()) });
+        let cte = self.ctes.iter().rev().find(|(cte, ..)| schema.is_none() && cte == name).cloned();
+        if let Some((_, start, columns)) = cte {
+            let columns = self.fresh(columns, start);
+            return Ok(ScopeRelation { alias: Some(name.clone()), ..ScopeRelation::derived(columns) });
         }
         match self.context.catalog.resolve(self.context.search_path, schema, name) {
-            Some(relation) => Ok(ScopeRelation::table(relation, self.context.catalog, None)),
+            Some(relation) if relation.definition.is_some() => Ok(self.view(relation)),
+            Some(relation) => {
+                let row = self.row();
+                Ok(ScopeRelation::table(relation, self.context.catalog, None, row))
+            }
             None => Ok(ScopeRelation { aliased: false, ..ScopeRelation::opaque(Some(name.clone())) }),
         }
     }
-}
 
-fn derived(columns: Vec<ScopeColumn>) -> ScopeRelation {
-    ScopeRelation { alias: None, aliased: true, base: None, columns, opaque: false, pins: Vec::new() }
+    /// A number for an occurrence of a table.
+    pub(super) fn row(&mut self) -> u32 {
+        self.next_row += 1;
+        self.next_row - 1
+    }
+
+    /// The columns of a subquery for one reference to it: the occurrences of tables inside it (numbered from `start`)
+    /// get new numbers, so that two references are not taken for the same rows.
+    pub(super) fn fresh(&mut self, mut columns: Vec<ScopeColumn>, start: u32) -> Vec<ScopeColumn> {
+        let mut numbers: HashMap<u32, u32> = HashMap::new();
+        let mut anew = |spot: &mut Spot, next: &mut u32| {
+            if spot.row >= start {
+                spot.row = *numbers.entry(spot.row).or_insert_with(|| {
+                    *next += 1;
+                    *next - 1
+                });
+            }
+        };
+        for column in &mut columns {
+            if let Some(spot) = &mut column.spot {
+                anew(spot, &mut self.next_row);
+            }
+            if let Ty::Sealed(sealed) = &mut column.ty {
+                let own = sealed.spot.iter_mut().chain(&mut sealed.home).chain(&mut sealed.tied);
+                own.for_each(|spot| anew(spot, &mut self.next_row));
+            }
+        }
+        columns
+    }
 }
 
 /// Columns with the names that an alias gives them.
@@ -141,49 +199,16 @@ fn set_alias(relation: &mut ScopeRelation, alias: Option<&TableAlias>) -> Result
     Ok(())
 }
 
-/// The constraint of a join.
-fn constraint(join: &Join) -> Result<&JoinConstraint, Refusal> {
+/// The constraint and kind of a join.
+fn constraint(join: &Join) -> Result<(&JoinConstraint, Side), Refusal> {
     if join.global {
         return Err(unsupported("this join"));
     }
     match &join.join_operator {
-        JoinOperator::Join(c)
-        | JoinOperator::Inner(c)
-        | JoinOperator::CrossJoin(c)
-        | JoinOperator::Left(c)
-        | JoinOperator::LeftOuter(c)
-        | JoinOperator::Right(c)
-        | JoinOperator::RightOuter(c)
-        | JoinOperator::FullOuter(c) => Ok(c),
+        JoinOperator::Join(c) | JoinOperator::Inner(c) | JoinOperator::CrossJoin(c) => Ok((c, Side::Inner)),
+        JoinOperator::Left(c) | JoinOperator::LeftOuter(c) => Ok((c, Side::Left)),
+        JoinOperator::Right(c) | JoinOperator::RightOuter(c) => Ok((c, Side::Right)),
+        JoinOperator::FullOuter(c) => Ok((c, Side::Full)),
         _ => Err(unsupported("this join")),
     }
-}
-
-/// Merges the columns of USING: they come first in `*`, once.
-fn using(scope: &mut Scope<'_>, (start, right): (usize, usize), names: &[String]) -> Result<(), Refusal> {
-    let mut merged = Vec::new();
-    for name in names {
-        let mut find = |from: usize, to: usize, hide: bool| -> Result<Option<(usize, usize, bool)>, Refusal> {
-            for i in from..to.min(scope.star.len()) {
-                let (r, c, _) = scope.star[i];
-                let column = &mut scope.relations[r].columns[c];
-                if !column.hidden && column.name.as_deref() == Some(name) {
-                    only_plain(&column.ty, "in USING")?;
-                    column.hidden |= hide;
-                    scope.star.remove(i);
-                    return Ok(Some((r, c, true)));
-                }
-            }
-            Ok(None)
-        };
-        // Each merged column left the left side, so the right side starts earlier by as many.
-        let split = right - merged.len();
-        find(split, usize::MAX, true)?;
-        match find(start, split, false)? {
-            Some(found) => merged.push(found),
-            None => return Err(unsupported("USING over columns that are not known")),
-        }
-    }
-    scope.star.splice(start..start, merged);
-    Ok(())
 }

@@ -2,14 +2,21 @@
 //!
 //! [`plan()`] is the way in: text and [`Context`] to a [`Verdict`]. It never sends anything on that it does not
 //! understand: what names a sealed table and is not read to the end is refused. Start reading there, then `query` and
-//! `write`; `expr` walks expressions with the table in `operators`.
+//! `write`; `expr` walks expressions with the table in `operators`, and `sealed` says how a sealed value is rewritten.
 mod array_literal;
 mod build;
 pub mod cache;
+mod compare;
+mod conflict;
 mod expr;
+mod extent;
+mod facts;
 pub mod filter;
 mod from;
 mod ident;
+mod insert;
+mod join;
+mod list;
 pub mod named;
 mod operand;
 mod operators;
@@ -17,14 +24,22 @@ pub mod plan;
 mod query;
 pub mod render;
 mod scope;
+mod sealed;
+mod setop;
 mod tenant;
 mod text;
+mod update;
 mod utility;
+mod value;
+mod view;
 mod write;
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod cases;
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod docs;
 
 use std::ops::Range;
 
@@ -121,10 +136,11 @@ fn statement_result(
     relation: &Relation,
 ) -> Result<Option<Option<Vec<ResultColumn>>>, Refusal> {
     match statement {
-        Statement::Query(query) => planner.top_query(query).map(|r| Some(Some(r))),
-        Statement::Insert(insert) => planner.insert(insert).map(Some),
-        Statement::Update(update) => planner.update(update).map(Some),
-        Statement::Delete(delete) => planner.delete(delete).map(Some),
+        Statement::Query(query) => planner.top_query(query).map(Some),
+        Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_) => {
+            let columns = planner.change(statement, query::List::Top)?;
+            columns.map(|columns| planner.result(Some(columns))).transpose().map(Some)
+        }
         Statement::Explain { statement, .. } => {
             let inner = statement_result(planner, statement, relation)?;
             if inner.is_none() || planner.lock.is_some() {

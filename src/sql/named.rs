@@ -70,16 +70,17 @@ fn prepare(text: &Text<'_>, tokens: &Range<usize>, context: &Context<'_>) -> Res
     Ok(StatementPlan { range: outer, edits, named, ..StatementPlan::default() })
 }
 
-/// The types of PREPARE with bytea for the parameters that the proxy computes.
+/// The types of PREPARE with bytea, or an array of it, for the parameters that the proxy computes.
 fn typed(types: &[Range<usize>], inner: &StatementPlan) -> Vec<Edit> {
-    let bytea = || vec![Piece::Text("pg_catalog.bytea".to_owned())];
-    let sealed = |at: &usize| matches!(inner.params.get(*at), Some(ParamRole::Sealed(_)));
-    types
-        .iter()
-        .enumerate()
-        .filter(|(at, _)| sealed(at))
-        .map(|(_, range)| Edit { range: range.clone(), with: bytea() })
-        .collect()
+    let stored = |at: usize| match inner.params.get(at) {
+        Some(ParamRole::Sealed(_)) => Some("pg_catalog.bytea"),
+        Some(ParamRole::SealedMany(_)) => Some("pg_catalog.bytea[]"),
+        Some(ParamRole::Plain | ParamRole::Both(_)) | None => None,
+    };
+    let edit = |(at, range): (usize, &Range<usize>)| {
+        Some(Edit { range: range.clone(), with: vec![Piece::Text(stored(at)?.to_owned())] })
+    };
+    types.iter().enumerate().filter_map(edit).collect()
 }
 
 fn execute(text: &Text<'_>, tokens: &Range<usize>, context: &Context<'_>) -> Result<StatementPlan, Refusal> {
@@ -190,6 +191,13 @@ pub fn call(plan: &StatementPlan, call: &Call) -> Result<StatementPlan, Refusal>
             && let TenantSource::Param { index, .. } = tenant
         {
             *tenant = TenantSource::Literal(literal(call, *index)?);
+        }
+        if let Role::SearchMany { tenants, .. } = &mut slot.role {
+            for tenant in tenants {
+                if let TenantSource::Param { index, .. } = tenant {
+                    *tenant = TenantSource::Literal(literal(call, *index)?);
+                }
+            }
         }
     }
     let mut with = vec![Piece::Text("(".to_owned())];

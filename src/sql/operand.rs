@@ -165,7 +165,7 @@ pub(super) fn parameter(placeholder: &str) -> Option<u16> {
 }
 
 /// Reads a type name at a token: its canonical name (that of the domain) and its last token. Modifiers are not read.
-fn type_name(text: &Text<'_>, index: usize) -> Option<(&'static str, usize)> {
+pub(super) fn type_name(text: &Text<'_>, index: usize) -> Option<(&'static str, usize)> {
     let (mut found, mut last) = base_name(text, index)?;
     if text.token(last + 1) == Some(&Token::LBracket) && text.token(last + 2) == Some(&Token::RBracket) {
         found = LogicalType::Array(Element::of(found)?);
@@ -173,6 +173,62 @@ fn type_name(text: &Text<'_>, index: usize) -> Option<(&'static str, usize)> {
     }
     let next = text.token(last + 1);
     (!matches!(next, Some(Token::LParen | Token::LBracket | Token::Period))).then_some((found.domain(), last))
+}
+
+/// Reads the name of an array type of one dimension: its element type and its last token.
+fn array_name(text: &Text<'_>, index: usize) -> Option<(&'static str, usize)> {
+    let (found, last) = base_name(text, index)?;
+    let brackets = text.token(last + 1) == Some(&Token::LBracket) && text.token(last + 2) == Some(&Token::RBracket);
+    (brackets && text.token(last + 3) != Some(&Token::LBracket)).then_some((found.domain(), last + 2))
+}
+
+/// Reads an array given as a literal, a parameter or NULL that is compared with values of this type.
+pub(super) fn array_operand(text: &Text<'_>, expr: &Expr, logical: LogicalType) -> Option<Operand> {
+    match expr {
+        Expr::Value(value) => value_operand(text, value)
+            .filter(|found| matches!(found.shape, Shape::Literal(_, Kind::Quoted) | Shape::Param(_) | Shape::Null)),
+        Expr::Nested(inner) => {
+            let mut found = array_operand(text, inner, logical)?;
+            found.range = parens(text, &found.range)?;
+            Some(found)
+        }
+        Expr::Cast { kind: CastKind::DoubleColon, expr, format: None, .. } => {
+            let mut found = array_operand(text, expr, logical)?;
+            found.range.end = array_cast(text, found.range.end, logical)?;
+            Some(found)
+        }
+        _ => None,
+    }
+}
+
+/// The members of `ARRAY[...]`, and the range behind it in which a cast to an array of this type stands or would stand.
+pub(super) fn array_elements<'e>(
+    text: &Text<'_>,
+    expr: &'e Expr,
+    logical: LogicalType,
+) -> Option<(&'e [Expr], Range<usize>)> {
+    match expr {
+        Expr::Array(array) if array.named => {
+            let first = super::extent::extent(text, array.elem.first()?)?;
+            let open = text.token_at(first.start)?.checked_sub(1)?;
+            (text.token(open)? == &Token::LBracket).then_some(())?;
+            let end = text.tokens[super::extent::closing(text, open)?].range.end;
+            Some((&array.elem, end..end))
+        }
+        Expr::Cast { kind: CastKind::DoubleColon, expr, format: None, .. } => {
+            let (elements, range) = array_elements(text, expr, logical)?;
+            Some((elements, range.start..array_cast(text, range.end, logical)?))
+        }
+        _ => None,
+    }
+}
+
+/// Where a cast to an array of this type ends that begins at a byte.
+fn array_cast(text: &Text<'_>, at: usize, logical: LogicalType) -> Option<usize> {
+    let colon = text.token_ending(at)? + 1;
+    (text.token(colon)? == &Token::DoubleColon).then_some(())?;
+    let (name, last) = array_name(text, colon + 1)?;
+    cast_keeps(name, logical).then(|| text.tokens[last].range.end)
 }
 
 /// Reads the words of a type name, without what follows them. `char` alone means one character, so it is not read.

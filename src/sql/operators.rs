@@ -1,4 +1,6 @@
 //! What may be done with a sealed value: the one table. What is not listed is refused.
+//!
+//! docs/sql.md is made from these entries and from the statements in `docs`, by a test.
 use sqlparser::ast::BinaryOperator;
 
 /// What becomes of an operator or function over a sealed column.
@@ -8,26 +10,82 @@ pub(super) enum Rule {
     Tokens { many: &'static str },
     /// Left as it is: only asks whether the value is NULL.
     NullOnly,
+    /// Gives its argument, or one row's: the value is passed on.
+    Value,
+    /// Gives an array of its argument's values.
+    Array,
+    /// Gives the first of its arguments that is not NULL.
+    FirstOf,
+    /// NULLIF: compares tokens and passes the value on.
+    NullIf,
     /// Refused.
     Refused,
 }
 
-const OPERATORS: &[(BinaryOperator, Rule)] =
-    &[(BinaryOperator::Eq, Rule::Tokens { many: "IN" }), (BinaryOperator::NotEq, Rule::Tokens { many: "NOT IN" })];
+/// One line of the table.
+pub(super) struct Entry<T> {
+    /// The operator or function.
+    pub(super) form: T,
+    pub(super) rule: Rule,
+    /// What a reader of docs/sql.md should know.
+    pub(super) note: &'static str,
+}
 
-const FUNCTIONS: &[(&str, Rule)] = &[("count", Rule::NullOnly)];
+const fn entry<T>(form: T, rule: Rule, note: &'static str) -> Entry<T> {
+    Entry { form, rule, note }
+}
+
+const ORDER: &str = "needs the order of the values, which tokens do not show";
+const INSIDE: &str = "needs the value itself, which the server does not have";
+
+/// Operators.
+pub(super) const OPERATORS: &[Entry<BinaryOperator>] = &[
+    entry(BinaryOperator::Eq, Rule::Tokens { many: "IN" }, "compares tokens; also with IN, ANY, ALL and rows"),
+    entry(BinaryOperator::NotEq, Rule::Tokens { many: "NOT IN" }, "compares tokens; also with ANY, ALL and rows"),
+    entry(BinaryOperator::Lt, Rule::Refused, ORDER),
+    entry(BinaryOperator::LtEq, Rule::Refused, ORDER),
+    entry(BinaryOperator::Gt, Rule::Refused, ORDER),
+    entry(BinaryOperator::GtEq, Rule::Refused, ORDER),
+    entry(BinaryOperator::StringConcat, Rule::Refused, INSIDE),
+    entry(BinaryOperator::PGRegexMatch, Rule::Refused, INSIDE),
+    entry(BinaryOperator::Plus, Rule::Refused, INSIDE),
+];
+
+/// Functions.
+pub(super) const FUNCTIONS: &[Entry<&str>] = &[
+    entry("count", Rule::NullOnly, "counts cells; with DISTINCT it counts tokens"),
+    entry("coalesce", Rule::FirstOf, "over one column, NULL and literals"),
+    entry("nullif", Rule::NullIf, "compares tokens and gives the column"),
+    entry("any_value", Rule::Value, "gives one of the values"),
+    entry("array_agg", Rule::Array, "one element of the array can be taken: `(array_agg(column))[1]`"),
+    entry("first_value", Rule::Value, "gives the value of another row"),
+    entry("last_value", Rule::Value, "gives the value of another row"),
+    entry("lag", Rule::Value, "gives the value of another row; without a default"),
+    entry("lead", Rule::Value, "gives the value of another row; without a default"),
+    entry("min", Rule::Refused, ORDER),
+    entry("max", Rule::Refused, ORDER),
+    entry("lower", Rule::Refused, INSIDE),
+    entry("length", Rule::Refused, INSIDE),
+    entry("string_agg", Rule::Refused, INSIDE),
+    entry("to_jsonb", Rule::Refused, INSIDE),
+];
+
+/// Why an operator is refused, where the table says so.
+pub(super) fn why_not(op: &BinaryOperator) -> Option<&'static str> {
+    OPERATORS.iter().find(|entry| entry.form == *op && entry.rule == Rule::Refused).map(|entry| entry.note)
+}
 
 /// The rule of a binary operator.
 pub(super) fn operator(op: &BinaryOperator) -> Rule {
-    OPERATORS.iter().find(|(known, _)| known == op).map_or(Rule::Refused, |(_, rule)| *rule)
+    OPERATORS.iter().find(|entry| entry.form == *op).map_or(Rule::Refused, |entry| entry.rule)
 }
 
-/// The rule of a function of one argument, by its name without a schema (or in `pg_catalog`).
+/// The rule of a function, by its name without a schema (or in `pg_catalog`).
 pub(super) fn function(name: &[String]) -> Rule {
     let bare = match name {
         [name] => name,
         [schema, name] if schema == "pg_catalog" => name,
         _ => return Rule::Refused,
     };
-    FUNCTIONS.iter().find(|(known, _)| known == bare).map_or(Rule::Refused, |(_, rule)| *rule)
+    FUNCTIONS.iter().find(|entry| entry.form == bare).map_or(Rule::Refused, |entry| entry.rule)
 }

@@ -199,6 +199,13 @@ pub enum Role {
         /// Whose index root.
         tenant: TenantSource,
     },
+    /// The equality tokens of the members of an array, as `bytea[]`: one for each member and tenant.
+    SearchMany {
+        /// The column searched.
+        column: Arc<Column>,
+        /// Whose index roots.
+        tenants: Vec<TenantSource>,
+    },
     /// `bytea[]`: one cell for each locked row, each under a fresh DEK of that row's tenant. Slots of one statement
     /// share the row's DEK.
     LockedCells {
@@ -212,7 +219,7 @@ pub enum Role {
 }
 
 /// How the tenant of a value is found.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum TenantSource {
     /// Named by the policy, or the reserved tenant `_rowseal` for global equality.
     Fixed(Arc<str>),
@@ -247,6 +254,8 @@ pub enum ParamRole {
     Plain,
     /// Never sent on: it stands for sealed values or search tokens of this column, whose type the client is told.
     Sealed(Arc<Column>),
+    /// The same for an array of values of this column's type.
+    SealedMany(Arc<Column>),
     /// Sent on as it is and also used as a sealed value or token under another number.
     Both(Arc<Column>),
 }
@@ -266,7 +275,24 @@ pub enum ResultColumn {
         attnum: i16,
         /// Where the tenant that the row itself names is found.
         tenant: RowTenant,
+        /// Literals of the statement that may stand in place of a cell.
+        constants: Constants,
     },
+}
+
+/// Literals (quoting removed) that a result may show in place of a cell, as in `coalesce(column, 'none')`. The server is
+/// not told them: it gives a marker with their number ([`CONSTANT`], then the number in four bytes), which is no cell
+/// and has no tenant in front.
+#[derive(Clone, Default)]
+pub struct Constants(pub Arc<[Arc<str>]>);
+
+/// How a marker of [`Constants`] begins.
+pub const CONSTANT: [u8; 4] = [0xff, 0xff, 0xff, 0xfe];
+
+impl std::fmt::Debug for Constants {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Constants({})", self.0.len())
+    }
 }
 
 /// Where the server's answer says whose row a cell stands in.

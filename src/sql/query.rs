@@ -1,19 +1,17 @@
-//! Queries: the select list, ORDER BY, set operations, WITH.
+//! Queries: WITH, SELECT and its clauses. Select lists are in `list`, set operations in `setop`, FROM in `from`.
 use sqlparser::ast::{
-    BinaryOperator, Distinct, Expr, GroupByExpr, Ident, InTarget, LimitClause, NamedWindowExpr, OrderBy, OrderByKind,
-    Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, Value, WildcardAdditionalOptions,
+    Cte, Distinct, Expr, GroupByExpr, LimitClause, NamedWindowExpr, OrderBy, OrderByKind, Query, Select, SelectItem,
+    SetExpr, SetOperator, SetQuantifier, Statement, Value, With,
 };
-
-use sqlparser::keywords::Keyword;
-use sqlparser::tokenizer::Token;
 
 use super::build::Planner;
 use super::expr::{column_parts, unsupported};
-use super::from::rename;
-use super::ident::{fold, parts, quote};
-use super::operand::operand;
-use super::plan::{ResultColumn, RowTenant};
-use super::scope::{Pin, Scope, ScopeColumn, ScopeRelation, Ty, refuse_use};
+use super::facts::Spot;
+use super::from::{Condition, rename};
+use super::ident::fold;
+use super::plan::{Constants, ResultColumn, RowTenant};
+use super::scope::{Scope, ScopeColumn};
+use super::sealed::{SealedRef, Ty, only_plain, refuse_use};
 use crate::refusal::Refusal;
 
 /// How a select list is treated.
@@ -25,57 +23,113 @@ pub(super) enum List {
     TopExplicit,
     /// The same where a column more would change the answer: a sealed column comes with its tenant in front.
     TopMerged,
-    /// Inside another query.
-    Inner,
+    /// Rows for a further query: cells.
+    Rows,
+    /// Values for the expression around it: not rewritten yet.
+    Value,
 }
 
 /// The columns of a query; `None` when they cannot be counted.
 pub(super) type Columns = Option<Vec<ScopeColumn>>;
 
-/// A column that something else than a column reference gives.
-pub(super) fn plain_column(name: Option<String>) -> ScopeColumn {
-    ScopeColumn { name, ty: Ty::Plain, attnum: 0, hidden: false }
-}
-
 impl Planner<'_> {
-    /// Plans a query whose rows go to the client.
-    pub(super) fn top_query(&mut self, query: &Query) -> Result<Vec<ResultColumn>, Refusal> {
-        let columns = self.query(query, None, List::Top)?;
-        self.result(columns)
+    /// Plans a query whose rows go to the client; `None` when it gives none.
+    pub(super) fn top_query(&mut self, query: &Query) -> Result<Option<Vec<ResultColumn>>, Refusal> {
+        let changes = match &*query.body {
+            SetExpr::Insert(statement) | SetExpr::Update(statement) | SetExpr::Delete(statement) => Some(statement),
+            _ => None,
+        };
+        let Some(statement) = changes else {
+            let columns = self.query(query, None, List::Top)?;
+            return self.result(columns).map(Some);
+        };
+        if query.order_by.is_some() || query.limit_clause.is_some() || query.fetch.is_some() || !query.locks.is_empty()
+        {
+            return Err(unsupported("this clause"));
+        }
+        if let Some(with) = &query.with {
+            self.with(with, None)?;
+        }
+        match self.change(statement, List::Top)? {
+            Some(columns) => self.result(Some(columns)).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// A statement that changes rows; its RETURNING, if there is one.
+    pub(super) fn change(&mut self, statement: &Statement, list: List) -> Result<Option<Vec<ScopeColumn>>, Refusal> {
+        match statement {
+            Statement::Insert(insert) => self.insert(insert, list),
+            Statement::Update(update) => self.update(update, list),
+            Statement::Delete(delete) => self.delete(delete, list),
+            _ => Err(unsupported("this statement")),
+        }
     }
 
     /// The result columns of a top-level list.
-    pub(super) fn result(&self, columns: Columns) -> Result<Vec<ResultColumn>, Refusal> {
+    pub(super) fn result(&mut self, columns: Columns) -> Result<Vec<ResultColumn>, Refusal> {
         let columns = columns.ok_or_else(|| unsupported("a result whose columns cannot be counted"))?;
         let width = columns.len();
-        let row_tenant = |tenant: Option<&String>| match tenant {
-            None => RowTenant::Unknown,
-            Some(tenant) => match self.hidden.iter().position(|hidden| hidden == tenant) {
-                Some(at) => RowTenant::Column(width + at),
-                None => RowTenant::Prefix,
-            },
-        };
+        let result = columns.into_iter().map(|column| self.result_column(column, width)).collect();
+        self.write_hidden();
+        result
+    }
+
+    fn result_column(&mut self, column: ScopeColumn, width: usize) -> Result<ResultColumn, Refusal> {
+        match column.ty {
+            Ty::Plain => Ok(ResultColumn::Plain),
+            Ty::Sealed(sealed) => {
+                let is_packed = self.opened(&sealed)?;
+                let beside = || self.hidden.iter().position(|hidden| Some(hidden) == sealed.beside.as_ref());
+                let tenant = match beside() {
+                    Some(at) => RowTenant::Column(width + at),
+                    None if is_packed => RowTenant::Prefix,
+                    None => RowTenant::Unknown,
+                };
+                let (table_oid, attnum) = if sealed.is_column { (sealed.table.oid, sealed.attnum) } else { (0, 0) };
+                let constants = Constants(std::mem::take(&mut self.constants).into());
+                Ok(ResultColumn::Sealed { tenant, table_oid, attnum, column: sealed.column, constants })
+            }
+            Ty::Many(sealed) => {
+                Err(refuse_use(&sealed.column, "as an array")
+                    .hint("Take one element of it, as in (array_agg(column))[1]."))
+            }
+            Ty::Blocked(refusal) => Err(refusal),
+        }
+    }
+
+    /// Plans a query inside an expression or FROM.
+    pub(super) fn subquery(
+        &mut self,
+        query: &Query,
+        parent: Option<&Scope<'_>>,
+        list: List,
+    ) -> Result<Columns, Refusal> {
+        self.query(query, parent, list)
+    }
+
+    /// The rows of a query as a relation that others read: cells, under new identities.
+    pub(super) fn rows(&mut self, columns: Vec<ScopeColumn>) -> Result<Vec<ScopeColumn>, Refusal> {
         columns
             .into_iter()
-            .map(|column| match column.ty {
-                Ty::Plain => Ok(ResultColumn::Plain),
-                Ty::Blocked(refusal) => Err(refusal),
-                Ty::Sealed(sealed) => Ok(ResultColumn::Sealed {
-                    tenant: row_tenant(sealed.tenant.as_ref()),
-                    table_oid: sealed.table.oid,
-                    attnum: sealed.attnum,
-                    column: sealed.column,
-                }),
+            .map(|mut column| {
+                column.ty = match column.ty {
+                    Ty::Sealed(mut sealed) => {
+                        self.raw(&sealed)?;
+                        (sealed.parts, sealed.tenant) = (Vec::new(), None);
+                        (sealed.packed, sealed.is_key, sealed.beside) = (false, false, None);
+                        Ty::Sealed(sealed)
+                    }
+                    Ty::Many(sealed) => Ty::Blocked(refuse_use(&sealed.column, "as an array of a subquery")),
+                    ty => ty,
+                };
+                (column.hidden, column.written) = (false, None);
+                Ok(column)
             })
             .collect()
     }
 
-    /// Plans a query inside an expression or FROM.
-    pub(super) fn subquery(&mut self, query: &Query, parent: Option<&Scope<'_>>) -> Result<Columns, Refusal> {
-        self.query(query, parent, List::Inner)
-    }
-
-    fn query(&mut self, query: &Query, parent: Option<&Scope<'_>>, list: List) -> Result<Columns, Refusal> {
+    pub(super) fn query(&mut self, query: &Query, parent: Option<&Scope<'_>>, list: List) -> Result<Columns, Refusal> {
         if query.for_clause.is_some()
             || query.settings.is_some()
             || query.format_clause.is_some()
@@ -84,39 +138,105 @@ impl Planner<'_> {
             return Err(unsupported("this clause"));
         }
         let depth = self.ctes.len();
-        self.with(query, parent)?;
+        if let Some(with) = &query.with {
+            self.with(with, parent)?;
+        }
         let columns = match &*query.body {
             SetExpr::Select(select) => self.select(select, query.order_by.as_ref(), parent, list)?,
             SetExpr::Query(inner) => {
                 let columns = self.query(inner, parent, list)?;
-                self.order_by(query.order_by.as_ref(), &Scope { parent, ..Scope::default() }, &columns)?;
+                self.order_by(query.order_by.as_ref(), &Scope::below(parent), &columns)?;
                 columns
             }
             body => {
-                let columns = self.set_body(body, parent)?;
-                self.order_by(query.order_by.as_ref(), &Scope { parent, ..Scope::default() }, &columns)?;
+                let columns = self.set_body(body, parent, list)?;
+                self.order_by(query.order_by.as_ref(), &Scope::below(parent), &columns)?;
                 columns
             }
         };
-        self.limits(query, &Scope { parent, ..Scope::default() })?;
+        self.limits(query, &Scope::below(parent))?;
         self.ctes.truncate(depth);
         Ok(columns)
     }
 
-    fn with(&mut self, query: &Query, parent: Option<&Scope<'_>>) -> Result<(), Refusal> {
-        let Some(with) = &query.with else { return Ok(()) };
-        if with.recursive {
-            return Err(unsupported("WITH RECURSIVE"));
-        }
+    fn with(&mut self, with: &With, parent: Option<&Scope<'_>>) -> Result<(), Refusal> {
         for cte in &with.cte_tables {
             if cte.from.is_some() {
                 return Err(unsupported("this form of WITH"));
             }
-            let columns = self.query(&cte.query, parent, List::Inner)?;
-            let columns = columns.ok_or_else(|| unsupported("WITH whose columns cannot be counted"))?;
-            self.ctes.push((fold(&cte.alias.name), rename(columns, &cte.alias)));
+            let start = self.next_row;
+            let columns = match &*cte.query.body {
+                SetExpr::SetOperation { left, op: SetOperator::Union, set_quantifier, right }
+                    if with.recursive && cte.query.with.is_none() =>
+                {
+                    self.recursive(cte, (left, *set_quantifier, right), parent)?
+                }
+                SetExpr::Insert(statement) | SetExpr::Update(statement) | SetExpr::Delete(statement)
+                    if cte.query.with.is_none() =>
+                {
+                    let before = std::mem::replace(&mut self.is_inner, true);
+                    let columns = self.change(statement, List::Rows)?;
+                    self.is_inner = before;
+                    let mut columns = self.rows(columns.unwrap_or_default())?;
+                    // Rows that were changed are not those that the table shows to the same statement.
+                    for column in &mut columns {
+                        column.spot = None;
+                        if let Ty::Sealed(sealed) = &mut column.ty {
+                            sealed.spot = None;
+                        }
+                    }
+                    columns
+                }
+                _ => {
+                    let columns = self.query(&cte.query, parent, List::Rows)?;
+                    let columns = columns.ok_or_else(|| unsupported("WITH whose columns cannot be counted"))?;
+                    self.rows(columns)?
+                }
+            };
+            self.ctes.push((fold(&cte.alias.name), start, rename(columns, &cte.alias)));
         }
         Ok(())
+    }
+
+    /// WITH RECURSIVE: the second branch reads what the first gives. Nothing is taken over of what the first knows of
+    /// tenants.
+    fn recursive(
+        &mut self,
+        cte: &Cte,
+        (left, quantifier, right): (&SetExpr, SetQuantifier, &SetExpr),
+        parent: Option<&Scope<'_>>,
+    ) -> Result<Vec<ScopeColumn>, Refusal> {
+        let fail = || unsupported("this form of WITH RECURSIVE");
+        if cte.query.order_by.is_some() || cte.query.limit_clause.is_some() || cte.query.fetch.is_some() {
+            return Err(fail());
+        }
+        let first = self.branch(left, parent)?.ok_or_else(fail)?;
+        let mut columns = self.rows(first)?;
+        for column in &mut columns {
+            column.spot = None;
+            if let Ty::Sealed(sealed) = &mut column.ty {
+                if quantifier != SetQuantifier::All {
+                    return Err(refuse_use(&sealed.column, "in WITH RECURSIVE with UNION").hint("Write UNION ALL."));
+                }
+                *sealed = sealed.anywhere();
+            }
+        }
+        let start = self.next_row;
+        self.ctes.push((fold(&cte.alias.name), start, rename(columns.clone(), &cte.alias)));
+        let second = self.branch(right, parent)?.ok_or_else(fail)?;
+        let second = self.rows(second)?;
+        self.ctes.pop();
+        if second.len() != columns.len() {
+            return Err(fail());
+        }
+        for (a, b) in columns.iter().zip(&second) {
+            match (&a.ty, &b.ty) {
+                (Ty::Plain, Ty::Plain) => {}
+                (Ty::Sealed(a), Ty::Sealed(b)) if a.column.qualified == b.column.qualified => {}
+                (a, b) => only_plain(a, "in WITH RECURSIVE").and(only_plain(b, "in WITH RECURSIVE"))?,
+            }
+        }
+        Ok(columns)
     }
 
     fn limits(&mut self, query: &Query, scope: &Scope<'_>) -> Result<(), Refusal> {
@@ -135,37 +255,8 @@ impl Planner<'_> {
         }
     }
 
-    /// The body of a set operation or VALUES: every column must be plain.
-    fn set_body(&mut self, body: &SetExpr, parent: Option<&Scope<'_>>) -> Result<Columns, Refusal> {
-        let mut rest = vec![body];
-        let mut first: Option<Columns> = None;
-        while let Some(body) = rest.pop() {
-            let columns = match body {
-                SetExpr::SetOperation { left, right, .. } => {
-                    rest.extend([&**right, &**left]);
-                    continue;
-                }
-                SetExpr::Select(select) => self.select(select, None, parent, List::Inner)?,
-                SetExpr::Query(query) => self.query(query, parent, List::Inner)?,
-                SetExpr::Values(values) => {
-                    let scope = Scope { parent, ..Scope::default() };
-                    for e in values.rows.iter().flat_map(|row| &row.content) {
-                        self.plain(e, &scope, "in VALUES")?;
-                    }
-                    let width = values.rows.first().map_or(0, |row| row.content.len());
-                    Some((1..=width).map(|i| plain_column(Some(format!("column{i}")))).collect())
-                }
-                _ => return Err(unsupported("this form of query")),
-            };
-            for column in columns.iter().flatten() {
-                only_plain(&column.ty, "in UNION, INTERSECT or EXCEPT")?;
-            }
-            first.get_or_insert(columns);
-        }
-        Ok(first.flatten())
-    }
-
-    fn select(
+    /// One SELECT. What its conditions say is forgotten at the end, but for what its columns take with them.
+    pub(super) fn select(
         &mut self,
         select: &Select,
         order: Option<&OrderBy>,
@@ -173,36 +264,25 @@ impl Planner<'_> {
         list: List,
     ) -> Result<Columns, Refusal> {
         check_select(select)?;
-        let mut scope = Scope { parent, ..Scope::default() };
+        let mark = self.facts.len();
+        let mut scope = Scope::below(parent);
         let mut conditions = Vec::new();
         for table in &select.from {
             self.from(table, &mut scope, &mut conditions)?;
         }
-        self.filter(&mut scope, &conditions, select.selection.as_ref())?;
+        self.filter(&scope, conditions, select.selection.as_ref())?;
+        let outer = std::mem::replace(&mut self.facts_of_all, self.facts.len());
+        let by_output = self.group_by(&select.group_by, &select.projection, &mut scope)?;
         let grouped = !matches!(&select.group_by, GroupByExpr::Expressions(keys, _) if keys.is_empty());
         let list = match list {
             List::Top | List::TopExplicit if select.distinct.is_some() || grouped => List::TopMerged,
             other => other,
         };
-        let columns = self.list(&select.projection, &scope, list)?;
-        if !self.hidden.is_empty() && matches!(list, List::Top | List::TopExplicit) {
-            let end = self.select_list_end(select).ok_or_else(|| unsupported("this form of select list"))?;
-            self.write_hidden(end);
+        let mut columns = self.list(&select.projection, &scope, list)?;
+        for name in by_output {
+            self.output_is_plain(&name, &columns, "in GROUP BY")?;
         }
-        match &select.distinct {
-            None | Some(Distinct::All) => {}
-            Some(Distinct::Distinct) => {
-                for column in columns.iter().flatten() {
-                    only_plain(&column.ty, "with DISTINCT")?;
-                }
-            }
-            Some(Distinct::On(on)) => {
-                for e in on {
-                    self.sort_key(e, &scope, &columns, "with DISTINCT ON")?;
-                }
-            }
-        }
-        self.group_by(&select.group_by, &scope, &columns)?;
+        self.distinct(select, &scope, &mut columns)?;
         if let Some(having) = &select.having {
             self.plain(having, &scope, "as a condition")?;
         }
@@ -213,64 +293,153 @@ impl Planner<'_> {
             }
         }
         self.order_by(order, &scope, &columns)?;
+        if self.fetch_tenants(columns.iter_mut().flatten(), list) {
+            let end = self.select_list_end(select).ok_or_else(|| unsupported("this form of select list"))?;
+            self.hidden_at = Some(end);
+        }
+        for column in columns.iter_mut().flatten() {
+            if let Ty::Sealed(sealed) | Ty::Many(sealed) = &mut column.ty {
+                self.remember(sealed);
+            }
+        }
+        self.facts.truncate(mark);
+        self.facts_of_all = outer;
         Ok(columns)
     }
 
-    /// Pins the tenants that WHERE names, then walks the join conditions and WHERE.
+    /// Learns what the conditions say, then walks them.
     pub(super) fn filter(
         &mut self,
-        scope: &mut Scope<'_>,
-        conditions: &[&Expr],
+        scope: &Scope<'_>,
+        conditions: Vec<Condition<'_>>,
         selection: Option<&Expr>,
     ) -> Result<(), Refusal> {
-        if let Some(selection) = selection {
-            self.pin(scope, selection);
-        }
-        for e in conditions.iter().copied().chain(selection) {
-            self.plain(e, scope, "as a condition")?;
-        }
-        Ok(())
-    }
-
-    /// Notes the columns that the top-level conjuncts of WHERE compare with literals or parameters.
-    fn pin(&self, scope: &mut Scope<'_>, selection: &Expr) {
-        let mut rest = vec![selection];
-        while let Some(expr) = rest.pop() {
-            let (column, values): (&Expr, Vec<&Expr>) = match expr {
-                Expr::BinaryOp { left, op: BinaryOperator::And, right } => {
-                    rest.extend([&**right, &**left]);
-                    continue;
+        for condition in &conditions {
+            match condition {
+                Condition::Inner(e) => self.learn(scope, e),
+                Condition::Using { same, is_inner: true, .. } => {
+                    same.iter().for_each(|(a, b)| self.learn_same(*a, *b));
                 }
-                Expr::Nested(inner) => {
-                    rest.push(inner);
-                    continue;
-                }
-                Expr::BinaryOp { left, op: BinaryOperator::Eq, right } if column_parts(left).is_some() => {
-                    (left, vec![&**right])
-                }
-                Expr::BinaryOp { left, op: BinaryOperator::Eq, right } => (right, vec![&**left]),
-                Expr::In { expr, target: InTarget::List(list), negated: false, .. } => (expr, list.iter().collect()),
-                _ => continue,
-            };
-            let operands: Option<Vec<_>> = values.into_iter().map(|v| operand(self.text, v)).collect();
-            let found = column_parts(column).and_then(|parts| find_column(scope, parts));
-            if let (Some((relation, attnum)), Some(operands)) = (found, operands) {
-                scope.relations[relation].pins.push(Pin { attnum, operands });
+                Condition::Outer(_) | Condition::Using { .. } => {}
             }
         }
+        if let Some(selection) = selection {
+            self.learn(scope, selection);
+        }
+        for condition in conditions {
+            let mark = self.facts.len();
+            match condition {
+                Condition::Inner(e) => self.plain(e, scope, "as a condition")?,
+                Condition::Outer(e) => {
+                    self.learn(scope, e);
+                    self.plain(e, scope, "as a condition")?;
+                }
+                Condition::Using { same, sealed, .. } => {
+                    same.iter().for_each(|(a, b)| self.learn_same(*a, *b));
+                    sealed.iter().try_for_each(|(a, b)| self.join_tokens(a, b))?;
+                }
+            }
+            self.facts.truncate(mark);
+        }
+        selection.map_or(Ok(()), |e| self.plain(e, scope, "as a condition"))
     }
 
-    fn group_by(&mut self, group: &GroupByExpr, scope: &Scope<'_>, columns: &Columns) -> Result<(), Refusal> {
+    /// Walks GROUP BY: sealed keys by their tokens. Gives the keys that name a plain output column.
+    fn group_by<'e>(
+        &mut self,
+        group: &'e GroupByExpr,
+        projection: &'e [SelectItem],
+        scope: &mut Scope<'_>,
+    ) -> Result<Vec<Expr>, Refusal> {
         let GroupByExpr::Expressions(exprs, modifiers) = group else { return Err(unsupported("GROUP BY ALL")) };
         if !modifiers.is_empty() {
             return Err(unsupported("this form of GROUP BY"));
         }
-        for e in exprs {
-            match e {
-                Expr::Identifier(name) if scope.find_bare(&fold(name)).is_some() => {
-                    self.plain(e, scope, "in GROUP BY")?;
+        let keys: Vec<(&Expr, Option<&Expr>)> = exprs.iter().map(|e| (e, output_expr(e, projection, scope))).collect();
+        let target = |key: &(&'e Expr, Option<&'e Expr>)| key.1.unwrap_or(key.0);
+        scope.grouped = keys.iter().filter_map(|key| scope.spot(column_parts(target(key))?)).collect();
+        let mut by_output = Vec::new();
+        for key in &keys {
+            let e = target(key);
+            if key.1.is_some() && column_parts(e).is_none() {
+                by_output.push(key.0.clone());
+                continue;
+            }
+            match self.expr(e, scope)? {
+                Ty::Sealed(sealed) if has_whole_key(&sealed, &scope.grouped) => {}
+                Ty::Sealed(sealed) => self.group_key(&sealed, key.0, scope)?,
+                ty => only_plain(&ty, "in GROUP BY")?,
+            }
+        }
+        Ok(by_output)
+    }
+
+    fn group_key(&mut self, sealed: &SealedRef, written: &Expr, scope: &mut Scope<'_>) -> Result<(), Refusal> {
+        let refuse = || refuse_use(&sealed.column, "in this GROUP BY").hint("Group by the column itself.");
+        let (Some(text), Some(spot)) = (sealed.reference_text(), sealed.spot) else { return Err(refuse()) };
+        self.groupable(sealed, &scope.grouped)?;
+        let range = super::extent::extent(self.text, written).ok_or_else(refuse)?;
+        self.compared.push(std::sync::Arc::clone(&sealed.column));
+        self.edit(range, format!("rowseal.eq({text})"));
+        scope.keys.push(spot);
+        Ok(())
+    }
+
+    /// DISTINCT: rows are told apart by the tokens of sealed columns.
+    fn distinct(&mut self, select: &Select, scope: &Scope<'_>, columns: &mut Columns) -> Result<(), Refusal> {
+        match &select.distinct {
+            None | Some(Distinct::All) => Ok(()),
+            Some(Distinct::On(on)) => self.distinct_on(on, scope, columns),
+            Some(Distinct::Distinct) => {
+                let Some(columns) = columns else { return Ok(()) };
+                let spots: Vec<Spot> = columns.iter().filter_map(|c| c.spot).collect();
+                let mut items = Vec::with_capacity(columns.len());
+                let mut rewrites = false;
+                for (at, column) in columns.iter().enumerate() {
+                    match &column.ty {
+                        Ty::Plain => items.push((at + 1).to_string()),
+                        Ty::Sealed(sealed) if has_whole_key(sealed, &spots) => {}
+                        Ty::Sealed(sealed) => {
+                            rewrites = true;
+                            items.push(format!("rowseal.eq({})", sealed.reference_text().unwrap_or_default()));
+                        }
+                        ty => only_plain(ty, "with DISTINCT")?,
+                    }
                 }
-                _ => self.sort_key(e, scope, columns, "in GROUP BY")?,
+                if !rewrites {
+                    return Ok(());
+                }
+                let sealed = columns.iter().filter_map(|c| if let Ty::Sealed(s) = &c.ty { Some(s) } else { None });
+                for sealed in sealed.filter(|s| !has_whole_key(s, &spots)) {
+                    if sealed.reference_text().is_none() {
+                        return Err(refuse_use(&sealed.column, "in an expression with DISTINCT"));
+                    }
+                    self.groupable(sealed, &spots)?;
+                    self.compared.push(std::sync::Arc::clone(&sealed.column));
+                }
+                let start = self.text.range(select.select_token.0.span).and_then(|r| self.text.token_at(r.start));
+                let word = start.filter(|s| self.text.word(s + 1).as_deref() == Some("distinct"));
+                let word = word.ok_or_else(|| unsupported("this DISTINCT"))? + 1;
+                self.edit(self.text.tokens[word].range.clone(), format!("DISTINCT ON ({})", items.join(", ")));
+                Ok(())
+            }
+        }
+    }
+
+    fn distinct_on(&mut self, on: &[Expr], scope: &Scope<'_>, columns: &Columns) -> Result<(), Refusal> {
+        let others: Vec<Spot> = on.iter().filter_map(|e| scope.spot(column_parts(e)?)).collect();
+        for e in on {
+            let output = output_column(e, columns)?;
+            match output.map(|c| &c.ty) {
+                Some(Ty::Plain) => {}
+                Some(ty) if column_parts(e).is_none() => only_plain(ty, "with DISTINCT ON")?,
+                _ => match self.expr(e, scope)? {
+                    Ty::Sealed(sealed) => {
+                        self.groupable(&sealed, &others)?;
+                        self.tokens(&sealed)?;
+                    }
+                    ty => only_plain(&ty, "with DISTINCT ON")?,
+                },
             }
         }
         Ok(())
@@ -282,272 +451,73 @@ impl Planner<'_> {
         if order.interpolate.is_some() || exprs.iter().any(|e| e.with_fill.is_some()) {
             return Err(unsupported("this form of ORDER BY"));
         }
-        exprs.iter().try_for_each(|item| self.sort_key(&item.expr, scope, columns, "in ORDER BY"))
+        exprs.iter().try_for_each(|item| match output_column(&item.expr, columns)? {
+            Some(column) => only_plain(&column.ty, "in ORDER BY"),
+            None => self.plain(&item.expr, scope, "in ORDER BY"),
+        })
     }
 
-    /// A sort or group key: an output column by name or number, or an expression.
-    fn sort_key(&mut self, e: &Expr, scope: &Scope<'_>, columns: &Columns, place: &str) -> Result<(), Refusal> {
-        let output = match (e, columns) {
-            (Expr::Identifier(name), Some(columns)) => {
-                let name = fold(name);
-                columns.iter().find(|c| c.name.as_deref() == Some(&name))
-            }
-            (Expr::Value(v), Some(columns)) => match &v.value {
-                Value::Number(n, _) => n.parse::<usize>().ok().and_then(|n| columns.get(n.checked_sub(1)?)),
-                _ => None,
-            },
-            (Expr::Value(v), None) if matches!(v.value, Value::Number(..)) => {
-                return Err(unsupported("a column number"));
-            }
-            _ => None,
-        };
-        if let Some(column) = output {
-            only_plain(&column.ty, place)?;
+    /// Checks an output column that is referred to by name or number.
+    fn output_is_plain(&self, e: &Expr, columns: &Columns, place: &str) -> Result<(), Refusal> {
+        match output_column(e, columns)? {
+            Some(column) => only_plain(&column.ty, place),
+            None => Ok(()),
         }
-        self.plain(e, scope, place)
-    }
-
-    /// Walks a select list or RETURNING.
-    pub(super) fn list(&mut self, items: &[SelectItem], scope: &Scope<'_>, list: List) -> Result<Columns, Refusal> {
-        let mut columns = Some(Vec::new());
-        for item in items {
-            let found = self.item(item, scope, list)?;
-            columns = match (columns, found) {
-                (Some(mut columns), Some(found)) => {
-                    columns.extend(found);
-                    Some(columns)
-                }
-                _ => None,
-            };
-        }
-        Ok(columns)
-    }
-
-    /// Writes the hidden tenants at the end of a list.
-    pub(super) fn write_hidden(&mut self, end: usize) {
-        let hidden: String = self.hidden.iter().map(|tenant| format!(", {tenant} AS rowseal_tenant")).collect();
-        if !hidden.is_empty() {
-            self.edit(end..end, hidden);
-        }
-    }
-
-    /// Where the list of a SELECT ends: before its FROM, which may be neither a label, a field nor a part of
-    /// `IS DISTINCT FROM`.
-    fn select_list_end(&self, select: &Select) -> Option<usize> {
-        let start = self.text.range(select.select_token.0.span)?.end;
-        let first = self.text.tokens.partition_point(|tok| tok.range.start < start);
-        let mut depth = 0usize;
-        for (at, tok) in self.text.tokens[..self.tokens.end].iter().enumerate().skip(first) {
-            match &tok.token {
-                Token::LParen | Token::LBracket => depth += 1,
-                Token::RParen | Token::RBracket => depth = depth.checked_sub(1)?,
-                Token::Word(word) if depth == 0 && word.keyword == Keyword::FROM && word.quote_style.is_none() => {
-                    let before = self.text.tokens.get(at.checked_sub(1)?)?;
-                    let other = match &before.token {
-                        Token::Period => true,
-                        Token::Word(word) => matches!(word.keyword, Keyword::AS | Keyword::DISTINCT),
-                        _ => false,
-                    };
-                    if !other {
-                        return Some(before.range.end);
-                    }
-                }
-                _ => {}
-            }
-        }
-        None
-    }
-
-    /// Fetches a tenant beside the client's columns.
-    fn fetch(&mut self, tenant: &str) {
-        if !self.hidden.iter().any(|known| known == tenant) {
-            self.hidden.push(tenant.to_owned());
-        }
-    }
-
-    fn item(&mut self, item: &SelectItem, scope: &Scope<'_>, list: List) -> Result<Columns, Refusal> {
-        match item {
-            SelectItem::UnnamedExpr(e) => self.output(e, None, scope, list).map(|c| Some(vec![c])),
-            SelectItem::ExprWithAlias { expr, alias } => {
-                self.output(expr, Some(fold(alias)), scope, list).map(|c| Some(vec![c]))
-            }
-            SelectItem::Wildcard(options) => {
-                check_wildcard(options)?;
-                let range = self.text.range(options.wildcard_token.0.span);
-                let opaque = scope.relations.iter().any(|r| r.opaque);
-                self.star(scope, &scope.star, (opaque, range), list)
-            }
-            SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), options) => {
-                check_wildcard(options)?;
-                let name_parts = parts(name).ok_or_else(|| unsupported("this form of *"))?;
-                let index = find_relation(scope, &name_parts).ok_or_else(|| unsupported("this form of *"))?;
-                let relation = &scope.relations[index];
-                let columns: Vec<_> = (0..relation.columns.len()).map(|c| (index, c, false)).collect();
-                let range = self.qualified_star(name);
-                self.star(scope, &columns, (relation.opaque, range), list)
-            }
-            _ => Err(unsupported("this form of select list")),
-        }
-    }
-
-    fn qualified_star(&self, name: &sqlparser::ast::ObjectName) -> Option<std::ops::Range<usize>> {
-        use sqlparser::ast::ObjectNamePart::Identifier;
-        let (Identifier(first), Identifier(last)) = (name.0.first()?, name.0.last()?) else { return None };
-        let start = self.text.range(first.span)?.start;
-        let last = self.text.token_ending(self.text.range(last.span)?.end)?;
-        let star = self.text.tokens.get(last + 2)?;
-        (star.token == Token::Mul).then_some(start..star.range.end)
-    }
-
-    /// One output expression.
-    fn output(
-        &mut self,
-        e: &Expr,
-        alias: Option<String>,
-        scope: &Scope<'_>,
-        list: List,
-    ) -> Result<ScopeColumn, Refusal> {
-        let named = alias.is_some();
-        let name = alias.or_else(|| column_parts(e)?.last().map(fold));
-        let mut ty = self.expr(e, scope)?;
-        match &mut ty {
-            Ty::Plain => {}
-            Ty::Blocked(refusal) => return Err(refusal.clone()),
-            Ty::Sealed(sealed) if list == List::Inner => (sealed.tenant, sealed.pins) = (None, None),
-            Ty::Sealed(sealed) if list != List::TopMerged => {
-                if let Some(tenant) = &sealed.tenant {
-                    self.fetch(tenant);
-                }
-            }
-            Ty::Sealed(sealed) => {
-                if let Some(tenant) = &sealed.tenant {
-                    let range = self.outer_range(e).ok_or_else(|| unsupported("this expression"))?;
-                    let own = column_parts(e).and_then(|p| p.last()).map(fold).unwrap_or_default();
-                    let after = if named { String::new() } else { format!(" AS {}", quote(&own)) };
-                    self.wrap(&range, "rowseal.with_tenant(", format!(", {tenant}){after}"));
-                }
-            }
-        }
-        Ok(ScopeColumn { name, ty, attnum: 0, hidden: false })
-    }
-
-    /// A star: left as it is, or written out when a column needs its tenant.
-    fn star(
-        &mut self,
-        scope: &Scope<'_>,
-        columns: &[(usize, usize, bool)],
-        (opaque, range): (bool, Option<std::ops::Range<usize>>),
-        list: List,
-    ) -> Result<Columns, Refusal> {
-        let mut found = Vec::with_capacity(columns.len());
-        let mut written = Vec::with_capacity(columns.len());
-        let mut sealed_any = false;
-        for &(r, c, merged) in columns {
-            let column = &scope.relations[r].columns[c];
-            let mut ty = scope.reference(r, c);
-            let text = match (&column.name, &scope.relations[r].alias) {
-                (Some(name), _) if merged => Some(quote(name)),
-                (Some(name), Some(alias)) => Some(format!("{}.{}", quote(alias), quote(name))),
-                _ => None,
-            };
-            let text = match (&mut ty, text) {
-                (Ty::Blocked(refusal), _) => return Err(refusal.clone()),
-                (Ty::Sealed(sealed), text) if list == List::Inner => {
-                    (sealed.tenant, sealed.pins) = (None, None);
-                    sealed_any = true;
-                    text
-                }
-                (Ty::Sealed(sealed), Some(text)) => {
-                    sealed_any = true;
-                    let name = quote(column.name.as_deref().unwrap_or_default());
-                    Some(match &sealed.tenant {
-                        Some(tenant) if list == List::TopMerged => {
-                            format!("rowseal.with_tenant({text}, {tenant}) AS {name}")
-                        }
-                        Some(tenant) => {
-                            self.fetch(tenant);
-                            text
-                        }
-                        None => text,
-                    })
-                }
-                (_, text) => text,
-            };
-            written.push(text);
-            found.push(ScopeColumn { ty, ..column.clone() });
-        }
-        if opaque {
-            return if sealed_any { Err(unsupported("* over a function's columns")) } else { Ok(None) };
-        }
-        let write = list == List::TopExplicit || (matches!(list, List::Top | List::TopMerged) && sealed_any);
-        if write {
-            self.write_star(scope, written, range)?;
-        }
-        Ok(Some(found))
-    }
-
-    fn write_star(
-        &mut self,
-        scope: &Scope<'_>,
-        written: Vec<Option<String>>,
-        range: Option<std::ops::Range<usize>>,
-    ) -> Result<(), Refusal> {
-        let written: Option<Vec<String>> = written.into_iter().collect();
-        let mut aliases: Vec<_> = scope.relations.iter().filter_map(|r| r.alias.as_deref()).collect();
-        aliases.sort_unstable();
-        let unique = aliases.windows(2).all(|w| w[0] != w[1]);
-        match (written, range) {
-            (Some(written), Some(range)) if unique => self.edit(range, written.join(", ")),
-            _ => return Err(unsupported("this form of *")),
-        }
-        Ok(())
     }
 }
 
-/// Refuses what is not plain.
-pub(super) fn only_plain(ty: &Ty, place: &str) -> Result<(), Refusal> {
-    match ty {
-        Ty::Plain => Ok(()),
-        Ty::Sealed(sealed) => Err(refuse_use(&sealed.column, place)),
-        Ty::Blocked(refusal) => Err(refusal.clone()),
+/// True when these columns have the whole primary key of the table that a sealed value comes from: they tell its rows
+/// apart, so that equal rows have the very same cell.
+pub(super) fn has_whole_key(sealed: &SealedRef, spots: &[Spot]) -> bool {
+    let Some(spot) = sealed.spot.filter(|_| sealed.is_column) else { return false };
+    let key = &sealed.table.primary_key;
+    let has = |attnum: &i16| spots.iter().any(|s| s.row == spot.row && s.attnum == *attnum);
+    !key.is_empty() && key.iter().all(has)
+}
+
+/// The output column that ORDER BY or DISTINCT ON names, or gives the number of.
+fn output_column<'c>(e: &Expr, columns: &'c Columns) -> Result<Option<&'c ScopeColumn>, Refusal> {
+    match (e, columns) {
+        (Expr::Identifier(name), Some(columns)) => {
+            let name = fold(name);
+            let named = || columns.iter().filter(|c| c.name.as_deref() == Some(&name));
+            Ok(named().find(|c| !matches!(c.ty, Ty::Plain)).or_else(|| named().next()))
+        }
+        (Expr::Value(v), columns) => match (&v.value, columns) {
+            (Value::Number(n, _), Some(columns)) => {
+                Ok(n.parse::<usize>().ok().and_then(|n| columns.get(n.checked_sub(1)?)))
+            }
+            (Value::Number(..), None) => Err(unsupported("a column number")),
+            _ => Ok(None),
+        },
+        _ => Ok(None),
     }
 }
 
-/// Relation index and column number of a reference to a column of this level.
-fn find_column(scope: &Scope<'_>, parts: &[Ident]) -> Option<(usize, i16)> {
-    let names: Vec<String> = parts.iter().map(fold).collect();
-    let (relation, column) = match names.as_slice() {
-        [name] => scope.find_bare(name)?,
-        [qualifier @ .., name] => {
-            let relation = find_relation(scope, qualifier)?;
-            let columns = &scope.relations[relation].columns;
-            (relation, columns.iter().position(|c| c.name.as_deref() == Some(name))?)
+/// The expression of the select list that a key of GROUP BY stands for: by number, or by a name that is not one of the
+/// input's.
+fn output_expr<'e>(key: &Expr, projection: &'e [SelectItem], scope: &Scope<'_>) -> Option<&'e Expr> {
+    let item = match key {
+        Expr::Value(v) => {
+            let Value::Number(n, _) = &v.value else { return None };
+            let at = n.parse::<usize>().ok()?.checked_sub(1)?;
+            let counted = projection.get(..=at)?;
+            let stars = |i: &SelectItem| !matches!(i, SelectItem::UnnamedExpr(_) | SelectItem::ExprWithAlias { .. });
+            (!counted.iter().any(stars)).then(|| &projection[at])?
         }
-        [] => return None,
+        Expr::Identifier(name) => {
+            let name = fold(name);
+            if scope.find_bare(&name).is_some() {
+                return None;
+            }
+            projection.iter().find(|i| matches!(i, SelectItem::ExprWithAlias { alias, .. } if fold(alias) == name))?
+        }
+        _ => return None,
     };
-    Some((relation, scope.relations[relation].columns[column].attnum))
-}
-
-/// The relation that a qualifier names at this level.
-fn find_relation(scope: &Scope<'_>, qualifier: &[String]) -> Option<usize> {
-    let matches = |r: &ScopeRelation| match qualifier {
-        [alias] => r.alias.as_ref() == Some(alias),
-        [schema, name] => {
-            !r.aliased && r.alias.as_ref() == Some(name) && r.base.as_ref().is_some_and(|b| b.schema == *schema)
-        }
-        _ => false,
-    };
-    scope.relations.iter().position(matches)
-}
-
-fn check_wildcard(options: &WildcardAdditionalOptions) -> Result<(), Refusal> {
-    let plain = options.opt_ilike.is_none()
-        && options.opt_exclude.is_none()
-        && options.opt_except.is_none()
-        && options.opt_replace.is_none()
-        && options.opt_rename.is_none()
-        && options.opt_alias.is_none();
-    if plain { Ok(()) } else { Err(unsupported("this form of *")) }
+    match item {
+        SelectItem::UnnamedExpr(e) | SelectItem::ExprWithAlias { expr: e, .. } => Some(e),
+        _ => None,
+    }
 }
 
 /// Refuses clauses that are not Postgres's.

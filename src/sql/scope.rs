@@ -3,48 +3,29 @@ use std::sync::Arc;
 
 use sqlparser::ast::Ident;
 
-use super::ident::fold;
+use super::facts::Spot;
+use super::ident::{fold, quote};
 use super::operand::Operand;
-use crate::catalog::{Attribute, Catalog, Relation};
-use crate::policy::Column;
+use super::sealed::{Ty, attribute_type, refuse_use};
+use crate::catalog::{Catalog, Relation};
+use crate::policy::{Column, TenantRule};
 use crate::refusal::{Class, Refusal};
 
-/// A reference to a sealed column.
-#[derive(Debug, Clone)]
-pub(super) struct SealedRef {
-    pub(super) column: Arc<Column>,
-    pub(super) table: Arc<Relation>,
-    pub(super) attnum: i16,
-    /// The tenant column as it can be written beside the reference, when the reference is straight to the table.
-    pub(super) tenant: Option<String>,
-    /// The values the tenant column is pinned to.
-    pub(super) pins: Option<Vec<crate::sql::plan::TenantSource>>,
-}
-
-/// The type of an expression, as far as it matters here.
-#[derive(Debug, Clone)]
-pub(super) enum Ty {
-    Plain,
-    Sealed(SealedRef),
-    /// A column that may not be touched at all.
-    Blocked(Refusal),
-}
-
 /// A column of a relation in scope.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct ScopeColumn {
     /// `None` when the name is not known.
     pub(super) name: Option<String>,
     pub(super) ty: Ty,
     pub(super) attnum: i16,
+    /// The table column that it is a plain copy of.
+    pub(super) spot: Option<Spot>,
     /// Not found by its bare name, because USING merged it into another one.
     pub(super) hidden: bool,
-}
-
-/// A value that WHERE pins a column to.
-pub(super) struct Pin {
-    pub(super) attnum: i16,
-    pub(super) operands: Vec<Operand>,
+    /// The literal or parameter that it is.
+    pub(super) constant: Option<Operand>,
+    /// What stands for its bare name, where a rewritten USING no longer merges it.
+    pub(super) written: Option<String>,
 }
 
 /// A relation in scope.
@@ -52,10 +33,11 @@ pub(super) struct ScopeRelation {
     pub(super) alias: Option<String>,
     pub(super) aliased: bool,
     pub(super) base: Option<Arc<Relation>>,
+    /// Which occurrence of a table it is in the statement.
+    pub(super) row: u32,
     pub(super) columns: Vec<ScopeColumn>,
     /// True when its columns are not known (functions).
     pub(super) opaque: bool,
-    pub(super) pins: Vec<Pin>,
 }
 
 /// The relations of one query level.
@@ -64,80 +46,84 @@ pub(super) struct Scope<'p> {
     pub(super) relations: Vec<ScopeRelation>,
     /// What `*` stands for: relation, column, whether merged by USING.
     pub(super) star: Vec<(usize, usize, bool)>,
+    /// Sealed columns that the rows are grouped by.
+    pub(super) keys: Vec<Spot>,
+    /// Columns that the rows are grouped by.
+    pub(super) grouped: Vec<Spot>,
     pub(super) parent: Option<&'p Scope<'p>>,
+}
+
+/// A column reference as it was found.
+pub(super) struct Reference {
+    pub(super) ty: Ty,
+    /// The name to be written in place of the client's.
+    pub(super) written: Option<String>,
 }
 
 const SYSTEM: &[&str] = &["tableoid", "ctid", "xmin", "xmax", "cmin", "cmax"];
 
+impl ScopeColumn {
+    /// A column that something else than a column reference gives.
+    pub(super) fn plain(name: Option<String>) -> Self {
+        ScopeColumn { name, ty: Ty::Plain, attnum: 0, spot: None, hidden: false, constant: None, written: None }
+    }
+}
+
 impl ScopeRelation {
-    /// The columns of a table or view.
-    pub(super) fn table(relation: &Arc<Relation>, catalog: &Catalog, alias: Option<String>) -> Self {
-        let columns = relation
-            .columns
-            .iter()
-            .map(|a| ScopeColumn {
-                name: Some(a.name.clone()),
-                ty: attribute_type(relation, a, catalog),
-                attnum: a.attnum,
-                hidden: false,
-            })
-            .collect();
+    /// The columns of a table or view; `row` tells its occurrences in the statement apart.
+    pub(super) fn table(relation: &Arc<Relation>, catalog: &Catalog, alias: Option<String>, row: u32) -> Self {
+        let spot = |attnum, type_oid| Spot { row, attnum, type_oid };
+        let home = tenant_attribute(relation).map(|a| spot(a.attnum, a.base_type_oid));
+        let column = |a: &crate::catalog::Attribute| {
+            let mut ty = attribute_type(relation, a, catalog);
+            if let Ty::Sealed(sealed) = &mut ty {
+                (sealed.spot, sealed.home) = (Some(spot(a.attnum, a.base_type_oid)), home);
+            }
+            let spot = Some(spot(a.attnum, a.base_type_oid));
+            ScopeColumn { ty, attnum: a.attnum, spot, ..ScopeColumn::plain(Some(a.name.clone())) }
+        };
         ScopeRelation {
             aliased: alias.is_some(),
             alias: Some(alias.unwrap_or_else(|| relation.name.clone())),
             base: Some(Arc::clone(relation)),
-            columns,
+            row,
+            columns: relation.columns.iter().map(column).collect(),
             opaque: false,
-            pins: Vec::new(),
         }
     }
 
     /// A relation whose columns are not known.
     pub(super) fn opaque(alias: Option<String>) -> Self {
-        ScopeRelation {
-            aliased: alias.is_some(),
-            alias,
-            base: None,
-            columns: Vec::new(),
-            opaque: true,
-            pins: Vec::new(),
-        }
+        let aliased = alias.is_some();
+        ScopeRelation { aliased, alias, base: None, row: 0, columns: Vec::new(), opaque: true }
+    }
+
+    /// The columns of a subquery.
+    pub(super) fn derived(columns: Vec<ScopeColumn>) -> Self {
+        ScopeRelation { alias: None, aliased: true, base: None, row: 0, columns, opaque: false }
+    }
+
+    /// How a column is written with the relation's name; `None` where one of them is not known.
+    pub(super) fn written(&self, column: usize) -> Option<String> {
+        let name = self.columns[column].name.as_deref()?;
+        Some(format!("{}.{}", quote(self.alias.as_deref()?), quote(name)))
     }
 }
 
-/// The type of a table's column.
-pub(super) fn attribute_type(relation: &Arc<Relation>, a: &Attribute, catalog: &Catalog) -> Ty {
-    let name = || format!("{}.{}", relation.qualified(), a.name);
-    match &a.sealed {
-        Some(column) if a.is_cell => Ty::Sealed(SealedRef {
-            column: Arc::clone(column),
-            table: Arc::clone(relation),
-            attnum: a.attnum,
-            tenant: None,
-            pins: None,
-        }),
-        None if !a.is_cell && (!a.is_unsealed || catalog.pass_unsealed) => Ty::Plain,
-        _ if a.is_unsealed => Ty::Blocked(
-            Refusal::new(Class::KeyUnavailable, format!("column {} is not sealed yet", name()))
-                .hint("Seal it with `rowseal column seal`, or set unsealed = \"pass\" while that runs."),
-        ),
-        _ => Ty::Blocked(
-            Refusal::new(
-                Class::NotSupported,
-                format!("column {} holds sealed values that the policy does not name", name()),
-            )
-            .hint("Read the column from its table, or add it to the policy."),
-        ),
+/// The tenant column of a table, if its tenants are found in one.
+pub(super) fn tenant_attribute(base: &Relation) -> Option<&crate::catalog::Attribute> {
+    match &base.policy.as_ref()?.tenant {
+        TenantRule::Column(name) => base.attribute(name),
+        TenantRule::Session | TenantRule::Fixed(_) => None,
     }
 }
 
-/// A refusal to use a sealed column in some way.
-pub(super) fn refuse_use(column: &Column, what: &str) -> Refusal {
-    Refusal::new(Class::NotSupported, format!("sealed column {} cannot be used {what}", column.qualified))
-        .hint("Select the column itself, compare it with = or IN where the policy allows it, or test it with IS NULL.")
-}
+impl<'p> Scope<'p> {
+    /// An empty level below another one.
+    pub(super) fn below(parent: Option<&'p Scope<'p>>) -> Self {
+        Scope { parent, ..Scope::default() }
+    }
 
-impl Scope<'_> {
     /// Adds a relation; its columns become part of `*`.
     pub(super) fn add(&mut self, relation: ScopeRelation) {
         let index = self.relations.len();
@@ -145,35 +131,42 @@ impl Scope<'_> {
         self.relations.push(relation);
     }
 
-    /// The type of a column reference.
+    /// What a column reference means.
     ///
     /// # Errors
     /// The refusal for columns that may not be touched, and for whole rows that hold sealed columns.
-    pub(super) fn resolve(&self, parts: &[Ident]) -> Result<Ty, Refusal> {
+    pub(super) fn resolve(&self, parts: &[Ident]) -> Result<Reference, Refusal> {
         let names: Vec<String> = parts.iter().map(fold).collect();
         let found = match names.as_slice() {
             [column] => self.resolve_bare(column)?,
-            [relation, column] => self.resolve_two(relation, column)?,
-            [schema, relation, column] => self.resolve_three(schema, relation, column)?,
-            [_, schema, relation, column] => self.resolve_in(Some(schema), relation, column)?.unwrap_or(Ty::Plain),
+            [relation, column] => self.resolve_two(relation, column)?.into(),
+            [schema, relation, column] => self.resolve_three(schema, relation, column)?.into(),
+            [_, schema, relation, column] => {
+                self.resolve_in(Some(schema), relation, column)?.unwrap_or(Ty::Plain).into()
+            }
             _ => return Err(Refusal::new(Class::NotSupported, "a name of so many parts cannot be resolved")),
         };
-        match found {
+        match found.ty {
             Ty::Blocked(refusal) => Err(refusal),
-            other => Ok(other),
+            _ => Ok(found),
         }
     }
 
-    fn resolve_bare(&self, name: &str) -> Result<Ty, Refusal> {
+    fn resolve_bare(&self, name: &str) -> Result<Reference, Refusal> {
         if let Some((relation, column)) = self.find_bare(name) {
-            return Ok(self.reference(relation, column));
+            let written = self.relations[relation].columns[column].written.clone();
+            return Ok(Reference { ty: self.reference(relation, column), written });
         }
         if let Some(relation) = self.relations.iter().find(|r| r.alias.as_deref() == Some(name)) {
-            return whole_row(relation).map(|()| Ty::Plain);
+            return whole_row(relation).map(|()| Ty::Plain.into());
         }
         match self.parent {
-            Some(parent) => parent.resolve_bare(name),
-            None => Ok(Ty::Plain),
+            Some(parent) => {
+                let found = parent.resolve_bare(name)?;
+                not_grouped(&found.ty)?;
+                Ok(found)
+            }
+            None => Ok(Ty::Plain.into()),
         }
     }
 
@@ -193,12 +186,44 @@ impl Scope<'_> {
         found
     }
 
+    /// The table column that a reference is sure to mean, here or further out.
+    pub(super) fn spot(&self, parts: &[Ident]) -> Option<Spot> {
+        let names: Vec<String> = parts.iter().map(fold).collect();
+        let found = match names.as_slice() {
+            [name] => self.find_bare(name),
+            [qualifier @ .., name] => match self.find_relation(qualifier) {
+                Some(r) => {
+                    self.relations[r].columns.iter().position(|c| c.name.as_deref() == Some(name)).map(|c| (r, c))
+                }
+                None => None,
+            },
+            [] => None,
+        };
+        match (found, self.parent) {
+            (Some((r, c)), _) => self.relations[r].columns[c].spot,
+            (None, Some(parent)) if !self.relations.iter().any(|r| r.opaque) => parent.spot(parts),
+            _ => None,
+        }
+    }
+
+    /// The relation that a qualifier names at this level.
+    pub(super) fn find_relation(&self, qualifier: &[String]) -> Option<usize> {
+        let matches = |r: &ScopeRelation| match qualifier {
+            [alias] => r.alias.as_ref() == Some(alias),
+            [schema, name] => {
+                !r.aliased && r.alias.as_ref() == Some(name) && r.base.as_ref().is_some_and(|b| b.schema == *schema)
+            }
+            _ => false,
+        };
+        self.relations.iter().position(matches)
+    }
+
     fn resolve_two(&self, relation: &str, column: &str) -> Result<Ty, Refusal> {
         if let Some(found) = self.resolve_in(None, relation, column)?.into_option() {
             return Ok(found);
         }
         // column.field
-        match self.resolve_bare(relation)? {
+        match self.resolve_bare(relation)?.ty {
             Ty::Sealed(sealed) => Err(refuse_use(&sealed.column, "as a composite value")),
             other => Ok(other),
         }
@@ -231,7 +256,13 @@ impl Scope<'_> {
             };
         }
         match self.parent {
-            Some(parent) => parent.resolve_in(schema, alias, name),
+            Some(parent) => {
+                let found = parent.resolve_in(schema, alias, name)?;
+                if let Found::Ty(ty) = &found {
+                    not_grouped(ty)?;
+                }
+                Ok(found)
+            }
             None => Ok(Found::Nothing),
         }
     }
@@ -240,11 +271,20 @@ impl Scope<'_> {
     pub(super) fn reference(&self, relation: usize, column: usize) -> Ty {
         let relation = &self.relations[relation];
         let mut ty = relation.columns[column].ty.clone();
-        if let (Ty::Sealed(sealed), Some(base)) = (&mut ty, &relation.base) {
-            sealed.tenant = tenant_text(relation, base);
-            sealed.pins = super::tenant::pins(relation, base);
+        if let Ty::Sealed(sealed) = &mut ty {
+            sealed.tenant = sealed.home.and_then(|home| {
+                let tenant = relation.columns.iter().position(|c| c.spot == Some(home))?;
+                Some(format!("{}::text", relation.written(tenant)?))
+            });
+            sealed.is_key = sealed.spot.is_some_and(|spot| self.keys.contains(&spot));
         }
         ty
+    }
+}
+
+impl From<Ty> for Reference {
+    fn from(ty: Ty) -> Self {
+        Reference { ty, written: None }
     }
 }
 
@@ -266,12 +306,15 @@ impl Found {
     }
 }
 
-/// `alias.column::text` of the tenant column.
-fn tenant_text(relation: &ScopeRelation, base: &Relation) -> Option<String> {
-    let column = super::tenant::tenant_attribute(base)?;
-    let name = relation.columns.iter().find(|c| c.attnum == column.attnum)?.name.as_deref()?;
-    let alias = relation.alias.as_deref()?;
-    Some(format!("{}.{}::text", super::ident::quote(alias), super::ident::quote(name)))
+/// Refuses a subquery's reference to a column whose token the rows around it are grouped by: there the server does not
+/// take the token for the one that is grouped by.
+fn not_grouped(ty: &Ty) -> Result<(), Refusal> {
+    match ty {
+        Ty::Sealed(sealed) if sealed.is_key => {
+            Err(refuse_use(&sealed.column, "in a subquery while the rows around it are grouped by it"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Refuses a whole-row reference to a relation that holds sealed columns.
@@ -279,9 +322,14 @@ pub(super) fn whole_row(relation: &ScopeRelation) -> Result<(), Refusal> {
     for column in &relation.columns {
         match &column.ty {
             Ty::Plain => {}
-            Ty::Sealed(sealed) => return Err(refuse_use(&sealed.column, "as part of a whole row")),
+            Ty::Sealed(sealed) | Ty::Many(sealed) => return Err(refuse_use(&sealed.column, "as part of a whole row")),
             Ty::Blocked(refusal) => return Err(refusal.clone()),
         }
     }
     Ok(())
+}
+
+/// The sealed column of a relation, for messages; any will do.
+pub(super) fn first_sealed(base: &Relation) -> Option<&Arc<Column>> {
+    base.columns.iter().find_map(|a| a.sealed.as_ref())
 }

@@ -150,10 +150,9 @@ impl<'a> Text<'a> {
 
     /// Parses one statement; all of its tokens must be used.
     pub(super) fn parse(&self, statement: &Range<usize>) -> Result<Statement, Unread> {
-        let tokens: Vec<_> = self.tokens[statement.clone()]
-            .iter()
-            .map(|t| TokenWithSpan { token: t.token.clone(), span: t.span })
-            .collect();
+        let kept = statement.clone().filter(|index| !self.weakens_lock(*index));
+        let tokens: Vec<_> =
+            kept.map(|i| TokenWithSpan { token: self.tokens[i].token.clone(), span: self.tokens[i].span }).collect();
         let start = tokens.first().map_or(Location::empty(), |t| t.span.start);
         let dialect = PostgreSqlDialect {};
         let mut parser = Parser::new(&dialect).with_recursion_limit(DEPTH_MAX).with_tokens_with_locations(tokens);
@@ -163,6 +162,23 @@ impl<'a> Text<'a> {
             Ok(parsed) if stop.token == Token::EOF => Ok(parsed),
             _ if stop.token == Token::EOF => Err(at(start)),
             _ => Err(at(stop.span.start)),
+        }
+    }
+
+    /// True for NO and KEY in `FOR NO KEY UPDATE` and `FOR KEY SHARE`, which the parser does not know: for a plan, the
+    /// strength of a lock does not matter.
+    fn weakens_lock(&self, index: usize) -> bool {
+        let words = |from: usize, expected: &[&str]| {
+            expected.iter().enumerate().all(|(i, word)| self.word(from + i).as_deref() == Some(word))
+        };
+        const NO_KEY: &[&str] = &["for", "no", "key", "update"];
+        let Token::Word(word) = &self.tokens[index].token else { return false };
+        match word.value.to_ascii_lowercase().as_str() {
+            "no" => index > 0 && words(index - 1, NO_KEY),
+            "key" => {
+                (index > 1 && words(index - 2, NO_KEY)) || (index > 0 && words(index - 1, &["for", "key", "share"]))
+            }
+            _ => false,
         }
     }
 

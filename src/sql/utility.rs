@@ -8,7 +8,7 @@ use sqlparser::tokenizer::Token;
 use super::build::Planner;
 use super::expr::unsupported;
 use super::ident::{fold, parts};
-use super::scope::refuse_use;
+use super::sealed::refuse_use;
 use super::text::Text;
 use crate::catalog::Relation;
 use crate::policy::{Equality, TenantRule};
@@ -65,7 +65,7 @@ pub(super) fn refuse_statement(what: &str, relation: &Relation) -> Refusal {
 }
 
 /// Passes a parsed statement, or refuses it by name.
-pub(super) fn passes(planner: &Planner<'_>, statement: &Statement, relation: &Relation) -> Result<(), Refusal> {
+pub(super) fn passes(planner: &mut Planner<'_>, statement: &Statement, relation: &Relation) -> Result<(), Refusal> {
     let refuse = |what: &str| Err(refuse_statement(what, relation));
     match statement {
         Statement::Drop { object_type: ObjectType::Table | ObjectType::View | ObjectType::Index, .. } => Ok(()),
@@ -99,7 +99,7 @@ pub(super) fn passes(planner: &Planner<'_>, statement: &Statement, relation: &Re
 
 impl Planner<'_> {
     /// The relation of a name, if it exposes a sealed column.
-    fn named(&self, name: &ObjectName) -> Result<Option<Arc<Relation>>, Refusal> {
+    fn named(&mut self, name: &ObjectName) -> Result<Option<Arc<Relation>>, Refusal> {
         let parts = parts(name).ok_or_else(|| unsupported("this table name"))?;
         let base = self.relation(&parts)?.base;
         Ok(base.filter(|b| self.context.catalog.exposes(b)))

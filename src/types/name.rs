@@ -180,6 +180,11 @@ impl LogicalType {
         }
     }
 
+    /// OID of the type of an array of this one; 0 for an array, of which there are none.
+    pub fn array_oid(&self) -> u32 {
+        Element::of(*self).map_or(0, |element| LogicalType::Array(element).oid())
+    }
+
     /// True when a parameter declared to be of that type is read as a value of this one, as Postgres's own casts would
     /// give it. In binary form such a value goes through [`super::text_of_plain`].
     pub fn reads(&self, type_oid: u32) -> bool {

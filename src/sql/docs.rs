@@ -1,0 +1,198 @@
+//! Makes docs/sql.md from the table in `operators` and from statements that are planned on the schema of the case files.
+//! The test fails when the file is not what would be made; `UPDATE_DOCS=1` writes it.
+use std::fmt::Write;
+
+use super::cases::catalog;
+use super::operators::{FUNCTIONS, OPERATORS, Rule};
+use super::plan::{StatementPlan, Verdict};
+use super::{Context, Protocol, plan, render};
+
+const INTRODUCTION: &str = "\
+# SQL over sealed columns
+
+Made from the planner's own table and from the statements below by the test `docs_are_current`; do not edit by hand.
+
+A statement that names a sealed table is read, every column reference in it is resolved, and the text is edited where a
+sealed column stands. The rest of the text stays as the client wrote it. What is not listed here as working is refused with
+SQLSTATE 0A000 (or another one that says more) before anything runs.
+
+A sealed column can be used in three ways:
+- **Passed on**: selected, returned, given through subqueries, CTEs, views, CASE, COALESCE and aggregates that give one of
+  their inputs. Every sealed column can. The proxy opens what reaches the client. Where the row's tenant column is in reach,
+  it is fetched in a hidden column, or in front of the cell (`rowseal.with_tenant`), and compared.
+- **Tested for NULL**: `IS NULL`, `count(column)`. Every sealed column can. NULL is stored as NULL.
+- **Compared for equality**: by tokens (`rowseal.eq(column)`), where the policy says `equality`. A token is NULL exactly where
+  the value is, so the rules of SQL for NULL hold. An index on `rowseal.eq(column)` serves these lookups.
+
+With `equality = \"tenant\"` tokens of different tenants never match. So a comparison must be confined: the tenant column is
+pinned in the same condition (`account_id = $1 AND email = $2`, also within one branch of an OR, or in the same row
+constructor), is equated in the join, or is among the columns that rows are grouped or told apart by. `equality = \"global\"`
+needs none of this.
+
+Order, ranges, LIKE and functions that look into a value are not available.
+
+In the examples `users` has the tenant column `account_id` and the sealed columns `email` and `age` (equality within the tenant),
+`login` (global) and `ssn` (not searchable). `$n` beyond the client's own are values that the proxy adds.
+";
+
+/// Headings with statements.
+const STATEMENTS: &[(&str, &[&str])] = &[
+    (
+        "Comparisons",
+        &[
+            "SELECT id FROM users WHERE account_id = $1 AND email = $2",
+            "SELECT id FROM users WHERE account_id = 7 AND email IN ('a', 'b')",
+            "SELECT id FROM users WHERE account_id IN (7, 8) AND email <> 'a'",
+            "SELECT id FROM users WHERE account_id = $1 AND email = ANY ($2)",
+            "SELECT id FROM users WHERE account_id = 7 AND email <> ALL (ARRAY['a', 'b'])",
+            "SELECT id FROM users WHERE account_id = 7 AND email IS NOT DISTINCT FROM $1",
+            "SELECT id FROM users WHERE (account_id, email) IN ((7, 'a'), (8, 'b'))",
+            "SELECT id FROM users WHERE login = 'a'",
+            "SELECT id FROM users WHERE email = 'a'",
+            "SELECT id FROM users WHERE ssn = 'a'",
+            "SELECT id FROM users WHERE account_id = 7 AND email > 'a'",
+            "SELECT id FROM users WHERE account_id = 7 AND age BETWEEN 1 AND 5",
+            "SELECT id FROM users WHERE account_id = 7 AND email LIKE 'a%'",
+            "SELECT id FROM users WHERE account_id = 7 AND email = lower('A')",
+        ],
+    ),
+    (
+        "Joins and subqueries",
+        &[
+            "SELECT a.id FROM users a JOIN users b ON a.account_id = b.account_id AND a.email = b.email",
+            "SELECT a.id FROM users a JOIN users b ON a.email = b.email",
+            "SELECT u.id FROM users u JOIN logins l USING (login)",
+            "SELECT id FROM logins NATURAL JOIN (SELECT login FROM users) u",
+            "SELECT id FROM users WHERE login IN (SELECT login FROM logins)",
+            "SELECT id FROM users u WHERE EXISTS (SELECT 1 FROM users v WHERE v.account_id = u.account_id AND v.email = u.email AND v.id <> u.id)",
+            "SELECT o.id, (SELECT email FROM users u WHERE u.id = o.user_id) FROM orders o",
+            "WITH c AS (SELECT * FROM users WHERE account_id = 7) SELECT email FROM c WHERE email <> 'a'",
+        ],
+    ),
+    (
+        "Grouping and telling rows apart",
+        &[
+            "SELECT email, count(*) FROM users WHERE account_id = 7 GROUP BY email",
+            "SELECT account_id, email, count(*) FROM users GROUP BY account_id, email",
+            "SELECT u.id, u.ssn, count(*) FROM users u JOIN orders o ON o.user_id = u.id GROUP BY u.id, u.ssn",
+            "SELECT email, count(*) FROM users GROUP BY email",
+            "SELECT DISTINCT login FROM users",
+            "SELECT DISTINCT id, ssn FROM users",
+            "SELECT count(DISTINCT email) FROM users WHERE account_id = 7",
+            "SELECT login FROM users UNION SELECT login FROM logins",
+            "SELECT login FROM users UNION SELECT login FROM users WHERE id > 5",
+            "SELECT email FROM users UNION ALL SELECT email FROM users",
+            "SELECT login FROM users INTERSECT SELECT login FROM users",
+            "SELECT id, row_number() OVER (PARTITION BY account_id, email ORDER BY id) FROM users",
+            "SELECT email FROM users ORDER BY email",
+        ],
+    ),
+    (
+        "Passing values on",
+        &[
+            "SELECT id, email FROM users",
+            "SELECT * FROM users",
+            "SELECT id FROM users WHERE ssn IS NOT NULL",
+            "SELECT CASE WHEN id = 1 THEN ssn END AS shown FROM users",
+            "SELECT coalesce(email, 'none') AS email FROM users",
+            "SELECT coalesce(email, ssn) FROM users",
+            "SELECT account_id, (array_agg(ssn ORDER BY id))[1] AS first FROM users GROUP BY account_id",
+            "SELECT email::text FROM users",
+            "SELECT email::varchar FROM users",
+            "SELECT max(email) FROM users",
+            "SELECT to_jsonb(u) FROM users u",
+            "SELECT email FROM users WHERE id = 1 FOR UPDATE SKIP LOCKED",
+        ],
+    ),
+    (
+        "Writes",
+        &[
+            "INSERT INTO users (id, account_id, email) VALUES ($1, $2, $3)",
+            "INSERT INTO users (id, email) VALUES (1, 'a')",
+            "INSERT INTO users (id, account_id, email) SELECT id, account_id, email FROM users",
+            "INSERT INTO users (id, account_id, email) VALUES (1, 7, 'a') ON CONFLICT (account_id, email) DO NOTHING",
+            "INSERT INTO users (id, account_id, email) VALUES (1, 7, 'a') ON CONFLICT (id, account_id) DO UPDATE SET email = EXCLUDED.email",
+            "INSERT INTO users (id, account_id, email) VALUES (1, 7, 'a') ON CONFLICT (id) DO UPDATE SET email = EXCLUDED.email",
+            "UPDATE users SET email = $1 WHERE id = $2 AND account_id = $3",
+            "UPDATE users SET email = $1 WHERE id = $2",
+            "UPDATE users SET email = coalesce($1, email) WHERE id = $2 AND account_id = $3",
+            "UPDATE users SET account_id = $1, email = $2 WHERE id = $3",
+            "UPDATE users SET email = ssn WHERE id = 1",
+            "DELETE FROM users WHERE account_id = 7 AND email = 'a' RETURNING id",
+            "WITH gone AS (DELETE FROM users WHERE id = 1 RETURNING email) SELECT email FROM gone",
+            "MERGE INTO users u USING orders o ON o.user_id = u.id WHEN MATCHED THEN DELETE",
+            "CREATE UNIQUE INDEX ON users (account_id, email)",
+        ],
+    ),
+];
+
+const END: &str = "
+## What to know
+
+- A query is planned from the statement and the schema alone. Parameters that stand for sealed values are described to the client
+  with the column's own type; the parameter of `= ANY ($1)` with the array type.
+- GROUP BY, DISTINCT and UNION show one member of each group: their values are equal, though perhaps not spelled alike (1.0 and 1.00).
+  Where the primary key is among the columns, equal rows have the same cell and nothing is rewritten.
+- An UPDATE that pins the primary key and the tenant runs in one step. Any other one that sets a sealed column locks its rows first and
+  writes one cell for each. It cannot stand beside WITH, in EXPLAIN, or go through a view.
+- A row moves to another tenant only if the same statement replaces all of its sealed columns. A statement that sets the tenant
+  column otherwise asks the server to compare, and fails where the tenant would change.
+- A view is looked through where its own query needs no rewriting: plain selections and joins over plain columns. A partition or child
+  table has the policy of its parent.
+- A literal beside a sealed column (`coalesce(email, 'none')`) stays with the proxy; the server is given a number for it. A parameter
+  cannot stand there.
+";
+
+fn outcome(statement: &str) -> String {
+    let catalog = catalog();
+    let context = Context { catalog: &catalog, search_path: &["public".to_owned()], protocol: Protocol::Extended };
+    match plan(statement, &context) {
+        Verdict::Pass => "passes as it is".to_owned(),
+        Verdict::Refuse(refusal) => format!("refused ({}): {}", refusal.class.sqlstate(), refusal.message),
+        Verdict::Rewrite(plans) => rewritten(statement, &plans),
+    }
+}
+
+fn rewritten(statement: &str, plans: &[StatementPlan]) -> String {
+    let text = render::render_extended(statement, &plans[0]).text;
+    let lock = render::render_lock_extended(&plans[0]).map(|lock| format!("first `{lock}`, then "));
+    if text == statement {
+        return "is sent as it is; the result is opened".to_owned();
+    }
+    format!("{}`{text}`", lock.unwrap_or_default())
+}
+
+fn table<T>(out: &mut String, entries: &[super::operators::Entry<T>], name: impl Fn(&T) -> String) {
+    out.push_str("| | | |\n|---|---|---|\n");
+    for entry in entries {
+        let verdict = if entry.rule == Rule::Refused { "refused" } else { "works" };
+        writeln!(out, "| `{}` | {verdict} | {} |", name(&entry.form).replace('|', "\\|"), entry.note).unwrap();
+    }
+}
+
+fn document() -> String {
+    let mut out = INTRODUCTION.to_owned();
+    out.push_str("\n## Operators\n\n");
+    table(&mut out, OPERATORS, ToString::to_string);
+    out.push_str("\n## Functions\n\n");
+    table(&mut out, FUNCTIONS, |name| (*name).to_owned());
+    out.push_str("\nAll others are refused over a sealed column.\n");
+    for (heading, statements) in STATEMENTS {
+        writeln!(out, "\n## {heading}\n").unwrap();
+        for statement in *statements {
+            writeln!(out, "- `{statement}`<br>\n  {}", outcome(statement)).unwrap();
+        }
+    }
+    out + END
+}
+
+#[test]
+fn docs_are_current() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/sql.md");
+    let made = document();
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(&path, &made).unwrap();
+    }
+    let kept = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(made == kept, "docs/sql.md is not current: run the test with UPDATE_DOCS=1");
+}
