@@ -169,3 +169,26 @@ fn a_parameter_in_a_simple_query_is_an_error() {
         assert_eq!(sealed.ask(sql), "E(ERROR 42P02) Z(I)", "{sql}");
     }
 }
+
+/// What is bound behind a refused Parse belongs to the refused statement, whatever else had its name before.
+#[test]
+fn values_behind_a_refused_parse_stay_with_the_proxy() {
+    let wired = wired_behind(Version::Any, Tap::start);
+    let mut peer = wired.peer();
+    let sealed = "SELECT email FROM users WHERE account_id = $1 AND id = $2";
+    peer.send(&Out::new().run(sealed, &[Some("1"), Some("1")]).sync().0);
+    assert!(show(&peer.until_ready(1)).ends_with("C(SELECT 0\\x00) Z(I)"));
+    let refused = "SELECT id FROM users WHERE email BETWEEN $1 AND $2";
+    peer.send(&Out::new().run(refused, &[Some("behind1"), Some("behind2")]).sync().0);
+    assert_eq!(show(&peer.until_ready(1)), "E(ERROR 0A000) Z(I)");
+    peer.send(&Out::new().parse("", refused).flush().0);
+    assert_eq!(show(&peer.until(b'E')), "E(ERROR 0A000)");
+    peer.send(&Out::new().bind("", "", &[Some("behind3"), Some("1")], 0).execute("", 0).sync().0);
+    assert_eq!(show(&peer.until_ready(1)), "Z(I)");
+    let sent = wired.tap.as_ref().unwrap().to_server();
+    assert!(!contains(&sent, b"behind"), "{}", sent.escape_ascii());
+    assert_eq!(
+        peer.ask("SELECT 1"),
+        "T(?column?:[0, 0, 0, 0, 0, 23, 0, 4, 255, 255, 255, 255, 0, 0]) D(\\x00\\x01\\x00\\x00\\x00\\x011) C(SELECT 1\\x00) Z(I)"
+    );
+}

@@ -133,6 +133,9 @@ impl Machine {
             frontend::put_query(&mut self.to_server, call.as_bytes());
         } else {
             self.ask(call.as_bytes(), &[], &[], Own::Refusal);
+            // The server will skip what follows up to Sync. It is not told either: a Bind there means the statement that
+            // was refused, and its values are nothing for an older one of that name.
+            self.skipping = tag != b'Q';
             if tag == b'Q' {
                 frontend::put_empty(&mut self.to_server, b'S');
                 self.queue.push(Expect::Sync);
