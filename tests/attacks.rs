@@ -279,6 +279,11 @@ fn no_form_of_a_cell_passes() {
     run(async {
         let client = connect_at(scene.proxy.address(), "app").await;
         outcome(&client, "INSERT INTO users (id, account_id, email) VALUES (1, 1, 'one')").await.unwrap();
+        scene
+            .cluster
+            .psql("app", "INSERT INTO users SELECT n, 1, email FROM users, generate_series(2, 20) n; ANALYZE users");
+        let statistics = "SELECT most_common_vals::text FROM pg_stats WHERE attname = 'email'";
+        assert!(scene.cluster.psql("app", statistics).contains("c15253"), "the statistics hold no cell to be seen");
         for style in ["hex", "escape"] {
             outcome(&client, &format!("SET bytea_output = {style}")).await.unwrap();
             for sql in [
@@ -299,6 +304,8 @@ fn no_form_of_a_cell_passes() {
                 "SELECT count(*) FROM users GROUP BY email",
                 "TABLE users",
                 "SELECT query_to_xml('select email from users', true, false, '')",
+                "SELECT query_to_xml('select email from users', true, false, '') FROM ROWS FROM (generate_series(1, 1))",
+                "SELECT histogram_bounds::text, most_common_vals::text FROM pg_stats WHERE attname = 'email'",
             ] {
                 let before = scene.tap.to_client().len();
                 let rows = outcome(&client, sql).await;

@@ -1,6 +1,6 @@
 //! Arguments and subcommands, one file each.
 //!
-//! A subcommand loads the settings, does one thing and writes what it found through [`Output`]. Exit codes: 0 done,
+//! A subcommand loads the settings, does one thing and writes what it found through `Output`. Exit codes: 0 done,
 //! 1 failed, 2 refused by a rule, 64 usage or configuration. Only here and in `main` may errors be `anyhow`: nothing
 //! of this module is ever sent to a client.
 use std::ffi::OsString;

@@ -1,7 +1,7 @@
 //! The login, relayed: messages pass verbatim in both directions and no secret stays in the proxy.
 //!
 //! The one thing that is looked at is SCRAM with channel binding, which binds the login to the certificate the client
-//! saw. [`Binding`] is the table of what can work. Start at [`relay`]; [`Login`] is its state, without I/O.
+//! saw. [`Binding`] is the table of what can work. Start at [`relay`]; `Login` is its state, without I/O.
 use std::io;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};

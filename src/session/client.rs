@@ -345,6 +345,12 @@ impl Machine {
             self.query_second_step(&text, plan, &inputs, values);
             return Ok(());
         }
+        self.send_query(&text, &plans, &values, facts);
+        Ok(())
+    }
+
+    /// Sends a query with its cells and tokens inline.
+    fn send_query(&mut self, text: &str, plans: &[StatementPlan], values: &[Vec<Option<Vec<u8>>>], facts: &Arc<Facts>) {
         let mut slot = |plan: usize, slot: usize, out: &mut String| {
             let value = &plans[plan].values[slot];
             match value.source {
@@ -354,12 +360,11 @@ impl Machine {
             }
             Ok::<(), Infallible>(())
         };
-        let Ok(rewritten) = sql::render::render(&text, &plans, &mut slot);
+        let Ok(rewritten) = sql::render::render(text, plans, &mut slot);
         let replies = plans.iter().map(|plan| Machine::reply(plan, None, facts)).collect();
-        let positions = rewritten.positions(&text);
+        let positions = rewritten.positions(text);
         self.queue.push(Expect::Query(Some(Rewritten { replies, positions }), 0));
         frontend::put_query(&mut self.to_server, rewritten.text.as_bytes());
-        Ok(())
     }
 
     /// A Parse that the filter hit.

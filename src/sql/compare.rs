@@ -60,7 +60,7 @@ impl Planner<'_> {
         }
     }
 
-    /// IS [NOT] DISTINCT FROM: a token is NULL exactly where the value is.
+    /// `IS [NOT] DISTINCT FROM`: a token is NULL exactly where the value is.
     pub(super) fn distinct_from(&mut self, left: &Expr, right: &Expr, scope: &Scope<'_>) -> Result<(), Refusal> {
         let types = (self.expr(left, scope)?, self.expr(right, scope)?);
         self.pair((types.0, left), (types.1, right), Several::Refused)
