@@ -6,6 +6,13 @@ pub fn encode(bytes: &[u8]) -> String {
     faster_hex::hex_string(bytes)
 }
 
+/// Writes the lower-case hex digits of `bytes` into `out`, which is twice as long.
+#[must_use]
+pub fn write<'a>(bytes: &[u8], out: &'a mut [u8]) -> &'a str {
+    debug_assert_eq!(out.len(), 2 * bytes.len());
+    faster_hex::hex_encode(bytes, out).map_or("", |digits| digits)
+}
+
 /// Appends the bytes that `digits` (of either case) stand for; false, with nothing appended, for anything else.
 #[must_use]
 pub fn decode_into(digits: &[u8], out: &mut Vec<u8>) -> bool {

@@ -4,16 +4,23 @@
 //! hex digits. `hash` is SHA-256 of the 32 bytes of `prev` and all bytes of the line before `,"hash":`. The `prev` of
 //! the first record is 32 zero bytes. `seq` counts from 1 without gaps.
 use std::fmt;
+use std::io::{self, Write};
 use std::str::FromStr;
+use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
 use super::Record;
+use super::log::AuditError;
+use crate::crypto::DekId;
 use crate::hex;
 
 /// The length of `,"hash":"<64 hex digits>"}`.
 const HASH_FIELD_BYTES: usize = 75;
+/// Room for the fields of a usual record, and for one data key more.
+const BODY_BYTES: usize = 512;
+const DEK_ID_BYTES: usize = 35;
 
 /// The end of a chain: how many records and the hash of the last one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,11 +82,9 @@ pub struct Entry {
     pub hash: String,
 }
 
-/// What is written, without its hash.
+/// What a line says of its record: all fields but those that the place in the chain gives.
 #[derive(Serialize)]
-struct Line<'a> {
-    seq: u64,
-    time: &'a str,
+struct Body<'a> {
     act: &'a str,
     database: &'a str,
     user: &'a str,
@@ -89,20 +94,38 @@ struct Line<'a> {
     session: u64,
     statement: u64,
     tenant: &'a str,
-    key: Option<String>,
-    dek_ids: Vec<String>,
-    columns: Vec<&'a str>,
+    key: Option<Id<'a>>,
+    dek_ids: Ids<'a>,
+    columns: &'a [Arc<str>],
     rows: u64,
     result: &'a str,
     kms_requests: &'a [String],
-    prev: String,
 }
 
-/// Appends the line of the record after `head` to `out` and returns the new head.
-pub(super) fn write(out: &mut Vec<u8>, head: &Head, time: &str, record: &Record) -> serde_json::Result<Head> {
-    let line = Line {
-        seq: head.seq + 1,
-        time,
+/// 16 bytes as hex digits.
+struct Id<'a>(&'a [u8; 16]);
+
+impl Serialize for Id<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(hex::write(self.0, &mut [0; 32]))
+    }
+}
+
+struct Ids<'a>(&'a [DekId]);
+
+impl Serialize for Ids<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(|id| Id(&id.0)))
+    }
+}
+
+/// The fields of each record as they stand in its line. This is most of the work and needs no head, hence no lock.
+pub(super) fn bodies(records: &[Record]) -> Result<Vec<Vec<u8>>, AuditError> {
+    records.iter().map(|record| body(record).map_err(|_| AuditError::Encode)).collect()
+}
+
+fn body(record: &Record) -> serde_json::Result<Vec<u8>> {
+    let body = Body {
         act: record.act.word(),
         database: &record.database,
         user: &record.user,
@@ -112,22 +135,30 @@ pub(super) fn write(out: &mut Vec<u8>, head: &Head, time: &str, record: &Record)
         session: record.session,
         statement: record.statement,
         tenant: &record.tenant,
-        key: record.key.map(|key| hex::encode(&key.0)),
-        dek_ids: record.dek_ids.iter().map(|id| hex::encode(&id.0)).collect(),
-        columns: record.columns.iter().map(|column| &**column).collect(),
+        key: record.key.as_ref().map(|key| Id(&key.0)),
+        dek_ids: Ids(&record.dek_ids),
+        columns: &record.columns,
         rows: record.rows,
         result: record.result,
         kms_requests: &record.kms_requests,
-        prev: hex::encode(&head.hash),
     };
-    let start = out.len();
-    serde_json::to_writer(&mut *out, &line)?;
+    let mut out = Vec::with_capacity(BODY_BYTES + DEK_ID_BYTES * record.dek_ids.len());
+    serde_json::to_writer(&mut out, &body)?;
+    // The braces belong to the whole line.
     out.pop();
+    out.remove(0);
+    Ok(out)
+}
+
+/// Appends the line of a record, given by its part of [`bodies`], after `head` to `out` and returns the new head.
+pub(super) fn write(out: &mut Vec<u8>, head: &Head, time: &str, body: &[u8]) -> io::Result<Head> {
+    let (start, seq) = (out.len(), head.seq + 1);
+    write!(out, "{{\"seq\":{seq},\"time\":\"{time}\",")?;
+    out.extend_from_slice(body);
+    write!(out, ",\"prev\":\"{}\"", hex::write(&head.hash, &mut [0; 64]))?;
     let hash = digest(&head.hash, &out[start..]);
-    out.extend_from_slice(b",\"hash\":\"");
-    out.extend_from_slice(hex::encode(&hash).as_bytes());
-    out.extend_from_slice(b"\"}\n");
-    Ok(Head { seq: head.seq + 1, hash })
+    writeln!(out, ",\"hash\":\"{}\"}}", hex::write(&hash, &mut [0; 64]))?;
+    Ok(Head { seq, hash })
 }
 
 /// A line taken apart.

@@ -3,16 +3,20 @@ use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::Record;
 use super::chain::{self, Head};
+use super::group::Group;
 use super::verify::{Chain, VerifyError};
 
 /// How much of the end of a log is verified when it is opened.
 const TAIL_BYTES: u64 = 1 << 20;
+/// How much memory for lines is kept from one append to the next.
+const LINES_BYTES_KEPT: usize = 64 * 1024;
 /// The pause between two syncs of [`Durability::Group`].
 const GROUP_PAUSE: Duration = Duration::from_millis(20);
 
@@ -46,9 +50,26 @@ pub enum AuditError {
     Failed,
 }
 
+/// The log, locked for appending.
+pub(super) struct Appending<'a> {
+    audit: &'a Audit,
+    state: MutexGuard<'a, State>,
+    was_synced: bool,
+}
+
+impl Appending<'_> {
+    pub(super) fn append(&mut self, bodies: &[Vec<u8>]) -> Result<(), AuditError> {
+        let appended = self.state.append(bodies);
+        self.audit.failing.store(appended.is_err(), Ordering::Relaxed);
+        appended
+    }
+}
+
 /// The audit log of this process. Dropping it syncs and closes it.
 pub struct Audit {
     shared: Arc<Shared>,
+    pub(super) group: Group,
+    failing: AtomicBool,
     durability: Durability,
     torn_bytes: u64,
     syncer: Option<JoinHandle<()>>,
@@ -65,6 +86,8 @@ pub(super) struct State {
     file: Arc<File>,
     length: u64,
     head: Head,
+    /// The lines of the last append; kept for its memory.
+    lines: Vec<u8>,
     synced_seq: u64,
     is_failed: bool,
     is_closing: bool,
@@ -91,7 +114,8 @@ impl Audit {
             let shared = shared.clone();
             move || shared.sync_until_closed(durability)
         })?;
-        Ok(Audit { shared, durability, torn_bytes, syncer: Some(syncer), _lock: lock })
+        let (group, failing) = (Group::default(), AtomicBool::new(false));
+        Ok(Audit { shared, group, failing, durability, torn_bytes, syncer: Some(syncer), _lock: lock })
     }
 
     /// Appends records with one write, in order. Blocks for the disk with [`Durability::Strict`].
@@ -102,17 +126,42 @@ impl Audit {
         if records.is_empty() {
             return Ok(());
         }
+        let bodies = chain::bodies(records)?;
+        let mut log = self.log();
+        log.append(&bodies)?;
+        self.settle(log)
+    }
+
+    /// True while the last attempt to append has failed.
+    pub fn is_failing(&self) -> bool {
+        self.failing.load(Ordering::Relaxed)
+    }
+
+    /// Puts another file in the log's place and gives the one that was there; the log counts as whole again.
+    #[cfg(test)]
+    pub(super) fn replace_file(&self, file: File) -> File {
         let mut state = self.shared.lock();
+        state.is_failed = false;
+        let old = std::mem::replace(&mut state.file, Arc::new(file));
+        old.try_clone().expect("a descriptor")
+    }
+
+    pub(super) fn log(&self) -> Appending<'_> {
+        let state = self.shared.lock();
         // A syncer that is behind looks again by itself; to wake it for each record would cost more than the record.
         let was_synced = state.synced_seq == state.head.seq;
-        state.append(records)?;
-        let seq = state.head.seq;
-        if was_synced {
+        Appending { audit: self, state, was_synced }
+    }
+
+    /// Waits until what was appended is as safe as it is to be.
+    pub(super) fn settle(&self, log: Appending<'_>) -> Result<(), AuditError> {
+        let seq = log.state.head.seq;
+        if log.was_synced {
             self.shared.changed.notify_all();
         }
         match self.durability {
             Durability::Group => Ok(()),
-            Durability::Strict => self.shared.wait_for(state, seq),
+            Durability::Strict => self.shared.wait_for(log.state, seq),
         }
     }
 
@@ -139,7 +188,8 @@ impl Drop for Audit {
 
 impl State {
     fn new(file: File, length: u64, head: Head) -> Self {
-        State { file: Arc::new(file), length, head, synced_seq: head.seq, is_failed: false, is_closing: false }
+        let (file, lines, synced_seq) = (Arc::new(file), Vec::new(), head.seq);
+        State { file, length, head, lines, synced_seq, is_failed: false, is_closing: false }
     }
 
     #[cfg(test)]
@@ -152,21 +202,23 @@ impl State {
         self.head
     }
 
-    pub(super) fn append(&mut self, records: &[Record]) -> Result<(), AuditError> {
+    /// Appends the records of these bodies: what is done under the lock, so no more than must be.
+    pub(super) fn append(&mut self, bodies: &[Vec<u8>]) -> Result<(), AuditError> {
         if self.is_failed {
             return Err(AuditError::Failed);
         }
         let time = jiff::Timestamp::now().to_string();
         let mut head = self.head;
-        let mut lines = Vec::with_capacity(records.len() * 1024);
-        for record in records {
-            head = chain::write(&mut lines, &head, &time, record).map_err(|_| AuditError::Encode)?;
+        self.lines.clear();
+        self.lines.shrink_to(LINES_BYTES_KEPT);
+        for body in bodies {
+            head = chain::write(&mut self.lines, &head, &time, body)?;
         }
-        if let Err(error) = (&*self.file).write_all(&lines) {
+        if let Err(error) = (&*self.file).write_all(&self.lines) {
             self.is_failed = self.file.set_len(self.length).is_err();
             return Err(error.into());
         }
-        self.length += lines.len() as u64;
+        self.length += self.lines.len() as u64;
         self.head = head;
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! The record of every key use.
 //!
 //! One file of JSON lines in a directory, one line a [`Record`], each chained to the one before by SHA-256: see
-//! `chain` for the bytes. `log` appends, `verify` reads the whole chain, `show` filters. A record is appended before
+//! `chain` for the bytes. `log` appends, `group` appends for many sessions at once, `verify` reads the whole chain, `show` filters. A record is appended before
 //! plaintext leaves; if it cannot be, the key use must not happen. Nothing here ever holds a plaintext, a key or a
 //! literal.
 //!
@@ -12,6 +12,7 @@ use std::sync::Arc;
 use crate::crypto::{DekId, KeyId};
 
 mod chain;
+mod group;
 mod log;
 mod show;
 #[cfg(test)]
@@ -20,6 +21,7 @@ mod tests;
 mod verify;
 
 pub use chain::{Entry, Head};
+pub use group::Ticket;
 pub use log::{Audit, AuditError, Durability};
 pub use show::{Filter, show};
 pub use verify::{Verified, VerifyError, verify, verify_from};

@@ -239,7 +239,57 @@ fn a_disk_that_is_full_fails_the_append_and_leaves_the_chain_whole() {
     // /dev/full takes no byte; a log on it must say so instead of going on.
     let full = fs::OpenOptions::new().append(true).open("/dev/full").unwrap();
     let mut state = log::State::on(full);
-    assert!(matches!(state.append(&[record(1)]), Err(AuditError::Io(_))));
+    assert!(matches!(state.append(&chain::bodies(&[record(1)]).unwrap()), Err(AuditError::Io(_))));
     assert_eq!(state.head(), Head::EMPTY);
-    assert!(matches!(state.append(&[record(1)]), Err(AuditError::Failed | AuditError::Io(_))));
+    assert!(matches!(state.append(&chain::bodies(&[record(1)]).unwrap()), Err(AuditError::Failed | AuditError::Io(_))));
+}
+
+#[test]
+fn records_of_a_group_are_one_chain_in_the_order_they_were_handed_in() {
+    for durability in [Durability::Group, Durability::Strict] {
+        let directory = TempDir::new().unwrap();
+        let audit = Audit::open(directory.path(), durability).unwrap();
+        let first = audit.submit(&[record(1), record(2)]).unwrap();
+        let second = audit.submit(&[record(3)]).unwrap();
+        assert_eq!(audit.head().seq, 0);
+        audit.commit(&second).unwrap();
+        assert_eq!(audit.head().seq, 3);
+        audit.commit(&first).unwrap();
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let audit = &audit;
+                scope.spawn(move || {
+                    for n in 0..50 {
+                        let ticket = audit.submit(&[record(thread * 100 + n)]).unwrap();
+                        std::thread::yield_now();
+                        audit.commit(&ticket).unwrap();
+                    }
+                });
+            }
+        });
+        let entries = lines(directory.path());
+        assert!(entries.iter().zip(1..4).all(|(line, n)| line.contains(&format!("\"statement\":{n},"))));
+        assert_eq!(verify(directory.path()).unwrap().head, audit.head());
+        assert_eq!(audit.head().seq, 203);
+    }
+}
+
+#[test]
+fn every_ticket_of_a_group_that_could_not_be_written_fails_and_later_ones_do_not() {
+    let directory = TempDir::new().unwrap();
+    let audit = Audit::open(directory.path(), Durability::Group).unwrap();
+    let written = audit.submit(&[record(1)]).unwrap();
+    audit.commit(&written).unwrap();
+    let tickets = [audit.submit(&[record(2)]).unwrap(), audit.submit(&[record(3), record(4)]).unwrap()];
+    let good = audit.replace_file(fs::OpenOptions::new().append(true).open("/dev/full").unwrap());
+    assert!(audit.commit(&tickets[0]).is_err());
+    assert!(audit.commit(&tickets[1]).is_err());
+    assert!(audit.is_failing());
+    audit.commit(&written).unwrap();
+    audit.replace_file(good);
+    let later = audit.submit(&[record(5)]).unwrap();
+    audit.commit(&later).unwrap();
+    assert!(!audit.is_failing());
+    assert!(audit.commit(&tickets[1]).is_err());
+    assert_eq!(verify(directory.path()).unwrap().head.seq, 2);
 }

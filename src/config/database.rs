@@ -38,7 +38,7 @@ fn one(raw: raw::Database, source: &Source<'_>) -> Result<Database, ConfigError>
         tables.push(Arc::new(known.table(table, source)?));
     }
     Ok(Database {
-        name: raw.name.value,
+        name: raw.name.value.into(),
         tables,
         unsealed: match raw.unsealed.map_or(raw::Unsealed::Refuse, |at| at.value) {
             raw::Unsealed::Refuse => Unsealed::Refuse,

@@ -50,7 +50,7 @@ pub struct Settings {
 impl Settings {
     /// The policy of the database with this name; `None`: it passes through untouched.
     pub fn database(&self, name: &str) -> Option<&policy::Database> {
-        self.databases.iter().find(|database| database.name == name)
+        self.databases.iter().find(|database| *database.name == *name)
     }
 }
 

@@ -20,7 +20,7 @@ pub const GLOBAL_TENANT: &str = "_rowseal";
 #[derive(Clone)]
 pub struct Database {
     /// The database's name.
-    pub name: String,
+    pub name: Arc<str>,
     /// The sealed tables.
     pub tables: Vec<Arc<Table>>,
     /// What to do with a policy column that is still plaintext.

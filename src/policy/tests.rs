@@ -6,7 +6,7 @@ fn rule(name: &str, read: Read, search: bool) -> RoleRule {
 
 fn database(read: Read, roles: Vec<RoleRule>) -> Database {
     Database {
-        name: "app".to_owned(),
+        name: "app".into(),
         tables: Vec::new(),
         unsealed: Unsealed::Refuse,
         read,

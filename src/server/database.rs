@@ -26,7 +26,7 @@ pub enum DatabaseError {
     #[error("registry of database \"{name}\": {source}")]
     Registry {
         /// The database.
-        name: String,
+        name: Arc<str>,
         /// What went wrong.
         source: crate::keys::registry::RegistryError,
     },
@@ -34,7 +34,7 @@ pub enum DatabaseError {
     #[error("filter of database \"{name}\": {source}")]
     Filter {
         /// The database.
-        name: String,
+        name: Arc<str>,
         /// What went wrong.
         source: aho_corasick::BuildError,
     },
@@ -42,7 +42,7 @@ pub enum DatabaseError {
     #[error("schema of database \"{name}\": {source}")]
     Catalog {
         /// The database.
-        name: String,
+        name: Arc<str>,
         /// What went wrong.
         source: crate::catalog::CatalogError,
     },

@@ -22,14 +22,14 @@ const APPLICATION_BYTES_MAX: usize = 64;
 
 /// The sessions of one proxy.
 pub struct Sessions {
-    databases: HashMap<String, Arc<Served>>,
+    databases: HashMap<Arc<str>, Arc<Served>>,
     control: Handle,
     count: AtomicU64,
 }
 
 impl Sessions {
     /// Sessions over these protected databases. `control` is the runtime on which their registries live.
-    pub fn new(databases: HashMap<String, Arc<Served>>, control: Handle) -> Self {
+    pub fn new(databases: HashMap<Arc<str>, Arc<Served>>, control: Handle) -> Self {
         Sessions { databases, control, count: AtomicU64::new(0) }
     }
 
@@ -58,7 +58,7 @@ impl SessionRunner for Sessions {
     fn run(&self, established: Established) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         let name = established.startup.database().or_else(|| established.startup.user());
         let name = name.map(|name| String::from_utf8_lossy(name).into_owned()).unwrap_or_default();
-        let Some(served) = self.databases.get(&name) else { return Box::pin(relay(established)) };
+        let Some(served) = self.databases.get(name.as_str()) else { return Box::pin(relay(established)) };
         let Some(database) = served.database() else { return Box::pin(turn_away(established)) };
         let peer = self.peer(&established);
         let shared = database.shared.clone();

@@ -12,6 +12,7 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::sync::watch;
 
+use crate::audit::{Act, Ticket};
 use crate::keys::{Granted, KeyError, Need};
 use crate::refusal::{Class, Refusal};
 use crate::wire::backend;
@@ -63,7 +64,16 @@ struct Driver<C, S> {
     shared: Arc<Shared>,
     reload: Reload,
     jobs: Vec<Job>,
+    /// Records handed in; nothing leaves before they are written.
+    recording: Option<Recording>,
     leaving: Leaving,
+}
+
+/// Records handed in to the audit log.
+struct Recording {
+    ticket: Ticket,
+    /// Whether a key use is among them. What is only refused need not wait for its record.
+    is_needed: bool,
 }
 
 /// How far the client's end of stream has been carried to the server, which then ends the session itself: what the
@@ -93,7 +103,7 @@ where
     C: AsyncRead + AsyncWrite + Unpin,
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut driver = Driver { ends, machine, shared, reload, jobs: Vec::new(), leaving: Leaving::No };
+    let mut driver = Driver { ends, machine, shared, reload, jobs: Vec::new(), recording: None, leaving: Leaving::No };
     let mut draining = pin!(async move { drain.wait_for(|stop| *stop).await.is_ok() });
     let mut drained = false;
     let end = poll_fn(|cx| {
@@ -132,6 +142,9 @@ where
     }
 
     fn step(&mut self, cx: &mut Context<'_>, progress: &mut bool) -> Result<Option<End>, Fatal> {
+        if self.record(cx)?.is_pending() {
+            return Ok(None);
+        }
         if self.write(cx, progress).is_err() {
             return Ok(Some(End::Client));
         }
@@ -144,6 +157,41 @@ where
         }
         self.start_jobs(progress);
         Ok(None)
+    }
+
+    /// Writes what is to be recorded. Others on this thread that are ready hand in theirs first, for one write.
+    fn record(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, Fatal> {
+        if let Some(recording) = self.recording.take() {
+            self.commit(&recording)?;
+        }
+        if !self.submit()? {
+            return Ok(Poll::Ready(()));
+        }
+        cx.waker().wake_by_ref();
+        Ok(Poll::Pending)
+    }
+
+    /// Hands the machine's records in; false when there are none.
+    fn submit(&mut self) -> Result<bool, Fatal> {
+        let records = self.machine.take_records();
+        if records.is_empty() {
+            return Ok(false);
+        }
+        let is_needed = records.iter().any(|record| record.act != Act::Refuse);
+        let ticket = self.shared.audit.submit(&records).map_err(|error| self.machine.on_unrecorded(&error))?;
+        self.recording = Some(Recording { ticket, is_needed });
+        Ok(true)
+    }
+
+    fn commit(&mut self, recording: &Recording) -> Result<(), Fatal> {
+        match self.shared.audit.commit(&recording.ticket) {
+            Err(error) if recording.is_needed => Err(self.machine.on_unrecorded(&error)),
+            Err(error) => {
+                tracing::error!(%error, "audit record of a refusal not written");
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
     }
 
     fn write(&mut self, cx: &mut Context<'_>, progress: &mut bool) -> io::Result<()> {
@@ -261,9 +309,24 @@ where
         Ok(())
     }
 
+    /// Records what is still to be recorded. On failure nothing is left to send.
+    fn record_last(&mut self) -> Result<(), Fatal> {
+        if let Some(recording) = self.recording.take() {
+            self.commit(&recording)?;
+        }
+        if self.submit()?
+            && let Some(recording) = self.recording.take()
+        {
+            self.commit(&recording)?;
+        }
+        Ok(())
+    }
+
     /// Sends what is still pending and, where the client has not heard why, one FATAL.
     async fn say_goodbye(&mut self, end: &End) {
+        let recorded = self.record_last();
         let refusal = match end {
+            End::Client | End::Server | End::Stopping if recorded.is_err() => recorded.err().map(|fatal| fatal.0),
             End::Client => None,
             End::Server if self.machine.is_terminated() || self.machine.is_fatal_seen() => None,
             End::Server => Some(Refusal::new(Class::ServerLost, "connection to the server was lost")),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
-use crate::audit::{Act, Audit, Record};
+use crate::audit::{Act, Audit, AuditError, Record};
 use crate::catalog::Catalog;
 use crate::keys::registry::Wrapping;
 use crate::keys::{Granted, Keys, Need};
@@ -208,6 +208,8 @@ pub struct Machine {
     pub(super) status: u8,
     pub(super) fatal_seen: bool,
     pub(super) terminated: bool,
+    /// To be written before anything leaves.
+    records: Vec<Record>,
     /// Bytes for the server.
     pub to_server: BytesMut,
     /// Bytes for the client.
@@ -254,6 +256,7 @@ impl Machine {
             status: 0,
             fatal_seen: false,
             terminated: false,
+            records: Vec::new(),
             to_server: BytesMut::new(),
             to_client: BytesMut::new(),
         }
@@ -339,26 +342,42 @@ impl Machine {
         }
     }
 
-    /// Writes key uses to the audit log: before the bytes they stand for leave.
+    /// Records key uses. The driver writes the records before the bytes they stand for leave; while the log fails they
+    /// are written here, so that the statement is refused instead of the session ended.
     ///
     /// # Errors
     /// 58030 when a record cannot be written: the key use must not happen then.
-    pub(super) fn audit(&self, uses: Vec<Use>, rows: u64, requests: Vec<String>) -> Result<(), Refusal> {
-        if uses.is_empty() {
+    pub(super) fn audit(&mut self, uses: Vec<Use>, rows: u64, requests: Vec<String>) -> Result<(), Refusal> {
+        let records = uses.into_iter().map(|used| self.record(used, rows, &requests));
+        if !self.shared.audit.is_failing() {
+            let records: Vec<Record> = records.collect();
+            self.records.extend(records);
             return Ok(());
         }
-        let records: Vec<Record> = uses.into_iter().map(|used| self.record(used, rows, &requests)).collect();
-        self.shared.audit.append(&records).map_err(|error| {
-            tracing::error!(%error, "audit record not written");
-            Refusal::new(Class::Unreachable, "the key use could not be recorded").hint("Ask the operator of the proxy.")
-        })
+        self.shared.audit.append(&records.collect::<Vec<_>>()).map_err(|error| unrecorded(&error))
+    }
+
+    /// Takes the records that are to be written before anything in [`Machine::to_server`] and [`Machine::to_client`]
+    /// leaves.
+    pub fn take_records(&mut self) -> Vec<Record> {
+        std::mem::take(&mut self.records)
+    }
+
+    /// The answer when they could not be written: what would have left does not.
+    ///
+    /// # Errors
+    /// 58030, always: the end of the session, for neither side can be told where the other one stands.
+    pub fn on_unrecorded(&mut self, error: &AuditError) -> Fatal {
+        self.to_server.clear();
+        self.to_client.clear();
+        Fatal(unrecorded(error))
     }
 
     fn record(&self, used: Use, rows: u64, requests: &[String]) -> Record {
         let nobody: Arc<str> = "".into();
         Record {
             act: used.act,
-            database: self.shared.policy.name.as_str().into(),
+            database: self.shared.policy.name.clone(),
             user: self.facts.as_ref().map_or(nobody.clone(), |facts| facts.user.clone()),
             role: self.facts.as_ref().map_or(nobody, |facts| facts.role.clone()),
             client: self.peer.client.clone(),
@@ -375,13 +394,16 @@ impl Machine {
         }
     }
 
-    /// Records a refusal; a failure to write it is logged, for nothing is let through by it.
-    pub(super) fn audit_refusal(&self, refusal: &Refusal) {
+    /// Records a refusal.
+    pub(super) fn audit_refusal(&mut self, refusal: &Refusal) {
         let used = Use { act: Act::Refuse, tenant: "".into(), key: None, dek_ids: vec![], columns: vec![] };
         let mut record = self.record(used, 0, &[]);
         record.result = refusal.class.sqlstate();
-        if let Err(error) = self.shared.audit.append(&[record]) {
-            tracing::error!(%error, "audit record of a refusal not written");
-        }
+        self.records.push(record);
     }
+}
+
+fn unrecorded(error: &AuditError) -> Refusal {
+    tracing::error!(%error, "audit record not written");
+    Refusal::new(Class::Unreachable, "the key use could not be recorded").hint("Ask the operator of the proxy.")
 }
