@@ -3,6 +3,10 @@ use std::process::ExitCode;
 
 use rowseal::cli;
 
+/// A statement allocates some dozens of small pieces of memory.
+#[global_allocator]
+static MEMORY: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let arguments = match cli::arguments(std::env::args_os()) {
         Ok(arguments) => arguments,

@@ -12,7 +12,6 @@ use serde::{Deserialize, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
 use super::Record;
-use super::log::AuditError;
 use crate::crypto::DekId;
 use crate::hex;
 
@@ -82,16 +81,9 @@ pub struct Entry {
     pub hash: String,
 }
 
-/// What a line says of its record: all fields but those that the place in the chain gives.
+/// What a line says of its record, but for the act, who did it, and what the place in the chain gives.
 #[derive(Serialize)]
-struct Body<'a> {
-    act: &'a str,
-    database: &'a str,
-    user: &'a str,
-    role: &'a str,
-    client: &'a str,
-    application: &'a str,
-    session: u64,
+struct Rest<'a> {
     statement: u64,
     tenant: &'a str,
     key: Option<Id<'a>>,
@@ -120,19 +112,12 @@ impl Serialize for Ids<'_> {
 }
 
 /// The fields of each record as they stand in its line. This is most of the work and needs no head, hence no lock.
-pub(super) fn bodies(records: &[Record]) -> Result<Vec<Vec<u8>>, AuditError> {
-    records.iter().map(|record| body(record).map_err(|_| AuditError::Encode)).collect()
+pub(super) fn bodies(records: &[Record]) -> Vec<Vec<u8>> {
+    records.iter().map(body).collect()
 }
 
-fn body(record: &Record) -> serde_json::Result<Vec<u8>> {
-    let body = Body {
-        act: record.act.word(),
-        database: &record.database,
-        user: &record.user,
-        role: &record.role,
-        client: &record.client,
-        application: &record.application,
-        session: record.session,
+fn body(record: &Record) -> Vec<u8> {
+    let rest = Rest {
         statement: record.statement,
         tenant: &record.tenant,
         key: record.key.as_ref().map(|key| Id(&key.0)),
@@ -143,11 +128,25 @@ fn body(record: &Record) -> serde_json::Result<Vec<u8>> {
         kms_requests: &record.kms_requests,
     };
     let mut out = Vec::with_capacity(BODY_BYTES + DEK_ID_BYTES * record.dek_ids.len());
-    serde_json::to_writer(&mut out, &body)?;
-    // The braces belong to the whole line.
+    for part in [b"\"act\":\"", record.act.word().as_bytes(), b"\",", &record.who.0, b","] {
+        out.extend_from_slice(part);
+    }
+    put_fields(&mut out, &rest);
+    out
+}
+
+/// The fields of an object, without its braces.
+pub(super) fn fields(object: &impl Serialize) -> Vec<u8> {
+    let mut out = Vec::new();
+    put_fields(&mut out, object);
+    out
+}
+
+fn put_fields(out: &mut Vec<u8>, object: &impl Serialize) {
+    let start = out.len();
+    serde_json::to_writer(&mut *out, object).expect("texts and numbers are JSON, and memory takes them");
     out.pop();
-    out.remove(0);
-    Ok(out)
+    out.remove(start);
 }
 
 /// Appends the line of a record, given by its part of [`bodies`], after `head` to `out` and returns the new head.

@@ -42,9 +42,6 @@ pub enum AuditError {
     /// The disk.
     #[error("the audit log cannot be written")]
     Io(#[from] io::Error),
-    /// A record that cannot be put into JSON.
-    #[error("a record cannot be encoded")]
-    Encode,
     /// An earlier failure left the log in a state that is not known; a restart looks at it anew.
     #[error("the audit log failed earlier")]
     Failed,
@@ -126,7 +123,7 @@ impl Audit {
         if records.is_empty() {
             return Ok(());
         }
-        let bodies = chain::bodies(records)?;
+        let bodies = chain::bodies(records);
         let mut log = self.log();
         log.append(&bodies)?;
         self.settle(log)

@@ -9,6 +9,8 @@
 //! against a cut tail, keep the head that [`verify`] gives and hand it to [`verify_from`] later.
 use std::sync::Arc;
 
+use serde::Serialize;
+
 use crate::crypto::{DekId, KeyId};
 
 mod chain;
@@ -54,23 +56,42 @@ impl Act {
     }
 }
 
+/// The fields that all records of a session have in common while its role stays the same.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct WhoFields<'a> {
+    /// Database name.
+    pub database: &'a str,
+    /// The role that logged in.
+    pub user: &'a str,
+    /// The current role.
+    pub role: &'a str,
+    /// Client address.
+    pub client: &'a str,
+    /// `application_name`, cut to 64 bytes.
+    pub application: &'a str,
+    /// Session number on this proxy.
+    pub session: u64,
+}
+
+/// [`WhoFields`] as they stand in a line: encoded once, not for each record.
+#[derive(Debug, Clone)]
+pub struct Who(Arc<[u8]>);
+
+impl Who {
+    /// Encodes the fields.
+    #[must_use]
+    pub fn new(fields: WhoFields<'_>) -> Who {
+        Who(chain::fields(&fields).into())
+    }
+}
+
 /// One record: one statement × tenant × key. Never holds a plaintext, a key or a literal.
 #[derive(Debug, Clone)]
 pub struct Record {
     /// What was done.
     pub act: Act,
-    /// Database name.
-    pub database: Arc<str>,
-    /// The role the session logged in as, and its current role.
-    pub user: Arc<str>,
-    /// Current role.
-    pub role: Arc<str>,
-    /// Client address.
-    pub client: Arc<str>,
-    /// `application_name`, cut to 64 bytes.
-    pub application: Arc<str>,
-    /// Session number on this proxy and statement number in the session.
-    pub session: u64,
+    /// Who did it.
+    pub who: Who,
     /// Statement number in the session.
     pub statement: u64,
     /// The tenant.

@@ -9,12 +9,14 @@ use super::*;
 fn record(n: u64) -> Record {
     Record {
         act: Act::Open,
-        database: "app".into(),
-        user: "service".into(),
-        role: if n.is_multiple_of(2) { "analyst".into() } else { "service".into() },
-        client: "127.0.0.1:5000".into(),
-        application: "psql \"x\"\n".into(),
-        session: 1,
+        who: Who::new(WhoFields {
+            database: "app",
+            user: "service",
+            role: if n.is_multiple_of(2) { "analyst" } else { "service" },
+            client: "127.0.0.1:5000",
+            application: "psql \"x\"\n",
+            session: 1,
+        }),
         statement: n,
         tenant: if n.is_multiple_of(2) { "acme".into() } else { "globex".into() },
         key: Some(KeyId([7; 16])),
@@ -239,9 +241,9 @@ fn a_disk_that_is_full_fails_the_append_and_leaves_the_chain_whole() {
     // /dev/full takes no byte; a log on it must say so instead of going on.
     let full = fs::OpenOptions::new().append(true).open("/dev/full").unwrap();
     let mut state = log::State::on(full);
-    assert!(matches!(state.append(&chain::bodies(&[record(1)]).unwrap()), Err(AuditError::Io(_))));
+    assert!(matches!(state.append(&chain::bodies(&[record(1)])), Err(AuditError::Io(_))));
     assert_eq!(state.head(), Head::EMPTY);
-    assert!(matches!(state.append(&chain::bodies(&[record(1)]).unwrap()), Err(AuditError::Failed | AuditError::Io(_))));
+    assert!(matches!(state.append(&chain::bodies(&[record(1)])), Err(AuditError::Failed | AuditError::Io(_))));
 }
 
 #[test]
@@ -249,8 +251,8 @@ fn records_of_a_group_are_one_chain_in_the_order_they_were_handed_in() {
     for durability in [Durability::Group, Durability::Strict] {
         let directory = TempDir::new().unwrap();
         let audit = Audit::open(directory.path(), durability).unwrap();
-        let first = audit.submit(&[record(1), record(2)]).unwrap();
-        let second = audit.submit(&[record(3)]).unwrap();
+        let first = audit.submit(&[record(1), record(2)]);
+        let second = audit.submit(&[record(3)]);
         assert_eq!(audit.head().seq, 0);
         audit.commit(&second).unwrap();
         assert_eq!(audit.head().seq, 3);
@@ -260,7 +262,7 @@ fn records_of_a_group_are_one_chain_in_the_order_they_were_handed_in() {
                 let audit = &audit;
                 scope.spawn(move || {
                     for n in 0..50 {
-                        let ticket = audit.submit(&[record(thread * 100 + n)]).unwrap();
+                        let ticket = audit.submit(&[record(thread * 100 + n)]);
                         std::thread::yield_now();
                         audit.commit(&ticket).unwrap();
                     }
@@ -278,16 +280,16 @@ fn records_of_a_group_are_one_chain_in_the_order_they_were_handed_in() {
 fn every_ticket_of_a_group_that_could_not_be_written_fails_and_later_ones_do_not() {
     let directory = TempDir::new().unwrap();
     let audit = Audit::open(directory.path(), Durability::Group).unwrap();
-    let written = audit.submit(&[record(1)]).unwrap();
+    let written = audit.submit(&[record(1)]);
     audit.commit(&written).unwrap();
-    let tickets = [audit.submit(&[record(2)]).unwrap(), audit.submit(&[record(3), record(4)]).unwrap()];
+    let tickets = [audit.submit(&[record(2)]), audit.submit(&[record(3), record(4)])];
     let good = audit.replace_file(fs::OpenOptions::new().append(true).open("/dev/full").unwrap());
     assert!(audit.commit(&tickets[0]).is_err());
     assert!(audit.commit(&tickets[1]).is_err());
     assert!(audit.is_failing());
     audit.commit(&written).unwrap();
     audit.replace_file(good);
-    let later = audit.submit(&[record(5)]).unwrap();
+    let later = audit.submit(&[record(5)]);
     audit.commit(&later).unwrap();
     assert!(!audit.is_failing());
     assert!(audit.commit(&tickets[1]).is_err());

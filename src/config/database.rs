@@ -168,7 +168,7 @@ impl Known {
 
     /// Holds a column against those of the other tables.
     fn take(&mut self, column: &Column, place: &Place, source: &Source<'_>) -> Result<(), ConfigError> {
-        if let Some(other) = self.bindings.insert(column.binding.clone(), column.qualified.clone()) {
+        if let Some(other) = self.bindings.insert(column.binding.clone(), column.qualified.to_string()) {
             let message = format!("{} and {other} have the same binding {:?}", column.qualified, column.binding);
             return Err(source.error(place, message));
         }
@@ -176,7 +176,7 @@ impl Known {
             return Ok(());
         };
         let first = self.groups.entry(group.clone()).or_insert_with(|| Group {
-            first: column.qualified.clone(),
+            first: column.qualified.to_string(),
             logical: column.logical,
             equality,
         });
@@ -254,7 +254,7 @@ fn column(name: String, raw: raw::Column, table: &str, source: &Source<'_>) -> R
         }
     }
     Ok(Column {
-        qualified,
+        qualified: qualified.into(),
         name,
         logical,
         equality,

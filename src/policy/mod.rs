@@ -128,7 +128,7 @@ pub enum TenantRule {
 #[derive(Debug, Clone)]
 pub struct Column {
     /// `schema.table.column`, for messages and audit.
-    pub qualified: String,
+    pub qualified: Arc<str>,
     /// Its name in the table.
     pub name: String,
     /// The type the client sees.

@@ -164,7 +164,7 @@ where
         if let Some(recording) = self.recording.take() {
             self.commit(&recording)?;
         }
-        if !self.submit()? {
+        if !self.submit() {
             return Ok(Poll::Ready(()));
         }
         cx.waker().wake_by_ref();
@@ -172,15 +172,15 @@ where
     }
 
     /// Hands the machine's records in; false when there are none.
-    fn submit(&mut self) -> Result<bool, Fatal> {
+    fn submit(&mut self) -> bool {
         let records = self.machine.take_records();
         if records.is_empty() {
-            return Ok(false);
+            return false;
         }
         let is_needed = records.iter().any(|record| record.act != Act::Refuse);
-        let ticket = self.shared.audit.submit(&records).map_err(|error| self.machine.on_unrecorded(&error))?;
+        let ticket = self.shared.audit.submit(&records);
         self.recording = Some(Recording { ticket, is_needed });
-        Ok(true)
+        true
     }
 
     fn commit(&mut self, recording: &Recording) -> Result<(), Fatal> {
@@ -314,7 +314,7 @@ where
         if let Some(recording) = self.recording.take() {
             self.commit(&recording)?;
         }
-        if self.submit()?
+        if self.submit()
             && let Some(recording) = self.recording.take()
         {
             self.commit(&recording)?;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
-use crate::audit::{Act, Audit, AuditError, Record};
+use crate::audit::{Act, Audit, AuditError, Record, Who, WhoFields};
 use crate::catalog::Catalog;
 use crate::keys::registry::Wrapping;
 use crate::keys::{Granted, Keys, Need};
@@ -208,6 +208,8 @@ pub struct Machine {
     pub(super) status: u8,
     pub(super) fatal_seen: bool,
     pub(super) terminated: bool,
+    /// Who the session is by these facts.
+    who: Option<(Arc<Facts>, Who)>,
     /// To be written before anything leaves.
     records: Vec<Record>,
     /// Bytes for the server.
@@ -256,6 +258,7 @@ impl Machine {
             status: 0,
             fatal_seen: false,
             terminated: false,
+            who: None,
             records: Vec::new(),
             to_server: BytesMut::new(),
             to_client: BytesMut::new(),
@@ -348,13 +351,15 @@ impl Machine {
     /// # Errors
     /// 58030 when a record cannot be written: the key use must not happen then.
     pub(super) fn audit(&mut self, uses: Vec<Use>, rows: u64, requests: Vec<String>) -> Result<(), Refusal> {
-        let records = uses.into_iter().map(|used| self.record(used, rows, &requests));
         if !self.shared.audit.is_failing() {
-            let records: Vec<Record> = records.collect();
-            self.records.extend(records);
+            for used in uses {
+                let record = self.record(used, rows, &requests);
+                self.records.push(record);
+            }
             return Ok(());
         }
-        self.shared.audit.append(&records.collect::<Vec<_>>()).map_err(|error| unrecorded(&error))
+        let records: Vec<Record> = uses.into_iter().map(|used| self.record(used, rows, &requests)).collect();
+        self.shared.audit.append(&records).map_err(|error| unrecorded(&error))
     }
 
     /// Takes the records that are to be written before anything in [`Machine::to_server`] and [`Machine::to_client`]
@@ -373,16 +378,10 @@ impl Machine {
         Fatal(unrecorded(error))
     }
 
-    fn record(&self, used: Use, rows: u64, requests: &[String]) -> Record {
-        let nobody: Arc<str> = "".into();
+    fn record(&mut self, used: Use, rows: u64, requests: &[String]) -> Record {
         Record {
             act: used.act,
-            database: self.shared.policy.name.clone(),
-            user: self.facts.as_ref().map_or(nobody.clone(), |facts| facts.user.clone()),
-            role: self.facts.as_ref().map_or(nobody, |facts| facts.role.clone()),
-            client: self.peer.client.clone(),
-            application: self.peer.application.clone(),
-            session: self.peer.session,
+            who: self.who(),
             statement: self.statement,
             tenant: used.tenant,
             key: used.key,
@@ -392,6 +391,25 @@ impl Machine {
             result: "ok",
             kms_requests: requests.to_vec(),
         }
+    }
+
+    /// Who this session is by its present facts; nobody while there are none.
+    fn who(&mut self) -> Who {
+        if let (Some(facts), Some((of, who))) = (&self.facts, &self.who)
+            && Arc::ptr_eq(facts, of)
+        {
+            return who.clone();
+        }
+        let who = Who::new(WhoFields {
+            database: &self.shared.policy.name,
+            user: self.facts.as_ref().map_or("", |facts| &facts.user),
+            role: self.facts.as_ref().map_or("", |facts| &facts.role),
+            client: &self.peer.client,
+            application: &self.peer.application,
+            session: self.peer.session,
+        });
+        self.who = self.facts.clone().map(|facts| (facts, who.clone()));
+        who
     }
 
     /// Records a refusal.

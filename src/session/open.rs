@@ -467,7 +467,7 @@ fn record(uses: &mut Vec<Use>, column: &Column, dek: &OpenedDek, slot: &Slot<'_>
         uses[at].dek_ids.push(slot.dek_id);
     }
     if !uses[at].columns.iter().any(|known| **known == *column.qualified) {
-        uses[at].columns.push(column.qualified.as_str().into());
+        uses[at].columns.push(column.qualified.clone());
     }
 }
 

@@ -246,7 +246,7 @@ impl Sealer<'_> {
             entry.dek_ids.push(dek_id);
         }
         if !entry.columns.iter().any(|known| **known == *column.qualified) {
-            entry.columns.push(column.qualified.as_str().into());
+            entry.columns.push(column.qualified.clone());
         }
     }
 }

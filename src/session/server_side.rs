@@ -1,9 +1,9 @@
 //! The server's direction: which replies pass, are swallowed, described anew or opened.
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use memchr::memmem;
+use memchr::memmem::Finder;
 
 use crate::keys::Need;
 use crate::policy::Read;
@@ -22,12 +22,12 @@ use super::open::{Batch, Session, Shape};
 use super::queue::{Expect, Own};
 use super::seal::LockedRow;
 
-/// Magic, version and suite of a cell, as bytes.
-const CELL: &[u8] = b"\xC1\x52\x53\x01\x01";
-/// The same in the hex form of bytea.
-const CELL_HEX: &[u8] = b"\\xc152530101";
-/// Magic of a cell in the escape form of bytea, inside another value too.
-const CELL_ESCAPED: &[u8] = b"\\301RS\\";
+/// Looks for magic, version and suite of a cell, as bytes.
+static CELL: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\xC1\x52\x53\x01\x01"));
+/// For the same in the hex form of bytea.
+static CELL_HEX: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\\xc152530101"));
+/// For the magic of a cell in the escape form of bytea, inside another value too.
+static CELL_ESCAPED: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\\301RS\\"));
 
 /// Fields of an error that speak of the statement's text. Where that is the proxy's own (position, position in and text
 /// of an internal query, context), they mean nothing to the client. Those of the client's own functions stay.
@@ -523,9 +523,10 @@ fn mapped(positions: &Positions, text: &[u8]) -> Cow<'static, [u8]> {
 
 /// True when the bytes hold something that begins like a cell, in binary or in the hex form of bytea.
 fn holds_cell(bytes: &[u8]) -> bool {
-    memmem::find_iter(bytes, CELL).any(|at| matches!(bytes.get(at + 5..at + 7), Some([0..=3, 0 | 16]) | None))
-        || memmem::find(bytes, CELL_ESCAPED).is_some()
-        || memmem::find_iter(bytes, CELL_HEX)
+    CELL.find_iter(bytes).any(|at| matches!(bytes.get(at + 5..at + 7), Some([0..=3, 0 | 16]) | None))
+        || CELL_ESCAPED.find(bytes).is_some()
+        || CELL_HEX
+            .find_iter(bytes)
             .any(|at| matches!(bytes.get(at + 12..at + 16), Some([b'0', b'0'..=b'3', b'0' | b'1', b'0']) | None))
 }
 

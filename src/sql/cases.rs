@@ -18,7 +18,7 @@ fn column(table: &str, name: &str, logical: LogicalType, equality: Option<Equali
     Arc::new(Column {
         binding: qualified.clone(),
         join_group: matches!(name, "login" | "mail").then(|| format!("{name}s")),
-        qualified,
+        qualified: qualified.into(),
         name: name.to_owned(),
         logical,
         equality,
