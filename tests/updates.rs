@@ -5,7 +5,7 @@ use crate::support::peer::{Out, Peer, show};
 use crate::support::postgres::{Cluster, Version};
 use crate::support::proxy::Site;
 
-const POLICY: &str = r#"
+pub const POLICY: &str = r#"
 [[database]]
 name = "app"
 control = "{control}/app"

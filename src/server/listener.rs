@@ -184,6 +184,9 @@ impl Server {
 pub async fn serve(settings: ServerSettings, runner: Arc<dyn SessionRunner>) -> Result<(), ServeError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::Signal)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::Signal)?;
+    // Without a handler, a write beyond the limit of a file's size would end the process; with one it is an error.
+    let file_size = SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw());
+    let _ignored = signal(file_size).map_err(ServeError::Signal)?;
     let server = Server::bind(settings, runner).await?;
     let handle = server.handle();
     let signals = tokio::spawn(async move {

@@ -107,6 +107,13 @@ impl Proxy {
         self.guarded.log()
     }
 
+    /// The size beyond which it can write to no file; `unlimited` for none.
+    pub fn limit_file_size(&self, bytes: &str) {
+        let pid = self.guarded.pid().expect("a running proxy").to_string();
+        let status = Command::new("prlimit").args(["--pid", &pid, &format!("--fsize={bytes}:")]).status();
+        assert!(status.expect("prlimit").success());
+    }
+
     /// Asks it to drain and stop; gives its exit code.
     pub fn stop(&self) -> i32 {
         self.guarded.signal("TERM");

@@ -1,0 +1,45 @@
+//! Does a key use that cannot be recorded not happen (A4), and does the proxy recover when it can be again?
+use std::fs;
+
+use crate::support::postgres::{Cluster, Version};
+use crate::support::proxy::Site;
+use crate::updates::POLICY;
+
+#[test]
+fn nothing_is_opened_or_sealed_while_the_audit_log_cannot_be_written() {
+    let cluster = Cluster::start(Version::Any);
+    cluster.createdb("app");
+    let site = Site::new(&cluster, POLICY);
+    site.run_ok(&["setup"]);
+    site.run_ok(&["tenant", "register", "acme"]);
+    cluster.psql("app", "create table customers (account_id text, email rowseal.text, ssn rowseal.text)");
+    let proxy = site.serve();
+    let run = |sql: &str| cluster.psql_at(proxy.address(), "app", sql);
+    for _ in 0..20 {
+        run("insert into customers values ('acme', 'kept@example.com', '1')").unwrap();
+    }
+    let log = site.path().join("audit/audit.jsonl");
+    proxy.limit_file_size(&fs::metadata(&log).unwrap().len().to_string());
+
+    // The statement under way when it comes out loses its session, those after it only their turn.
+    for (sql, severity) in [
+        ("select email from customers limit 1", "FATAL"),
+        ("select email from customers limit 1", "ERROR"),
+        ("insert into customers values ('acme', 'lost@example.com', '2')", "ERROR"),
+        ("update customers set ssn = '3'", "ERROR"),
+        ("select count(*) from customers where account_id = 'acme' and email = 'kept@example.com'", "ERROR"),
+    ] {
+        let error = run(sql).unwrap_err();
+        assert!(error.contains(&format!("{severity}:  the key use could not be recorded")), "{sql}: {error}");
+        assert!(!error.contains("example.com"), "{sql}: {error}");
+    }
+    assert_eq!(run("select count(*), account_id from customers group by 2").unwrap(), "20|acme");
+    assert_eq!(cluster.psql("app", "select count(*) from customers"), "20");
+
+    proxy.limit_file_size("unlimited");
+    assert_eq!(run("select distinct ssn is null, min(account_id) from customers group by 1").unwrap(), "f|acme");
+    assert_eq!(run("select email, ssn from customers limit 1").unwrap(), "kept@example.com|1");
+    run("insert into customers values ('acme', 'again@example.com', '4')").unwrap();
+    assert_eq!(proxy.stop(), 0);
+    site.run_ok(&["audit", "verify"]);
+}
