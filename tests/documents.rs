@@ -1,4 +1,5 @@
 //! Are README, docs and samples true? Policies in them must load, files they name must exist.
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -51,4 +52,20 @@ fn the_source_files_that_the_architecture_names_exist() {
     let planned = ["jobs/", "admin/"];
     let missing: Vec<&str> = missing.into_iter().filter(|word| !planned.contains(word)).collect();
     assert!(missing.is_empty(), "{missing:?}");
+}
+
+/// docs/errors.md has a row for every SQLSTATE that the proxy raises, and no other.
+#[test]
+fn every_sqlstate_is_documented() {
+    let source = read("src/refusal.rs");
+    let raised: BTreeSet<&str> =
+        source.lines().filter_map(|line| line.trim().strip_suffix("\",")?.split("=> \"").nth(1)).collect();
+    let text = read("docs/errors.md");
+    let documented: BTreeSet<&str> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("| ")?.split(' ').next())
+        .filter(|word| *word != "SQLSTATE")
+        .collect();
+    assert!(raised.len() > 20);
+    assert_eq!(raised, documented);
 }
