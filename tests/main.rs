@@ -11,6 +11,7 @@ mod documents;
 mod encodings;
 mod guard;
 mod kms;
+mod lint;
 mod machine;
 mod named;
 mod pipeline;

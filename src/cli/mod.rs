@@ -16,6 +16,7 @@ mod audit;
 mod check;
 mod connect;
 mod demo;
+mod lint;
 mod output;
 pub mod serve;
 mod setup;
@@ -58,6 +59,8 @@ enum Command {
     Setup,
     /// Hold the policy against the live database.
     Check,
+    /// Say for each statement of a script what the proxy would do: pass, rewrite, refuse and why.
+    Lint(lint::Lint),
     /// Register and list tenants.
     #[command(subcommand)]
     Tenant(tenant::Tenant),
@@ -147,6 +150,7 @@ fn dispatch(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Demo(demo) => demo::run(&demo),
         Command::Setup => connect::block_on(setup::run(context)),
         Command::Check => connect::block_on(check::run(context)),
+        Command::Lint(lint) => connect::block_on(lint::run(&lint, context)),
         Command::Tenant(command) => connect::block_on(tenant::run(command, context)),
         Command::Audit(command) => audit::run(command, context),
         Command::Status => connect::block_on(status::run(context)),
