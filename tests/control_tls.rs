@@ -183,7 +183,14 @@ fn the_control_string_has_the_last_word() {
     stage.fails(&["UnknownIssuer"]);
     stage.control("127.0.0.1", "sslmode=require sslrootcert=root.pem");
     stage.site.run_ok(&["setup"]);
-    stage.control("localhost", "sslmode=verify-full sslrootcert=root.pem");
+    let port = stage.cluster.port();
+    let url = format!("postgres://rowseal@localhost:{port}/app?sslmode=verify-full&sslrootcert=other.pem");
+    stage.site.set_environment([("ROWSEAL_DATABASE_APP_CONTROL", &*url)]);
+    stage.fails(&["UnknownIssuer"]);
+    let address = format!("hostaddr=127.0.0.1 port={port} user=rowseal dbname=app sslmode=require");
+    stage.site.set_environment([("ROWSEAL_DATABASE_APP_CONTROL", &*address)]);
+    stage.site.run_ok(&["check"]);
+    stage.site.set_environment([("ROWSEAL_DATABASE_APP_CONTROL", &*url.replace("other", "root"))]);
     stage.works();
 }
 

@@ -26,9 +26,13 @@ impl Connector for ControlTls {
     }
 }
 
-/// True when all hosts are directories of unix sockets.
+/// True when all hosts are directories of unix sockets, or empty, which leads nowhere.
 pub fn is_local(config: &Config) -> bool {
-    config.get_hosts().iter().all(|host| matches!(host, Host::Unix(_))) && config.get_hostaddrs().is_empty()
+    let is_socket = |host: &Host| match host {
+        Host::Unix(_) => true,
+        Host::Tcp(name) => name.is_empty(),
+    };
+    config.get_hosts().iter().all(is_socket) && config.get_hostaddrs().is_empty()
 }
 
 async fn protected(config: &Config, mode: SslMode, tls: &UpstreamTlsConfig) -> Result<Client, Error> {
