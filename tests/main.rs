@@ -6,6 +6,7 @@ mod attacks;
 mod badinput;
 mod canary;
 mod clients;
+mod control_tls;
 mod demo;
 mod documents;
 mod encodings;

@@ -25,6 +25,7 @@ const HOMES: &[(&str, &str)] = &[
     ("aes_gcm", "src/crypto/"),
     ("rustls", "src/server/"),
     ("tokio_rustls", "src/server/"),
+    ("tokio_postgres_rustls", "src/server/control"),
 ];
 
 /// What code outside tests never says.

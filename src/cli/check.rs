@@ -5,7 +5,8 @@ use anyhow::Context as _;
 use serde_json::json;
 use tokio_postgres::Client;
 
-use super::{Context, Failure, connect};
+use super::connect::{self, Control};
+use super::{Context, Failure};
 use crate::config::ident;
 use crate::policy::{Column, Database, Table, TenantRule, Unsealed};
 use crate::setup;
@@ -55,10 +56,11 @@ pub(super) async fn run(context: &Context) -> Result<(), Failure> {
     let kms = connect::kms(&settings).await?;
     let mut errors = 0;
     for database in context.databases(&settings)? {
-        let client = connect::control(database).await?;
+        let control = Control::of(&settings, database)?;
+        let client = control.client().await?;
         let mut found = check(&client, database).await.with_context(|| format!("database {:?}", database.name))?;
         if setup::version(&client).await? > 0 {
-            found.extend(keys::findings(&kms, &connect::registry(database).await?.snapshot()).await);
+            found.extend(keys::findings(&kms, &control.registry().await?.snapshot()).await);
         }
         for finding in &found {
             write(context, database, finding)?;

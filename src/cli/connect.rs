@@ -1,10 +1,9 @@
 //! Ways to what the subcommands work on: the control connection, the registry, the key service.
+use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context as _;
-use tokio_postgres::config::Host;
-use tokio_postgres::{Client, NoTls};
+use tokio_postgres::Client;
 
 use super::Failure;
 use crate::config::{self, Provider, Settings, Wrapping};
@@ -13,9 +12,9 @@ use crate::keys::kms::local::LocalKms;
 use crate::keys::kms::{Kms, Patient};
 use crate::keys::registry::{self, Registry};
 use crate::policy;
-
-const TIMEOUT: Duration = Duration::from_secs(5);
-const SOCKET_DIRECTORY: &str = "/var/run/postgresql";
+use crate::server::control::is_local;
+use crate::server::tls::TlsError;
+use crate::server::{ControlTls, UpstreamTls};
 
 /// Runs a subcommand that waits.
 pub(super) fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
@@ -23,39 +22,59 @@ pub(super) fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Resul
     runtime.block_on(work)
 }
 
-/// The policy's `control`; without a host it is the usual socket, without a password that of `PGPASSWORD`.
+/// How the proxy reaches the registry of one database, TLS included.
+#[derive(Clone)]
+pub(super) struct Control {
+    name: Arc<str>,
+    config: tokio_postgres::Config,
+    tls: ControlTls,
+}
+
+impl Control {
+    /// As the policy's `control` says, and where it says nothing of TLS, `[upstream]`. Reads root certificates.
+    ///
+    /// # Errors
+    /// When it is not a connection string, or there are no roots to check against.
+    pub(super) fn of(settings: &Settings, database: &policy::Database) -> anyhow::Result<Control> {
+        let name = database.name.clone();
+        let context = || format!("the control of database {name:?}");
+        let control = settings.control(database).with_context(context)?;
+        let config = registry::settings(&control.text).with_context(context)?;
+        let tls = if is_local(&config) { Ok(UpstreamTls::Disable) } else { control_tls(&control) };
+        Ok(Control { tls: ControlTls(tls.with_context(context)?), config, name })
+    }
+
+    /// One connection, which needs no registry to be there.
+    pub(super) async fn client(&self) -> anyhow::Result<Client> {
+        let opened = registry::open(&self.tls, &self.config).await;
+        opened.with_context(|| format!("database {:?} cannot be reached", self.name))
+    }
+
+    /// The registry. It connects again in the same way.
+    pub(super) async fn registry(&self) -> anyhow::Result<Registry> {
+        let registry = Registry::connect_by(self.config.clone(), Box::new(self.tls.clone())).await;
+        registry.with_context(|| format!("the registry of database {:?} (has `rowseal setup` run?)", self.name))
+    }
+}
+
+fn control_tls(control: &config::Control) -> Result<UpstreamTls, TlsError> {
+    match (control.tls, &control.root_certificate) {
+        (config::UpstreamTls::Require, Some(roots)) => UpstreamTls::verify_chain(roots),
+        (mode, roots) => upstream_tls(mode, roots.as_deref()),
+    }
+}
+
+/// The mode of the settings, prepared.
 ///
 /// # Errors
-/// When it is not a connection string.
-pub(super) fn control_settings(database: &policy::Database) -> anyhow::Result<tokio_postgres::Config> {
-    let mut config: tokio_postgres::Config =
-        database.control.parse().with_context(|| format!("the control of database {:?}", database.name))?;
-    if config.get_hosts().iter().all(|host| matches!(host, Host::Tcp(name) if name.is_empty())) {
-        config.host_path(SOCKET_DIRECTORY);
+/// When there are no roots to check against.
+pub(super) fn upstream_tls(mode: config::UpstreamTls, roots: Option<&Path>) -> Result<UpstreamTls, TlsError> {
+    match mode {
+        config::UpstreamTls::Disable => Ok(UpstreamTls::Disable),
+        config::UpstreamTls::Prefer => UpstreamTls::prefer(),
+        config::UpstreamTls::Require => UpstreamTls::require(),
+        config::UpstreamTls::VerifyFull => UpstreamTls::verify_full(roots),
     }
-    if let (None, Ok(password)) = (config.get_password(), std::env::var("PGPASSWORD")) {
-        config.password(password);
-    }
-    config.connect_timeout(TIMEOUT).application_name("rowseal");
-    Ok(config)
-}
-
-/// Connects as the policy's `control` says.
-pub(super) async fn control(database: &policy::Database) -> anyhow::Result<Client> {
-    let name = &database.name;
-    let (client, connection) = control_settings(database)?
-        .connect(NoTls)
-        .await
-        .with_context(|| format!("database {name:?} cannot be reached"))?;
-    tokio::spawn(connection);
-    Ok(client)
-}
-
-/// The registry of a database.
-pub(super) async fn registry(database: &policy::Database) -> anyhow::Result<Registry> {
-    let name = &database.name;
-    let hint = || format!("the registry of database {name:?} (has `rowseal setup` run?)");
-    Registry::connect(&database.control).await.with_context(hint)
 }
 
 /// The key service of the settings, asked again when it fails in passing; a keyring that does not exist yet is made.

@@ -15,7 +15,8 @@ use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 
-use super::{Failure, connect, serve};
+use super::connect::{self, Control};
+use super::{Failure, serve};
 use crate::config::{self, Settings};
 use crate::policy;
 use crate::server::{Server, ServerHandle};
@@ -240,8 +241,9 @@ fn write_policy(path: &Path, socket_directory: &Path, keys: &MasterKeys) -> anyh
 /// What `rowseal setup` and `rowseal tenant register` do.
 async fn install(database: &policy::Database, settings: &Settings) -> anyhow::Result<()> {
     let kms = connect::kms(settings).await?;
-    setup::install(&connect::control(database).await?).await?;
-    let registry = connect::registry(database).await?;
+    let control = Control::of(settings, database)?;
+    setup::install(&control.client().await?).await?;
+    let registry = control.registry().await?;
     registry.register_reserved(kms.as_ref()).await?;
     for tenant in TENANTS {
         registry.register(tenant, connect::wrapping(settings.keys.wrapping), kms.as_ref()).await?;

@@ -9,7 +9,8 @@ use clap::Args;
 use serde_json::json;
 use tokio_postgres::Client;
 
-use super::{Context, Failure, connect};
+use super::connect::Control;
+use super::{Context, Failure};
 use crate::catalog::{self, Catalog};
 use crate::config::ident;
 use crate::sql::filter::Filter;
@@ -54,7 +55,7 @@ enum Found {
 pub(super) async fn run(lint: &Lint, context: &Context) -> Result<(), Failure> {
     let settings = context.settings()?;
     let database = context.database(&settings)?;
-    let client = connect::control(database).await?;
+    let client = Control::of(&settings, database)?.client().await?;
     let catalog = catalog::load(&client, database, None).await?;
     let filter = Filter::new(&catalog)?;
     let search_path = search_path(lint, &client).await?;

@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use super::connect::Control;
 use super::{check, connect};
 use crate::audit::Audit;
 use crate::config::{self, Settings};
@@ -19,7 +20,7 @@ use crate::keys::{Keys, KeysSettings};
 use crate::policy;
 use crate::server::database::{Bounds, Database, Served};
 use crate::server::runner::Sessions;
-use crate::server::{ListenAddress, ListenTls, ServerSettings, Upstream, UpstreamAddress, UpstreamTls, serve};
+use crate::server::{ListenAddress, ListenTls, ServerSettings, Upstream, UpstreamAddress, serve};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the port stays closed for databases that do not answer.
@@ -61,11 +62,12 @@ pub(super) async fn prepare(settings: &Settings) -> anyhow::Result<(ServerSettin
     let audit = Arc::new(Audit::open(&settings.audit.directory, settings.audit.durability)?);
     let (mut databases, mut tried) = (HashMap::new(), JoinSet::new());
     for policy in &settings.databases {
-        connect::control_settings(policy)?;
+        let control = Control::of(settings, policy)?;
         let served = Arc::new(Served::default());
         databases.insert(policy.name.clone(), served.clone());
         let opening = Opening {
             policy: policy.clone(),
+            control,
             kms: kms.clone(),
             keys: keys_settings(settings),
             audit: audit.clone(),
@@ -84,6 +86,7 @@ pub(super) async fn prepare(settings: &Settings) -> anyhow::Result<(ServerSettin
 /// What it takes to open a database.
 struct Opening {
     policy: policy::Database,
+    control: Control,
     kms: Arc<dyn Kms>,
     keys: KeysSettings,
     audit: Arc<Audit>,
@@ -113,8 +116,8 @@ impl Opening {
     }
 
     async fn open(&self) -> anyhow::Result<Arc<Database>> {
-        warn_of_findings(&self.policy).await?;
-        let registry = Arc::new(connect::registry(&self.policy).await?);
+        warn_of_findings(&self.policy, &self.control).await?;
+        let registry = Arc::new(self.control.registry().await?);
         let keys = Arc::new(Keys::new(registry.clone(), self.kms.clone(), self.keys.clone()));
         let database =
             Database::open(self.policy.clone(), registry.clone(), keys, self.audit.clone(), self.bounds).await;
@@ -136,8 +139,8 @@ fn bounds(settings: &Settings) -> Bounds {
 }
 
 /// Holds the policy against the live database and logs what does not fit.
-async fn warn_of_findings(policy: &policy::Database) -> anyhow::Result<()> {
-    let client = connect::control(policy).await?;
+async fn warn_of_findings(policy: &policy::Database, control: &Control) -> anyhow::Result<()> {
+    let client = control.client().await?;
     for finding in check::check(&client, policy).await? {
         tracing::warn!(database = %policy.name, finding = %finding.message, "the policy does not fit");
     }
@@ -151,7 +154,7 @@ async fn warn_of_findings(policy: &policy::Database) -> anyhow::Result<()> {
 pub fn server_settings(settings: &Settings) -> anyhow::Result<ServerSettings> {
     let upstream = Upstream {
         address: upstream_address(&settings.upstream.address),
-        tls: upstream_tls(&settings.upstream)?,
+        tls: connect::upstream_tls(settings.upstream.tls, settings.upstream.root_certificate.as_deref())?,
         connect_timeout: CONNECT_TIMEOUT,
     };
     let mut outside = ServerSettings::new(ListenAddress::Tcp(settings.listen.address), upstream);
@@ -186,13 +189,4 @@ fn upstream_address(address: &config::UpstreamAddress) -> UpstreamAddress {
             UpstreamAddress::Unix { directory: directory.clone(), port: *port }
         }
     }
-}
-
-fn upstream_tls(upstream: &config::Upstream) -> anyhow::Result<UpstreamTls> {
-    Ok(match upstream.tls {
-        config::UpstreamTls::Disable => UpstreamTls::Disable,
-        config::UpstreamTls::Prefer => UpstreamTls::prefer()?,
-        config::UpstreamTls::Require => UpstreamTls::require()?,
-        config::UpstreamTls::VerifyFull => UpstreamTls::verify_full(upstream.root_certificate.as_deref())?,
-    })
 }

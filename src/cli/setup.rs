@@ -2,7 +2,8 @@
 use anyhow::Context as _;
 use serde_json::json;
 
-use super::{Context, Failure, connect};
+use super::connect::{self, Control};
+use super::{Context, Failure};
 use crate::setup;
 
 pub(super) async fn run(context: &Context) -> Result<(), Failure> {
@@ -11,9 +12,10 @@ pub(super) async fn run(context: &Context) -> Result<(), Failure> {
     let kms = connect::kms(&settings).await?;
     for database in databases {
         let name = &database.name;
-        let client = connect::control(database).await?;
+        let control = Control::of(&settings, database)?;
+        let client = control.client().await?;
         let installed = setup::install(&client).await.with_context(|| format!("database {name:?}"))?;
-        let registry = connect::registry(database).await?;
+        let registry = control.registry().await?;
         registry.register_reserved(kms.as_ref()).await.with_context(|| format!("database {name:?}"))?;
         let text = if installed.unchanged() {
             format!("database {name:?}: schema rowseal is at version {}, nothing to do", installed.to)

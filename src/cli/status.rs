@@ -1,7 +1,8 @@
 //! `rowseal status`: how the databases, their tenants and proxies are.
 use serde_json::json;
 
-use super::{Context, Failure, connect};
+use super::connect::Control;
+use super::{Context, Failure};
 use crate::policy::{Database, GLOBAL_TENANT};
 use crate::setup;
 
@@ -14,14 +15,14 @@ const TENANTS: &str = "SELECT count(*) FROM rowseal.tenant WHERE state = 'active
 pub(super) async fn run(context: &Context) -> Result<(), Failure> {
     let settings = context.settings()?;
     for database in context.databases(&settings)? {
-        one(database, context).await?;
+        one(database, &Control::of(&settings, database)?, context).await?;
     }
     Ok(())
 }
 
-async fn one(database: &Database, context: &Context) -> Result<(), Failure> {
+async fn one(database: &Database, control: &Control, context: &Context) -> Result<(), Failure> {
     let name = &database.name;
-    let client = connect::control(database).await?;
+    let client = control.client().await?;
     let version = setup::version(&client).await?;
     if version == 0 {
         let text = format!("database {name:?}: schema rowseal is not installed");

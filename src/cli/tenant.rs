@@ -2,7 +2,8 @@
 use clap::Subcommand;
 use serde_json::json;
 
-use super::{Context, Failure, connect};
+use super::connect::{self, Control};
+use super::{Context, Failure};
 use crate::config::Wrapping;
 use crate::keys::registry::{Registered, RegistryError, Snapshot, TenantRecord};
 use crate::policy::GLOBAL_TENANT;
@@ -46,7 +47,7 @@ async fn register(name: &str, wrapping: Option<Wrapping>, context: &Context) -> 
     let settings = context.settings()?;
     let database = context.database(&settings)?;
     let wrapping = connect::wrapping(wrapping.unwrap_or(settings.keys.wrapping));
-    let registry = connect::registry(database).await?;
+    let registry = Control::of(&settings, database)?.registry().await?;
     let kms = connect::kms(&settings).await?;
     let registered = registry.register(name, wrapping, kms.as_ref()).await.map_err(failure)?;
     let (text, new) = match registered {
@@ -68,7 +69,7 @@ fn failure(error: RegistryError) -> Failure {
 
 async fn list(context: &Context) -> Result<(), Failure> {
     let settings = context.settings()?;
-    let snapshot = connect::registry(context.database(&settings)?).await?.snapshot();
+    let snapshot = Control::of(&settings, context.database(&settings)?)?.registry().await?.snapshot();
     let mut tenants: Vec<_> = snapshot.tenants.values().filter(|tenant| &*tenant.name != GLOBAL_TENANT).collect();
     tenants.sort_by(|a, b| a.name.cmp(&b.name));
     for tenant in tenants {
@@ -86,7 +87,7 @@ async fn list(context: &Context) -> Result<(), Failure> {
 
 async fn show(name: &str, context: &Context) -> Result<(), Failure> {
     let settings = context.settings()?;
-    let snapshot = connect::registry(context.database(&settings)?).await?.snapshot();
+    let snapshot = Control::of(&settings, context.database(&settings)?)?.registry().await?.snapshot();
     let Some(tenant) = snapshot.tenants.get(name) else {
         let is_registering = snapshot.registering.iter().any(|other| &**other == name);
         let state = if is_registering { "is not registered to the end: repeat" } else { "is not registered; run" };

@@ -177,3 +177,22 @@ fn the_settings_reach_the_keys() {
     assert_eq!((keys.unwraps_max, keys.generates_max, keys.cache_bytes_max), (3, 3, 70000));
     assert_eq!(keys.confirm_interval.as_secs(), 120);
 }
+
+#[test]
+fn a_control_string_without_a_host_needs_no_root_certificates() {
+    let upstream = "[upstream]\naddress = 'db:5432'\ntls = 'verify-full'\nroot_certificate = 'absent.pem'\n";
+    let prepared = |control: &str| {
+        let text = upstream.to_owned() + &POLICY.replace("'host=db'", &format!("{control:?}"));
+        let settings = config::parse(&text, Path::new("rowseal.toml"), &|_| None).unwrap();
+        connect::Control::of(&settings, &settings.databases[0]).map(|_| ()).map_err(|error| format!("{error:#}"))
+    };
+    for local in ["postgres:///app?user=rowseal", "dbname=app", "host=''", "host=/run/postgresql sslmode=verify-full"] {
+        assert_eq!(prepared(local), Ok(()), "{local}");
+    }
+    for remote in ["host=db", "postgres://db/app", "hostaddr=127.0.0.1", "host=/run/postgresql,db"] {
+        let error = prepared(remote).unwrap_err();
+        assert!(error.starts_with("the control of database \"app\": cannot read root certificates from"), "{error}");
+    }
+    assert!(prepared("host=db sslmode=require sslrootcert=absent").is_err());
+    assert_eq!(prepared("host=db sslmode=prefer"), Ok(()));
+}

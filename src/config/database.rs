@@ -1,10 +1,12 @@
 //! Checks the policy of each database.
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::Path;
 use std::sync::Arc;
 
 use super::error::{ConfigError, Place, Source};
 use super::ident;
 use super::raw::{self, At};
+use super::{Control, Upstream};
 use crate::policy::{
     Column, Database, Equality, GLOBAL_TENANT, Mask, OnKeyUnavailable, Padding, Read, RoleRule, Table, TenantRule,
     Unsealed,
@@ -17,7 +19,11 @@ const SYSTEM_SCHEMAS: [&str; 4] = ["pg_catalog", "information_schema", "pg_toast
 const SYSTEM_COLUMNS: [&str; 6] = ["tableoid", "ctid", "xmin", "xmax", "cmin", "cmax"];
 
 /// Checks all of them.
-pub(super) fn databases(raw: Vec<raw::Database>, source: &Source<'_>) -> Result<Vec<Database>, ConfigError> {
+pub(super) fn databases(
+    raw: Vec<raw::Database>,
+    upstream: &Upstream,
+    source: &Source<'_>,
+) -> Result<Vec<Database>, ConfigError> {
     let mut names = HashSet::new();
     for database in &raw {
         not_empty(&database.name, "a database's name", source)?;
@@ -26,11 +32,12 @@ pub(super) fn databases(raw: Vec<raw::Database>, source: &Source<'_>) -> Result<
             return Err(source.error(&database.name.place, message));
         }
     }
-    raw.into_iter().map(|database| one(database, source)).collect()
+    raw.into_iter().map(|database| one(database, upstream, source)).collect()
 }
 
-fn one(raw: raw::Database, source: &Source<'_>) -> Result<Database, ConfigError> {
+fn one(raw: raw::Database, upstream: &Upstream, source: &Source<'_>) -> Result<Database, ConfigError> {
     let control = control(&raw, source)?;
+    check_tls(&control, &raw, upstream, source)?;
     let roles = roles(raw.roles, source)?;
     let mut known = Known::default();
     let mut tables = Vec::with_capacity(raw.tables.len());
@@ -64,6 +71,15 @@ fn control(raw: &raw::Database, source: &Source<'_>) -> Result<String, ConfigErr
         }
         (Some(control), None) => Ok(control.value.clone()),
         (None, Some(file)) => read_control(file, source),
+    }
+}
+
+/// Holds what the control string says of TLS against `[upstream]`.
+fn check_tls(control: &str, raw: &raw::Database, upstream: &Upstream, source: &Source<'_>) -> Result<(), ConfigError> {
+    let at = raw.control.as_ref().or(raw.control_file.as_ref()).unwrap_or(&raw.name);
+    match Control::read(control, upstream, Path::new("")) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(source.error(&at.place, format!("the control of database {:?}: {error}", raw.name.value))),
     }
 }
 

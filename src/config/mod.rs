@@ -12,6 +12,7 @@ use std::time::Duration;
 use crate::audit::Durability;
 use crate::policy;
 
+pub mod control;
 mod database;
 mod env;
 mod error;
@@ -22,6 +23,7 @@ mod sections;
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests;
 
+pub use control::{Control, ControlError};
 pub use env::variable_for_database;
 pub use error::ConfigError;
 pub(crate) use sections::{UNSAFE_ENDPOINT, is_safe_endpoint};
@@ -48,6 +50,14 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// The control string of a database, its words about TLS taken out and resolved.
+    ///
+    /// # Errors
+    /// None for settings that [`load`] has checked.
+    pub fn control(&self, database: &policy::Database) -> Result<Control, ControlError> {
+        Control::read(&database.control, &self.upstream, self.file.parent().unwrap_or(Path::new("")))
+    }
+
     /// The policy of the database with this name; `None`: it passes through untouched.
     pub fn database(&self, name: &str) -> Option<&policy::Database> {
         self.databases.iter().find(|database| *database.name == *name)

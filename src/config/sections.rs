@@ -16,15 +16,17 @@ const PLAN_BYTES_DEFAULT: u64 = 32 << 20;
 
 /// Checks the whole file.
 pub(super) fn settings(raw: raw::File, source: &Source<'_>) -> Result<Settings, ConfigError> {
+    let upstream = upstream(raw.upstream, source)?;
+    let databases = database::databases(raw.databases, &upstream, source)?;
     Ok(Settings {
         file: source.path().to_owned(),
         listen: listen(raw.listen, source)?,
-        upstream: upstream(raw.upstream, source)?,
+        upstream,
         admin: raw.admin.and_then(|admin| admin.address).map(|at| socket_address(&at, source)).transpose()?,
         keys: keys(raw.keys, source)?,
         audit: audit(raw.audit, source),
         limits: limits(&raw.limits, source)?,
-        databases: database::databases(raw.databases, source)?,
+        databases,
     })
 }
 

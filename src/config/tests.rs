@@ -362,3 +362,53 @@ fn plaintext_keys_come_through_tls_or_from_this_machine() {
         ["", "https://", "kms.local", "http://kms.local", "http://localhost.evil.com", "http://127.0.0.1:1@evil:1"];
     assert!(!others.into_iter().any(is_safe_endpoint));
 }
+
+/// Text, mode and roots of a control string, or the error.
+fn control(text: &str, tls: &str) -> String {
+    let roots = if tls == "verify-full" { "root_certificate = 'roots.pem'" } else { "" };
+    let upstream = parsed(&format!("[upstream]\ntls = '{tls}'\n{roots}")).unwrap().upstream;
+    match Control::read(text, &upstream, Path::new("etc")) {
+        Ok(Control { text, tls, root_certificate: None }) => format!("{} {tls:?}", text.trim_end()),
+        Ok(Control { text, tls, root_certificate: Some(roots) }) => {
+            format!("{} {tls:?} {}", text.trim_end(), roots.display())
+        }
+        Err(error) => error.to_string(),
+    }
+}
+
+#[test]
+fn words_about_tls_are_taken_out_of_control_strings() {
+    let check = |text: &str, tls: &str, expected: &str| assert_eq!(control(text, tls), expected, "{text}");
+    // What a string leaves open is as [upstream] says.
+    check("host=db", "prefer", "host=db Prefer");
+    check("postgres://db/app?user=u", "verify-full", "postgres://db/app?user=u VerifyFull etc/roots.pem");
+    check("host=db sslrootcert=/r.pem", "require", "host=db Require /r.pem");
+    check("host=db sslmode=verify-full", "verify-full", "host=db VerifyFull etc/roots.pem");
+    check("host=db sslmode=require", "verify-full", "host=db Require etc/roots.pem");
+    check("host=db sslmode=verify-full sslrootcert=system", "verify-full", "host=db VerifyFull");
+    // Spaces, quotes, backslashes; the last of several counts.
+    check("sslmode = 'disable'  host=db user='a b'", "require", "host=db user='a b' Disable");
+    check(r"host=db sslrootcert='a\' b' sslmode=require", "prefer", "host=db Require etc/a' b");
+    check("password='sslmode=disable' sslmode=require", "prefer", "password='sslmode=disable' Require");
+    check("host=db sslmode=disable sslmode=require", "prefer", "host=db Require");
+    check("sslmode='disable", "require", "sslmode='disable Require");
+    // URLs: in any place, percent-encoded, no part of the password.
+    check("postgres://db/app?sslmode=require", "prefer", "postgres://db/app Require");
+    check("postgresql://db?a=b&ssl%6dode=disable&c=d", "require", "postgresql://db?a=b&c=d Disable");
+    check("postgres://u:p?sslmode=x@db/app", "require", "postgres://u:p?sslmode=x@db/app Require");
+    check("postgres://u@db/?sslrootcert=a%20b", "require", "postgres://u@db/ Require etc/a b");
+}
+
+#[test]
+fn words_about_tls_that_cannot_be_followed_are_refused_where_they_stand() {
+    assert_eq!(control("sslmode=verify-ca", "require"), ControlError::VerifyCa.to_string());
+    assert_eq!(control("postgres://db/?sslmode", "require"), ControlError::Mode.to_string());
+    assert_eq!(control("sslmode=Require", "require"), ControlError::Mode.to_string());
+    assert_eq!(control("sslrootcert=a", "prefer"), ControlError::UnusedRoots.to_string());
+    assert_eq!(control("sslrootcert=''", "require"), ControlError::NoRoots.to_string());
+    assert_eq!(control("sslrootcert=system", "require"), ControlError::SystemRoots.to_string());
+    let text = "[[database]]\nname = 'app'\ncontrol = 'host=db sslmode=verify-ca'\n";
+    let expected = "etc/rowseal.toml:3:11: the control of database \"app\": sslmode=verify-ca is not supported: \
+        write verify-full, which checks the host name too";
+    assert_eq!(message(text), expected);
+}

@@ -71,7 +71,7 @@ impl RegistryError {
     }
 }
 
-/// A way to the server; other than [`Plain`] for TLS.
+/// A way to the server; with TLS it is another than [`Plain`].
 pub trait Connector: Send + Sync {
     /// Opens a connection and keeps it going until its client is dropped.
     fn connect<'a>(
@@ -111,23 +111,21 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Connects with a libpq connection string or URL and loads all records.
-    ///
-    /// Without a host, the usual socket directory is used; without a password, `PGPASSWORD`.
+    /// Connects with a libpq connection string or URL, without TLS, and loads all records.
     ///
     /// # Errors
     /// A bad string, a server that does not answer, or a database without schema `rowseal`.
     pub async fn connect(control: &str) -> Result<Registry, RegistryError> {
-        Registry::connect_by(control, Box::new(Plain)).await
+        Registry::connect_by(settings(control)?, Box::new(Plain)).await
     }
 
-    /// As [`Registry::connect`], by another way.
+    /// As [`Registry::connect`], by another way; every connection that is opened later takes it too.
     ///
     /// # Errors
     /// As [`Registry::connect`].
-    pub async fn connect_by(control: &str, connector: Box<dyn Connector>) -> Result<Registry, RegistryError> {
+    pub async fn connect_by(config: Config, connector: Box<dyn Connector>) -> Result<Registry, RegistryError> {
         let registry = Registry {
-            config: parse(control)?,
+            config,
             connector,
             client: Mutex::new(None),
             snapshot: ArcSwap::from_pointee(Snapshot::default()),
@@ -236,8 +234,19 @@ impl Registry {
     }
 }
 
-fn parse(control: &str) -> Result<Config, RegistryError> {
+/// Reads a libpq connection string or URL. Without a host, the usual socket directory is used; without a password,
+/// `PGPASSWORD`.
+///
+/// # Errors
+/// [`RegistryError::Control`].
+pub fn settings(control: &str) -> Result<Config, RegistryError> {
     let mut config: Config = control.parse().map_err(RegistryError::Control)?;
+    if config.get_hosts().is_empty() {
+        // The name that a certificate must carry is the address then.
+        for address in config.get_hostaddrs().to_vec() {
+            config.host(address.to_string());
+        }
+    }
     if config.get_hosts().iter().all(|host| matches!(host, Host::Tcp(name) if name.is_empty())) {
         config.host_path("/var/run/postgresql");
     }
@@ -251,15 +260,11 @@ fn parse(control: &str) -> Result<Config, RegistryError> {
     Ok(config)
 }
 
-async fn open(connector: &dyn Connector, config: &Config) -> Result<Client, RegistryError> {
-    let connecting = tokio::time::timeout(STATEMENT_TIMEOUT, connector.connect(config));
-    Ok(connecting.await.map_err(|_| RegistryError::Timeout)??)
-}
-
-/// One plain connection as `control` says, for what is done before there is a registry: setup, checks.
+/// One connection, for what is done before there is a registry: setup, checks.
 ///
 /// # Errors
-/// A bad connection string, or a server that does not answer.
-pub async fn control(control: &str) -> Result<Client, RegistryError> {
-    open(&Plain, &parse(control)?).await
+/// A server that does not answer.
+pub async fn open(connector: &dyn Connector, config: &Config) -> Result<Client, RegistryError> {
+    let connecting = tokio::time::timeout(STATEMENT_TIMEOUT, connector.connect(config));
+    Ok(connecting.await.map_err(|_| RegistryError::Timeout)??)
 }

@@ -3,10 +3,12 @@
 //! Owns every socket until a session is established, then hands both to a [`SessionRunner`]. It never looks at a
 //! statement. rustls has its only home here ([`tls`]). Reading order: [`listener`] (who runs where), [`accept`] (the
 //! client's first packets), [`upstream`] (the hop to the server), [`auth`] (the login), [`cancel`].
+//! The proxy's own connections, to the registry, are [`control`].
 pub mod accept;
 pub mod auth;
 pub mod cancel;
 mod connection;
+pub mod control;
 pub mod database;
 pub mod listener;
 pub mod runner;
@@ -26,6 +28,7 @@ use tokio::sync::watch;
 use crate::refusal::Refusal;
 use crate::wire::startup::{StartupMessage, fatal_error};
 
+pub use control::ControlTls;
 pub use listener::{ListenAddress, ServeError, Server, ServerHandle, ServerSettings, serve};
 pub use stream::{ClientStream, ServerStream};
 pub use tls::{ListenTls, UpstreamTls};

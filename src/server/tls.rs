@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use tokio::net::TcpStream;
@@ -155,6 +156,13 @@ pub enum UpstreamTls {
 #[derive(Clone)]
 pub struct UpstreamTlsConfig(Arc<ClientConfig>);
 
+impl UpstreamTlsConfig {
+    /// For connections that others make.
+    pub(super) fn client_config(&self) -> ClientConfig {
+        ClientConfig::clone(&self.0)
+    }
+}
+
 impl UpstreamTls {
     /// TLS when the server offers it, else clear text; no protection against an active attacker.
     ///
@@ -178,16 +186,20 @@ impl UpstreamTls {
     /// # Errors
     /// [`TlsError`] when there are no roots.
     pub fn verify_full(roots: Option<&Path>) -> Result<UpstreamTls, TlsError> {
-        let mut store = RootCertStore::empty();
-        let found = match roots {
-            Some(path) => certificates("root certificates", path)?,
-            None => rustls_native_certs::load_native_certs().certs,
-        };
-        store.add_parsable_certificates(found);
-        if store.is_empty() {
-            return Err(TlsError::NoRoots);
-        }
-        let builder = client_builder()?.with_root_certificates(store);
+        let builder = client_builder()?.with_root_certificates(root_store(roots)?);
+        Ok(UpstreamTls::Require(with_alpn(builder.with_no_client_auth())))
+    }
+
+    /// TLS with a certificate that a root in `roots` vouches for, whatever name it carries: what `require` means to libpq
+    /// where roots are named.
+    ///
+    /// # Errors
+    /// [`TlsError`] when there are no roots.
+    pub fn verify_chain(roots: &Path) -> Result<UpstreamTls, TlsError> {
+        let store = Arc::new(root_store(Some(roots))?);
+        let verifier = WebPkiServerVerifier::builder_with_provider(store, provider()).build();
+        let verifier = verifier.map_err(|_| TlsError::NoRoots)?;
+        let builder = client_builder()?.dangerous().with_custom_certificate_verifier(Arc::new(AnyName(verifier)));
         Ok(UpstreamTls::Require(with_alpn(builder.with_no_client_auth())))
     }
 }
@@ -217,6 +229,17 @@ fn unverified() -> Result<UpstreamTlsConfig, TlsError> {
 fn with_alpn(mut config: ClientConfig) -> UpstreamTlsConfig {
     config.alpn_protocols = vec![ALPN.to_vec()];
     UpstreamTlsConfig(Arc::new(config))
+}
+
+/// The roots of a file (PEM); without one the system's.
+fn root_store(roots: Option<&Path>) -> Result<RootCertStore, TlsError> {
+    let mut store = RootCertStore::empty();
+    let found = match roots {
+        Some(path) => certificates("root certificates", path)?,
+        None => rustls_native_certs::load_native_certs().certs,
+    };
+    store.add_parsable_certificates(found);
+    if store.is_empty() { Err(TlsError::NoRoots) } else { Ok(store) }
 }
 
 fn certificates(what: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
@@ -266,6 +289,50 @@ impl ServerCertVerifier for AnyCertificate {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// Checks everything but the name, which is checked last.
+#[derive(Debug)]
+struct AnyName(Arc<WebPkiServerVerifier>);
+
+impl ServerCertVerifier for AnyName {
+    fn verify_server_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        chain: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        match self.0.verify_server_cert(leaf, chain, name, ocsp, now) {
+            Err(rustls::Error::InvalidCertificate(
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+            )) => Ok(ServerCertVerified::assertion()),
+            outcome => outcome,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        leaf: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls12_signature(message, leaf, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        leaf: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls13_signature(message, leaf, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
     }
 }
 
