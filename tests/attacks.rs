@@ -554,3 +554,19 @@ fn prepared_statements_follow_the_search_path() {
         assert!(!scene.cluster.psql("app", "SELECT email FROM elsewhere.users").contains("c15253"));
     });
 }
+
+/// Names of statements and portals are cut at 63 bytes, as in the server.
+#[test]
+fn names_of_statements_are_cut_like_the_servers() {
+    let scene = scene();
+    run(async {
+        let mut raw = Raw::connect(&scene).await;
+        let long = "n".repeat(70);
+        assert_eq!(tags(&raw.round(&[parse(&long, INSERT), SYNC]).await), "1Z");
+        let other = [bind("", &"n".repeat(65), &["1", "canary7f3"]), execute(""), SYNC];
+        assert_eq!(tags(&raw.round(&other).await), "2CZ");
+        let sql = format!("EXECUTE {long}(2, 'canary7f3')");
+        assert!(tags(&raw.round(&[query(&sql)]).await).ends_with("CZ"));
+        assert!(!contains(&scene.tap.to_server(), b"canary7f3"), "a plaintext reached the server");
+    });
+}

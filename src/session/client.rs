@@ -94,7 +94,7 @@ impl Machine {
             b'Q' | b'P' | b'B' if header.total > self.shared.message_bytes_max => {
                 self.client_skip = header.total;
                 if let (b'P', Some(end)) = (header.tag, memchr::memchr(0, &input[HEADER..])) {
-                    self.gone.add(Bytes::copy_from_slice(&input[HEADER..HEADER + end]));
+                    self.gone.add(Bytes::copy_from_slice(frontend::name(&input[HEADER..HEADER + end])));
                 }
                 let refusal = too_large(self.shared.message_bytes_max);
                 self.refuse(header.tag, &refusal)?;
