@@ -555,6 +555,24 @@ fn prepared_statements_follow_the_search_path() {
     });
 }
 
+/// What is written to is the table, also where a WITH query has its name.
+#[test]
+fn a_with_query_does_not_hide_the_table_written_to() {
+    let scene = scene();
+    run(async {
+        let client = connect_at(scene.proxy.address(), "app").await;
+        for change in [
+            "INSERT INTO users (id, account_id, email) VALUES (7, 1, 'canary7f3')",
+            "UPDATE users SET email = 'canary7f3' WHERE id = 1",
+            "DELETE FROM users WHERE email = 'canary7f3'",
+        ] {
+            let result = outcome(&client, &format!("WITH users AS (SELECT 1 AS id, '' AS email) {change}")).await;
+            assert!(result.as_ref().is_err_and(|e| e.starts_with("0A000")), "{change}: {result:?}");
+        }
+        assert!(!contains(&scene.tap.to_server(), b"canary7f3"), "a plaintext reached the server");
+    });
+}
+
 /// Names of statements and portals are cut at 63 bytes, as in the server.
 #[test]
 fn names_of_statements_are_cut_like_the_servers() {
