@@ -555,6 +555,58 @@ fn prepared_statements_follow_the_search_path() {
     });
 }
 
+/// DDL, after which the session's next statement is planned with what the schema is then.
+const FRESH: &str = "CREATE TABLE IF NOT EXISTS fresh ()";
+const CANARY: &str = "INSERT INTO users (id, account_id, email) VALUES (7, 1, 'canary7f3')";
+
+/// What a name means, and whose row it is, is known also after a setting was changed by a function, a trigger or an
+/// update of pg_settings.
+#[test]
+fn settings_changed_by_functions_are_noticed() {
+    let scene = scene();
+    for sql in [
+        "CREATE FUNCTION go(text) RETURNS text LANGUAGE sql AS $$ SELECT set_config('search_path', $1, false) $$",
+        "CREATE FUNCTION go_on(text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN RETURN public.go($1); END $$",
+        "CREATE FUNCTION leave() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN SET search_path = public; RETURN NULL; END $$",
+        "CREATE TABLE doors (n int)",
+        "CREATE TRIGGER leaves AFTER INSERT ON doors EXECUTE FUNCTION leave()",
+        "CREATE FUNCTION enter(text) RETURNS void LANGUAGE plpgsql AS $$ BEGIN EXECUTE format('SET rowseal.tenant = %L', $1); END $$",
+    ] {
+        scene.cluster.psql("app", sql);
+    }
+    run(async {
+        for change in [
+            "SELECT public.go('public')",
+            "SELECT public.go_on('public')",
+            "SELECT public.\"go\"('public')",
+            "INSERT INTO public.doors VALUES (1)",
+            "UPDATE pg_settings SET setting = 'public' WHERE name = 'search_path'",
+            "EXPLAIN ANALYZE EXECUTE p",
+            "CREATE TEMP TABLE t AS EXECUTE p",
+        ] {
+            let client = connect_at(scene.proxy.address(), "app").await;
+            outcome(&client, FRESH).await.unwrap();
+            let start = "PREPARE p AS SELECT set_config('search_path', 'public', false)";
+            outcome(&client, start).await.unwrap();
+            outcome(&client, "SET search_path = users_plain").await.unwrap();
+            outcome(&client, "SELECT email FROM users LIMIT 0").await.unwrap();
+            let together = outcome(&client, &format!("{change}; {CANARY}")).await;
+            assert!(together.is_err(), "{change} in one text");
+            outcome(&client, change).await.unwrap_or_else(|e| panic!("{change}: {e}"));
+            outcome(&client, CANARY).await.unwrap_or_else(|e| panic!("after {change}: {e}"));
+            outcome(&client, "DELETE FROM users WHERE id = 7").await.unwrap();
+        }
+        let client = connect_at(scene.proxy.address(), "app").await;
+        outcome(&client, "INSERT INTO users (id, account_id, email) VALUES (2, 2, 'two')").await.unwrap();
+        outcome(&client, "SELECT enter('1')").await.unwrap();
+        let foreign = outcome(&client, "SELECT email FROM users WHERE id = 2").await;
+        assert!(foreign.as_ref().is_err_and(|e| e.starts_with("42501")), "{foreign:?}");
+        outcome(&client, "SELECT enter('2')").await.unwrap();
+        assert_eq!(outcome(&client, "SELECT email FROM users WHERE id = 2").await.unwrap(), [Some("two".to_owned())]);
+        assert!(!contains(&scene.tap.to_server(), b"canary7f3"), "a plaintext reached the server");
+    });
+}
+
 /// What is written to is the table, also where a WITH query has its name.
 #[test]
 fn a_with_query_does_not_hide_the_table_written_to() {

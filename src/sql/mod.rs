@@ -89,7 +89,7 @@ fn plan_text(text: &str, context: &Context<'_>) -> Result<Verdict, Refusal> {
         if moved && names_needle(&read, &tokens, context) {
             return Err(path_changed());
         }
-        moved |= utility::moves_names(&read, &tokens);
+        moved |= utility::moves_names(&read, &tokens, &context.catalog.setters);
         let plan = plan_statement(&read, tokens, context)?;
         rewritten |= needs_work(&plan);
         plans.push(plan);
