@@ -555,6 +555,7 @@ fn prepared_statements_follow_the_search_path() {
     });
 }
 
+const SHADOW: &str = "CREATE SCHEMA s; CREATE TABLE s.users (LIKE users_plain.users)";
 /// DDL, after which the session's next statement is planned with what the schema is then.
 const FRESH: &str = "CREATE TABLE IF NOT EXISTS fresh ()";
 const CANARY: &str = "INSERT INTO users (id, account_id, email) VALUES (7, 1, 'canary7f3')";
@@ -603,6 +604,40 @@ fn settings_changed_by_functions_are_noticed() {
         assert!(foreign.as_ref().is_err_and(|e| e.starts_with("42501")), "{foreign:?}");
         outcome(&client, "SELECT enter('2')").await.unwrap();
         assert_eq!(outcome(&client, "SELECT email FROM users WHERE id = 2").await.unwrap(), [Some("two".to_owned())]);
+        assert!(!contains(&scene.tap.to_server(), b"canary7f3"), "a plaintext reached the server");
+    });
+}
+
+/// A plain table that hides a sealed one may go away.
+#[test]
+fn shadows_go_away() {
+    let scene = scene();
+    scene.cluster.psql("app", SHADOW);
+    run(async {
+        for steps in [
+            &["DROP TABLE s.users; INSERT"][..],
+            &["ALTER TABLE s.users RENAME TO gone; INSERT"],
+            &["DROP SCHEMA s CASCADE; INSERT"],
+            &["BEGIN", "DROP SCHEMA s CASCADE", "INSERT"],
+            &["BEGIN", "ALTER SCHEMA s RENAME TO t", "INSERT"],
+        ] {
+            let client = connect_at(scene.proxy.address(), "app").await;
+            outcome(&client, FRESH).await.unwrap();
+            outcome(&client, "SET search_path = s, public").await.unwrap();
+            outcome(&client, "SELECT email FROM users LIMIT 0").await.unwrap();
+            for step in steps {
+                let result = outcome(&client, &step.replace("INSERT", CANARY)).await;
+                assert_eq!(result.is_err(), step.contains("INSERT"), "{steps:?}: {result:?}");
+            }
+        }
+        for discard in ["DISCARD TEMP", "DISCARD ALL"] {
+            let client = connect_at(scene.proxy.address(), "app").await;
+            outcome(&client, "CREATE TEMP TABLE users (id int8, account_id int8, email text)").await.unwrap();
+            outcome(&client, "SELECT email FROM users LIMIT 0").await.unwrap();
+            outcome(&client, discard).await.unwrap();
+            outcome(&client, CANARY).await.unwrap_or_else(|e| panic!("after {discard}: {e}"));
+            outcome(&client, "DELETE FROM users WHERE id = 7").await.unwrap();
+        }
         assert!(!contains(&scene.tap.to_server(), b"canary7f3"), "a plaintext reached the server");
     });
 }

@@ -55,6 +55,11 @@ pub(super) fn moves_names(text: &Text<'_>, tokens: &Range<usize>, setters: &Hash
         })
 }
 
+/// True when the statement may change which relation a name means by renaming or dropping one.
+pub(super) fn renames(text: &Text<'_>, tokens: &Range<usize>) -> bool {
+    matches!(text.word(tokens.start).as_deref(), Some("alter" | "drop" | "discard"))
+}
+
 /// The refusal of a kind of statement on a sealed table.
 pub(super) fn refuse_statement(what: &str, relation: &Relation) -> Refusal {
     let columns: Vec<_> = relation.columns.iter().filter_map(|a| a.sealed.as_ref()).map(|c| c.name.as_str()).collect();
