@@ -87,6 +87,9 @@ fn plan_text(text: &str, context: &Context<'_>) -> Result<Verdict, Refusal> {
     let mut moved = false;
     let mut renamed = false;
     for tokens in read.statements() {
+        if let Some(name) = tokens.clone().find_map(|i| folded_by_locale(&read, i, context)) {
+            return Err(spelling(&name));
+        }
         if moved && names_needle(&read, &tokens, context) {
             return Err(path_changed());
         }
@@ -202,6 +205,23 @@ fn only_in_strings(text: &Text<'_>, tokens: &Range<usize>, context: &Context<'_>
     let named = |i: usize| word(text, i).is_some_and(|w| context.catalog.needles().contains(&w));
     let quoted = |i: usize| matches!(text.token(i), Some(Token::DollarQuotedString(_)));
     query && !tokens.clone().any(|i| named(i) || quoted(i))
+}
+
+/// The name at a token that a database with a one-byte encoding takes for a sealed table's or column's: it also turns
+/// letters that are not ASCII into small ones, as its locale says.
+fn folded_by_locale(text: &Text<'_>, index: usize, context: &Context<'_>) -> Option<String> {
+    let Token::Word(found) = text.token(index)? else { return None };
+    if found.quote_style.is_some() || found.value.is_ascii() {
+        return None;
+    }
+    let (name, small) = (ident::folded(&found.value, false), found.value.to_lowercase());
+    let columns = || context.catalog.relations.iter().flat_map(|r| &r.columns).filter(|a| a.is_cell || a.is_unsealed);
+    (small != name && (needle(&small, context) || columns().any(|a| a.name == small))).then_some(name)
+}
+
+fn spelling(name: &str) -> Refusal {
+    Refusal::new(Class::NotSupported, format!("the name {name} may mean a sealed table or column"))
+        .hint("Write it in small letters, or in double quotes.")
 }
 
 /// True for the name of a relation that exposes a sealed column.
