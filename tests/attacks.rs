@@ -675,3 +675,22 @@ fn names_of_statements_are_cut_like_the_servers() {
         assert!(!contains(&scene.tap.to_server(), b"canary7f3"), "a plaintext reached the server");
     });
 }
+
+/// The row type of a sealed table takes no plaintext to the server either.
+#[test]
+fn row_types_take_no_plaintext() {
+    let scene = scene();
+    run(async {
+        let client = connect_at(scene.proxy.address(), "app").await;
+        for sql in [
+            "SELECT ROW(1, 1, 'canary7f3', NULL)::users",
+            "SELECT CAST('(1,1,canary7f3,)' AS public.users)",
+            "SELECT users '(1,1,canary7f3,)'",
+            "SELECT '{\"(1,1,canary7f3,)\"}'::users[]",
+        ] {
+            let result = outcome(&client, sql).await;
+            assert!(result.as_ref().is_err_and(|e| e.starts_with("0A000")), "{sql}: {result:?}");
+        }
+        assert!(!contains(&scene.tap.to_server(), b"canary7f3"), "a plaintext reached the server");
+    });
+}
