@@ -554,3 +554,143 @@ fn prepared_statements_follow_the_search_path() {
         assert!(!scene.cluster.psql("app", "SELECT email FROM elsewhere.users").contains("c15253"));
     });
 }
+
+const SHADOW: &str = "CREATE SCHEMA s; CREATE TABLE s.users (LIKE users_plain.users)";
+/// DDL, after which the session's next statement is planned with what the schema is then.
+const FRESH: &str = "CREATE TABLE IF NOT EXISTS fresh ()";
+const CANARY: &str = "INSERT INTO users (id, account_id, email) VALUES (7, 1, 'canary7f3')";
+
+/// What a name means, and whose row it is, is known also after a setting was changed by a function, a trigger or an
+/// update of pg_settings.
+#[test]
+fn settings_changed_by_functions_are_noticed() {
+    let scene = scene();
+    for sql in [
+        "CREATE FUNCTION go(text) RETURNS text LANGUAGE sql AS $$ SELECT set_config('search_path', $1, false) $$",
+        "CREATE FUNCTION go_on(text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN RETURN public.go($1); END $$",
+        "CREATE FUNCTION leave() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN SET search_path = public; RETURN NULL; END $$",
+        "CREATE TABLE doors (n int)",
+        "CREATE TRIGGER leaves AFTER INSERT ON doors EXECUTE FUNCTION leave()",
+        "CREATE FUNCTION enter(text) RETURNS void LANGUAGE plpgsql AS $$ BEGIN EXECUTE format('SET rowseal.tenant = %L', $1); END $$",
+    ] {
+        scene.cluster.psql("app", sql);
+    }
+    run(async {
+        for change in [
+            "SELECT public.go('public')",
+            "SELECT public.go_on('public')",
+            "SELECT public.\"go\"('public')",
+            "INSERT INTO public.doors VALUES (1)",
+            "UPDATE pg_settings SET setting = 'public' WHERE name = 'search_path'",
+            "EXPLAIN ANALYZE EXECUTE p",
+            "CREATE TEMP TABLE t AS EXECUTE p",
+        ] {
+            let client = connect_at(scene.proxy.address(), "app").await;
+            outcome(&client, FRESH).await.unwrap();
+            let start = "PREPARE p AS SELECT set_config('search_path', 'public', false)";
+            outcome(&client, start).await.unwrap();
+            outcome(&client, "SET search_path = users_plain").await.unwrap();
+            outcome(&client, "SELECT email FROM users LIMIT 0").await.unwrap();
+            let together = outcome(&client, &format!("{change}; {CANARY}")).await;
+            assert!(together.is_err(), "{change} in one text");
+            outcome(&client, change).await.unwrap_or_else(|e| panic!("{change}: {e}"));
+            outcome(&client, CANARY).await.unwrap_or_else(|e| panic!("after {change}: {e}"));
+            outcome(&client, "DELETE FROM users WHERE id = 7").await.unwrap();
+        }
+        let client = connect_at(scene.proxy.address(), "app").await;
+        outcome(&client, "INSERT INTO users (id, account_id, email) VALUES (2, 2, 'two')").await.unwrap();
+        outcome(&client, "SELECT enter('1')").await.unwrap();
+        let foreign = outcome(&client, "SELECT email FROM users WHERE id = 2").await;
+        assert!(foreign.as_ref().is_err_and(|e| e.starts_with("42501")), "{foreign:?}");
+        outcome(&client, "SELECT enter('2')").await.unwrap();
+        assert_eq!(outcome(&client, "SELECT email FROM users WHERE id = 2").await.unwrap(), [Some("two".to_owned())]);
+        assert!(!contains(&scene.tap.to_server(), b"canary7f3"), "a plaintext reached the server");
+    });
+}
+
+/// A plain table that hides a sealed one may go away.
+#[test]
+fn shadows_go_away() {
+    let scene = scene();
+    scene.cluster.psql("app", SHADOW);
+    run(async {
+        for steps in [
+            &["DROP TABLE s.users; INSERT"][..],
+            &["ALTER TABLE s.users RENAME TO gone; INSERT"],
+            &["DROP SCHEMA s CASCADE; INSERT"],
+            &["BEGIN", "DROP SCHEMA s CASCADE", "INSERT"],
+            &["BEGIN", "ALTER SCHEMA s RENAME TO t", "INSERT"],
+        ] {
+            let client = connect_at(scene.proxy.address(), "app").await;
+            outcome(&client, FRESH).await.unwrap();
+            outcome(&client, "SET search_path = s, public").await.unwrap();
+            outcome(&client, "SELECT email FROM users LIMIT 0").await.unwrap();
+            for step in steps {
+                let result = outcome(&client, &step.replace("INSERT", CANARY)).await;
+                assert_eq!(result.is_err(), step.contains("INSERT"), "{steps:?}: {result:?}");
+            }
+        }
+        for discard in ["DISCARD TEMP", "DISCARD ALL"] {
+            let client = connect_at(scene.proxy.address(), "app").await;
+            outcome(&client, "CREATE TEMP TABLE users (id int8, account_id int8, email text)").await.unwrap();
+            outcome(&client, "SELECT email FROM users LIMIT 0").await.unwrap();
+            outcome(&client, discard).await.unwrap();
+            outcome(&client, CANARY).await.unwrap_or_else(|e| panic!("after {discard}: {e}"));
+            outcome(&client, "DELETE FROM users WHERE id = 7").await.unwrap();
+        }
+        assert!(!contains(&scene.tap.to_server(), b"canary7f3"), "a plaintext reached the server");
+    });
+}
+
+/// What is written to is the table, also where a WITH query has its name.
+#[test]
+fn a_with_query_does_not_hide_the_table_written_to() {
+    let scene = scene();
+    run(async {
+        let client = connect_at(scene.proxy.address(), "app").await;
+        for change in [
+            "INSERT INTO users (id, account_id, email) VALUES (7, 1, 'canary7f3')",
+            "UPDATE users SET email = 'canary7f3' WHERE id = 1",
+            "DELETE FROM users WHERE email = 'canary7f3'",
+        ] {
+            let result = outcome(&client, &format!("WITH users AS (SELECT 1 AS id, '' AS email) {change}")).await;
+            assert!(result.as_ref().is_err_and(|e| e.starts_with("0A000")), "{change}: {result:?}");
+        }
+        assert!(!contains(&scene.tap.to_server(), b"canary7f3"), "a plaintext reached the server");
+    });
+}
+
+/// Names of statements and portals are cut at 63 bytes, as in the server.
+#[test]
+fn names_of_statements_are_cut_like_the_servers() {
+    let scene = scene();
+    run(async {
+        let mut raw = Raw::connect(&scene).await;
+        let long = "n".repeat(70);
+        assert_eq!(tags(&raw.round(&[parse(&long, INSERT), SYNC]).await), "1Z");
+        let other = [bind("", &"n".repeat(65), &["1", "canary7f3"]), execute(""), SYNC];
+        assert_eq!(tags(&raw.round(&other).await), "2CZ");
+        let sql = format!("EXECUTE {long}(2, 'canary7f3')");
+        assert!(tags(&raw.round(&[query(&sql)]).await).ends_with("CZ"));
+        assert!(!contains(&scene.tap.to_server(), b"canary7f3"), "a plaintext reached the server");
+    });
+}
+
+/// The row type of a sealed table takes no plaintext to the server either.
+#[test]
+fn row_types_take_no_plaintext() {
+    let scene = scene();
+    run(async {
+        let client = connect_at(scene.proxy.address(), "app").await;
+        for sql in [
+            "SELECT ROW(1, 1, 'canary7f3', NULL)::users",
+            "SELECT CAST('(1,1,canary7f3,)' AS public.users)",
+            "SELECT users '(1,1,canary7f3,)'",
+            "SELECT '{\"(1,1,canary7f3,)\"}'::users[]",
+        ] {
+            let result = outcome(&client, sql).await;
+            assert!(result.as_ref().is_err_and(|e| e.starts_with("0A000")), "{sql}: {result:?}");
+        }
+        assert!(!contains(&scene.tap.to_server(), b"canary7f3"), "a plaintext reached the server");
+    });
+}

@@ -44,6 +44,10 @@ fn names_with_accents_in_a_latin1_session() {
         peer.send(&Out::new().raw(b'P', &[b"\0", &latin1(sql)[..], b"\0\0\0"].concat()).sync().0);
         assert_eq!(show(&peer.until_ready(1)), "E(ERROR 0A000) Z(I)", "{sql}");
     }
+    // In a database with a one-byte encoding this is the name of the table.
+    assert!(peer.ask("SET client_encoding = 'UTF8'").contains("C(SET"));
+    assert_eq!(peer.ask("INSERT INTO NAÏVE VALUES (3, 1, 'plaintext-1')"), "E(ERROR 0A000) Z(I)");
+    assert!(peer.ask("SET client_encoding = 'LATIN1'").contains("C(SET"));
     // What touches no sealed column passes, in the bytes of its encoding.
     assert_eq!(ask(&mut peer, b"INSERT INTO plain VALUES ('x')").0, "C(INSERT 0 1\\x00) Z(I)");
     assert!(ask(&mut peer, b"SET ROLE \"r\xf4le\"").0.starts_with("C(SET"));

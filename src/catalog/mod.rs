@@ -26,6 +26,8 @@ pub struct Catalog {
     pub fingerprint: u64,
     /// Names of policy tables that did not exist yet: a statement that names one is looked at all the same.
     pub missing: Vec<String>,
+    /// Names, in lower case, of functions of the database that may change a setting, and of tables whose triggers do.
+    pub setters: HashSet<String>,
     /// Names of relations that expose a sealed column; filled at first use.
     pub exposed: OnceLock<HashSet<String>>,
 }

@@ -94,7 +94,7 @@ impl Machine {
             b'Q' | b'P' | b'B' if header.total > self.shared.message_bytes_max => {
                 self.client_skip = header.total;
                 if let (b'P', Some(end)) = (header.tag, memchr::memchr(0, &input[HEADER..])) {
-                    self.gone.add(Bytes::copy_from_slice(&input[HEADER..HEADER + end]));
+                    self.gone.add(Bytes::copy_from_slice(frontend::name(&input[HEADER..HEADER + end])));
                 }
                 let refusal = too_large(self.shared.message_bytes_max);
                 self.refuse(header.tag, &refusal)?;
@@ -280,8 +280,19 @@ impl Machine {
         let text = readable(text, facts)?;
         let context = sql::Context { catalog: &schema.catalog, search_path: &facts.search_path, protocol };
         let verdict = self.shared.plans.plan(text, &context);
-        if let Verdict::Rewrite(plans) = &verdict {
-            allowed(plans, facts)?;
+        match &verdict {
+            Verdict::Rewrite(plans) => allowed(plans, facts)?,
+            // Reading the schema again after DDL did not help: it is not committed yet.
+            Verdict::Pass
+                if self.reload && !hits.ddl && writes(text.as_bytes()) && sql::names_sealed(text, &context) =>
+            {
+                return Err(Refusal::new(
+                    Class::NotSupported,
+                    "a table with the name of a sealed one cannot be written to after DDL in the same transaction",
+                )
+                .hint("Commit first, or write the table with its schema in a transaction of its own."));
+            }
+            _ => {}
         }
         Ok((verdict, hits))
     }

@@ -167,7 +167,9 @@ pub(super) fn catalog() -> Catalog {
         view((1015, "counted"), &[("mail", CELL), ("n", 20)], "SELECT mail, count(*) FROM public.people GROUP BY mail"),
         view((1016, "nested"), &[("number", 23), ("mail", CELL)], "SELECT number, mail FROM public.people_view"),
     ];
-    Catalog::of(1, relations, false)
+    let mut catalog = Catalog::of(1, relations, false);
+    catalog.setters.insert("enter_tenant".to_owned());
+    catalog
 }
 
 fn describe(text: &str, plans: &[StatementPlan]) -> String {

@@ -2,8 +2,8 @@
 //!
 //! Comparisons are in `compare`, expressions that pass a sealed value on in `value`.
 use sqlparser::ast::{
-    AccessExpr, BinaryOperator, CeilFloorKind, Expr, FunctionArg, FunctionArgExpr, Ident, OrderByExpr, Subscript,
-    WindowSpec,
+    AccessExpr, ArrayElemTypeDef, BinaryOperator, CeilFloorKind, DataType, Expr, FunctionArg, FunctionArgExpr, Ident,
+    OrderByExpr, Subscript, WindowSpec,
 };
 
 use super::build::Planner;
@@ -55,16 +55,40 @@ impl Planner<'_> {
                 self.case(operand.as_deref(), conditions, else_result.as_deref(), scope)
             }
             Expr::Subquery(query) => self.scalar(query, scope),
-            Expr::Cast { expr: inner, format: None, .. } => self.cast(expr, inner, scope),
+            Expr::Cast { expr: inner, data_type, format: None, .. } => {
+                self.refuse_row_type(data_type)?;
+                self.cast(expr, inner, scope)
+            }
             Expr::CompoundFieldAccess { root, access_chain } => self.access(root, access_chain, scope),
             _ => self.condition(expr, scope).map(|()| Ty::Plain),
+        }
+    }
+
+    /// Refuses a cast to the row type of a sealed table: its fields are meant for sealed columns.
+    fn refuse_row_type(&self, data_type: &DataType) -> Result<(), Refusal> {
+        let name = match data_type {
+            DataType::Custom(name, _) => name,
+            DataType::Array(ArrayElemTypeDef::SquareBracket(element, _)) => return self.refuse_row_type(element),
+            _ => return Ok(()),
+        };
+        let named = super::ident::parts(name).unwrap_or_default();
+        let (schema, name) = match named.as_slice() {
+            [.., schema, name] => (Some(schema.as_str()), name),
+            [name] => (None, name),
+            [] => return Ok(()),
+        };
+        let catalog = self.context.catalog;
+        match catalog.resolve(self.context.search_path, schema, name) {
+            Some(relation) if catalog.exposes(relation) => Err(unsupported("a cast to the row type of a sealed table")),
+            _ => Ok(()),
         }
     }
 
     /// An expression that gives a plain value, whatever is in it.
     fn condition(&mut self, expr: &Expr, scope: &Scope<'_>) -> Result<(), Refusal> {
         match expr {
-            Expr::Value(_) | Expr::TypedString(_) => Ok(()),
+            Expr::Value(_) => Ok(()),
+            Expr::TypedString(typed) => self.refuse_row_type(&typed.data_type),
             Expr::Interval(interval) => self.plain(&interval.value, scope, "in an interval"),
             Expr::IsNull(e) | Expr::IsNotNull(e) => self.null_test(e, scope),
             Expr::BinaryOp { .. } => self.binary(expr, scope),

@@ -23,10 +23,12 @@ pub struct Filter {
     /// The ASCII parts, in lower case, of each name that is not all ASCII: how a text writes the rest of it depends on
     /// the client's encoding.
     encoded: Vec<Vec<String>>,
+    /// How many patterns come before those that mean a sealed relation: the setters, then functions that may set.
+    setting: usize,
 }
 
-const SET_CONFIG: usize = 0;
-const UNICODE: usize = 1;
+/// What changes settings wherever it stands in a text.
+const SETTERS: [&str; 2] = ["set_config", "pg_settings"];
 
 impl Filter {
     /// A filter for the relations of a catalog.
@@ -34,7 +36,10 @@ impl Filter {
     /// # Errors
     /// When there are too many names.
     pub fn new(catalog: &Catalog) -> Result<Self, BuildError> {
-        let mut names = vec!["set_config".to_owned(), "u&\"".to_owned()];
+        let mut names: Vec<String> = SETTERS.iter().map(ToString::to_string).collect();
+        names.extend(catalog.setters.iter().cloned());
+        let setting = names.len();
+        names.push("u&\"".to_owned());
         for name in catalog.needles() {
             names.push(name.clone());
             if name.contains('"') {
@@ -48,7 +53,7 @@ impl Filter {
             .kind(kind)
             .build(names)?;
         let encoded = catalog.needles().iter().filter(|name| !name.is_ascii()).map(|name| ascii_parts(name)).collect();
-        Ok(Filter { patterns, encoded })
+        Ok(Filter { patterns, encoded, setting })
     }
 
     /// Scans a text.
@@ -56,8 +61,8 @@ impl Filter {
         let mut hits = Hits { touches: self.may_name_encoded(text), ..Hits::default() };
         for found in self.patterns.find_overlapping_iter(text) {
             match found.pattern().as_usize() {
-                SET_CONFIG => hits.facts = true,
-                UNICODE.. => hits.touches = true,
+                pattern if pattern >= self.setting => hits.touches = true,
+                pattern => hits.facts |= pattern < SETTERS.len() || is_word(text, found.range()),
             }
         }
         leading(text, &mut hits);
@@ -79,6 +84,14 @@ impl Filter {
     }
 }
 
+/// True when what stands there is not a part of a longer name.
+fn is_word(text: &[u8], range: std::ops::Range<usize>) -> bool {
+    let part = |at: Option<usize>| {
+        at.and_then(|at| text.get(at)).is_some_and(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'$' | 0x80..))
+    };
+    !part(range.start.checked_sub(1)) && !part(Some(range.end))
+}
+
 fn ascii_parts(name: &str) -> Vec<String> {
     name.split(|c: char| !c.is_ascii()).filter(|part| !part.is_empty()).map(str::to_ascii_lowercase).collect()
 }
@@ -91,8 +104,12 @@ fn leading(text: &[u8], hits: &mut Hits) {
     word[..end].copy_from_slice(&text[..end]);
     word.make_ascii_lowercase();
     match &word[..end] {
-        b"set" | b"reset" | b"discard" | b"rollback" | b"abort" | b"commit" | b"end" => hits.facts = true,
-        b"create" | b"alter" | b"drop" => hits.ddl = true,
+        b"discard" => (hits.facts, hits.ddl) = (true, true),
+        b"set" | b"reset" | b"rollback" | b"abort" | b"commit" | b"end" => hits.facts = true,
+        b"alter" | b"drop" => hits.ddl = true,
+        // It may EXECUTE what changes a setting.
+        b"create" => (hits.ddl, hits.facts) = (true, true),
+        b"explain" => hits.facts = true,
         b"prepare" => (hits.sql_prepare, hits.facts) = (true, true),
         b"execute" | b"fetch" | b"move" => (hits.sql_prepare, hits.facts) = (true, true),
         b"declare" | b"deallocate" | b"copy" => hits.sql_prepare = true,
@@ -203,7 +220,12 @@ mod tests {
             ("SELECT settings", none),
             ("SELECT set_config('a', 'b', true)", Hits { facts: true, ..none }),
             ("begin;Rollback", Hits { facts: true, ..none }),
-            ("CREATE TABLE x ()", Hits { ddl: true, ..none }),
+            ("CREATE TABLE x ()", Hits { ddl: true, facts: true, ..none }),
+            ("EXPLAIN ANALYZE EXECUTE p", Hits { facts: true, ..none }),
+            ("DISCARD TEMP", Hits { facts: true, ddl: true, ..none }),
+            ("UPDATE pg_settings SET setting = 'a'", Hits { facts: true, ..none }),
+            ("SELECT Enter_Tenant(7)", Hits { facts: true, ..none }),
+            ("SELECT enter_tenants(7)", none),
             ("EXECUTE p(1)", Hits { sql_prepare: true, facts: true, ..none }),
             ("((SELECT 1))", none),
             ("/* open", none),

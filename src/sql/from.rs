@@ -1,7 +1,7 @@
 //! FROM: which relations a query reads, and what `*` and bare names mean over them. USING and NATURAL are in `join`.
 use std::collections::HashMap;
 
-use sqlparser::ast::{Expr, Join, JoinConstraint, JoinOperator, TableAlias, TableFactor, TableWithJoins};
+use sqlparser::ast::{Expr, Join, JoinConstraint, JoinOperator, ObjectName, TableAlias, TableFactor, TableWithJoins};
 
 use super::build::Planner;
 use super::expr::unsupported;
@@ -146,6 +146,17 @@ impl Planner<'_> {
                 Ok(ScopeRelation::table(relation, self.context.catalog, None, row))
             }
             None => Ok(ScopeRelation { aliased: false, ..ScopeRelation::opaque(Some(name.clone())) }),
+        }
+    }
+
+    /// Refuses to write to a table that a common table expression is named like: the server writes to the table.
+    pub(super) fn refuse_cte(&self, target: &ObjectName) -> Result<(), Refusal> {
+        let named = parts(target).unwrap_or_default();
+        match named.as_slice() {
+            [name] if self.ctes.iter().any(|(cte, ..)| cte == name) => {
+                Err(unsupported("a WITH query that has the name of the table written to"))
+            }
+            _ => Ok(()),
         }
     }
 

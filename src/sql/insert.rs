@@ -30,6 +30,7 @@ impl Planner<'_> {
     pub(super) fn insert(&mut self, insert: &Insert, list: List) -> Result<Option<Vec<ScopeColumn>>, Refusal> {
         check_insert(insert)?;
         let TableObject::TableName(name) = &insert.table else { return Err(unsupported("this INSERT")) };
+        self.refuse_cte(name)?;
         let mut relation = self.relation(&parts(name).ok_or_else(|| unsupported("this table name"))?)?;
         if let Some(alias) = &insert.table_alias {
             relation.alias = Some(fold(&alias.alias));

@@ -85,16 +85,37 @@ fn plan_text(text: &str, context: &Context<'_>) -> Result<Verdict, Refusal> {
     let mut plans = Vec::new();
     let mut rewritten = false;
     let mut moved = false;
+    let mut renamed = false;
     for tokens in read.statements() {
+        if let Some(name) = tokens.clone().find_map(|i| folded_by_locale(&read, i, context)) {
+            return Err(spelling(&name));
+        }
         if moved && names_needle(&read, &tokens, context) {
             return Err(path_changed());
         }
-        moved |= utility::moves_names(&read, &tokens);
-        let plan = plan_statement(&read, tokens, context)?;
+        moved |= utility::moves_names(&read, &tokens, &context.catalog.setters);
+        let plan = plan_statement(&read, tokens.clone(), context)?;
+        let ddl = matches!(read.word(tokens.start).as_deref(), Some("create" | "alter" | "drop"));
+        let named = |i: usize| word(&read, i).is_some_and(|word| needle(&word, context));
+        if renamed && !ddl && !needs_work(&plan) && tokens.clone().any(named) {
+            return Err(names_changed());
+        }
+        renamed |= utility::renames(&read, &tokens) && names_schema_or_needle(&read, &tokens, context);
         rewritten |= needs_work(&plan);
         plans.push(plan);
     }
     Ok(if rewritten { Verdict::Rewrite(plans.into()) } else { Verdict::Pass })
+}
+
+/// True when the name of a relation that exposes a sealed column stands in the text without a schema, or the text
+/// cannot be read.
+pub fn names_sealed(text: &str, context: &Context<'_>) -> bool {
+    Text::read(text).map_or(true, |read| {
+        (0..read.tokens.len()).any(|i| {
+            let dotted = i.checked_sub(1).and_then(|before| read.token(before)) == Some(&Token::Period);
+            !dotted && word(&read, i).is_some_and(|word| needle(&word, context))
+        })
+    })
 }
 
 /// True when a plan is more than passing the statement on.
@@ -184,6 +205,41 @@ fn only_in_strings(text: &Text<'_>, tokens: &Range<usize>, context: &Context<'_>
     let named = |i: usize| word(text, i).is_some_and(|w| context.catalog.needles().contains(&w));
     let quoted = |i: usize| matches!(text.token(i), Some(Token::DollarQuotedString(_)));
     query && !tokens.clone().any(|i| named(i) || quoted(i))
+}
+
+/// The name at a token that a database with a one-byte encoding takes for a sealed table's or column's: it also turns
+/// letters that are not ASCII into small ones, as its locale says.
+fn folded_by_locale(text: &Text<'_>, index: usize, context: &Context<'_>) -> Option<String> {
+    let Token::Word(found) = text.token(index)? else { return None };
+    if found.quote_style.is_some() || found.value.is_ascii() {
+        return None;
+    }
+    let (name, small) = (ident::folded(&found.value, false), found.value.to_lowercase());
+    let columns = || context.catalog.relations.iter().flat_map(|r| &r.columns).filter(|a| a.is_cell || a.is_unsealed);
+    (small != name && (needle(&small, context) || columns().any(|a| a.name == small))).then_some(name)
+}
+
+fn spelling(name: &str) -> Refusal {
+    Refusal::new(Class::NotSupported, format!("the name {name} may mean a sealed table or column"))
+        .hint("Write it in small letters, or in double quotes.")
+}
+
+/// True for the name of a relation that exposes a sealed column.
+fn needle(name: &str, context: &Context<'_>) -> bool {
+    context.catalog.needles().contains(name)
+}
+
+/// True when the statement names such a relation, or a schema as a whole.
+fn names_schema_or_needle(text: &Text<'_>, tokens: &Range<usize>, context: &Context<'_>) -> bool {
+    tokens.clone().any(|i| word(text, i).is_some_and(|w| w == "schema" || needle(&w, context)))
+}
+
+fn names_changed() -> Refusal {
+    Refusal::new(
+        Class::NotSupported,
+        "a statement that names a sealed table cannot follow a change of tables of that name in the same text",
+    )
+    .hint("Send the statements one by one.")
 }
 
 fn path_changed() -> Refusal {

@@ -61,6 +61,9 @@ impl Planner<'_> {
         {
             return Err(unsupported("this UPDATE"));
         }
+        if let TableFactor::Table { name, .. } = &update.table.relation {
+            self.refuse_cte(name)?;
+        }
         let mark = self.facts.len();
         let mut scope = Scope::default();
         let mut conditions = Vec::new();

@@ -1,4 +1,5 @@
 //! Statements that are neither queries nor writes: the few that pass though they name a sealed table.
+use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -39,7 +40,7 @@ pub(super) fn passes_by_tokens(text: &Text<'_>, tokens: &Range<usize>) -> bool {
 }
 
 /// True when the statement may change which relation a name means: search_path, role, or all settings.
-pub(super) fn moves_names(text: &Text<'_>, tokens: &Range<usize>) -> bool {
+pub(super) fn moves_names(text: &Text<'_>, tokens: &Range<usize>, setters: &HashSet<String>) -> bool {
     const MOVING: &[&str] =
         &["search_path", "schema", "role", "authorization", "all", "discard", "rollback", "abort", "do", "call"];
     let word = |i: usize| text.word(i).unwrap_or_default();
@@ -47,9 +48,16 @@ pub(super) fn moves_names(text: &Text<'_>, tokens: &Range<usize>) -> bool {
     let setting = matches!(first.as_str(), "set" | "reset" | "discard" | "rollback" | "abort" | "do" | "call");
     let quoted = matches!(text.token(tokens.start + 1), Some(Token::Word(w)) if w.quote_style.is_some());
     (setting && (quoted || tokens.clone().any(|i| MOVING.contains(&word(i).as_str()))))
-        || tokens
-            .clone()
-            .any(|i| matches!(text.token(i), Some(Token::Word(w)) if w.value.eq_ignore_ascii_case("set_config")))
+        || tokens.clone().any(|i| {
+            let Some(Token::Word(w)) = text.token(i) else { return false };
+            let word = w.value.to_ascii_lowercase();
+            matches!(word.as_str(), "set_config" | "pg_settings" | "execute") || setters.contains(&word)
+        })
+}
+
+/// True when the statement may change which relation a name means by renaming or dropping one.
+pub(super) fn renames(text: &Text<'_>, tokens: &Range<usize>) -> bool {
+    matches!(text.word(tokens.start).as_deref(), Some("alter" | "drop" | "discard"))
 }
 
 /// The refusal of a kind of statement on a sealed table.

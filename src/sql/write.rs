@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use sqlparser::ast::{
     Delete, Expr, FromTable, Function, FunctionArg, FunctionArgExpr, FunctionArguments, ObjectName, SelectItem,
+    TableFactor,
 };
 
 use super::build::Planner;
@@ -44,6 +45,11 @@ impl Planner<'_> {
         let mark = self.facts.len();
         let mut scope = Scope::default();
         let mut conditions = Vec::new();
+        for table in tables {
+            if let TableFactor::Table { name, .. } = &table.relation {
+                self.refuse_cte(name)?;
+            }
+        }
         for table in tables.iter().chain(delete.using.iter().flatten()) {
             self.from(table, &mut scope, &mut conditions)?;
         }

@@ -4,6 +4,14 @@ use bytes::{BufMut, BytesMut};
 use super::frame::{Malformed, put_cstr, write};
 use super::read::Reader;
 
+/// The bytes of a statement's or portal's name that Postgres tells apart; the rest it ignores.
+const NAME_BYTES: usize = 63;
+
+/// A name as Postgres knows it.
+pub fn name(name: &[u8]) -> &[u8] {
+    &name[..name.len().min(NAME_BYTES)]
+}
+
 /// The text of a Query.
 ///
 /// # Errors
@@ -31,7 +39,7 @@ pub struct Parse<'a> {
 /// [`Malformed`] for anything but a whole Parse.
 pub fn parse(body: &[u8]) -> Result<Parse<'_>, Malformed> {
     let mut reader = Reader::new(body);
-    let (name, text) = (reader.cstr()?, reader.cstr()?);
+    let (name, text) = (name(reader.cstr()?), reader.cstr()?);
     let count = reader.count()?;
     let oids = (0..count).map(|_| reader.u32()).collect::<Result<_, _>>()?;
     reader.end()?;
@@ -44,7 +52,7 @@ pub fn parse(body: &[u8]) -> Result<Parse<'_>, Malformed> {
 /// [`Malformed`] when a name has no end in these bytes.
 pub fn bind_names(body: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
     let mut reader = Reader::new(body);
-    Ok((reader.cstr()?, reader.cstr()?))
+    Ok((name(reader.cstr()?), name(reader.cstr()?)))
 }
 
 /// A Bind message.
@@ -67,7 +75,7 @@ pub struct Bind<'a> {
 /// [`Malformed`] for anything but a whole Bind.
 pub fn bind(body: &[u8]) -> Result<Bind<'_>, Malformed> {
     let mut reader = Reader::new(body);
-    let (portal, statement) = (reader.cstr()?, reader.cstr()?);
+    let (portal, statement) = (name(reader.cstr()?), name(reader.cstr()?));
     let count = reader.count()?;
     let formats = (0..count).map(|_| reader.i16()).collect::<Result<_, _>>()?;
     let count = reader.count()?;
@@ -93,7 +101,7 @@ pub fn format_of(formats: &[i16], index: usize) -> i16 {
 /// [`Malformed`] for anything but a whole message.
 pub fn target(body: &[u8]) -> Result<(u8, &[u8]), Malformed> {
     let mut reader = Reader::new(body);
-    let (kind, name) = (reader.byte()?, reader.cstr()?);
+    let (kind, name) = (reader.byte()?, name(reader.cstr()?));
     reader.end()?;
     Ok((kind, name))
 }
@@ -104,7 +112,7 @@ pub fn target(body: &[u8]) -> Result<(u8, &[u8]), Malformed> {
 /// [`Malformed`] for anything but a whole message.
 pub fn execute(body: &[u8]) -> Result<&[u8], Malformed> {
     let mut reader = Reader::new(body);
-    let portal = reader.cstr()?;
+    let portal = name(reader.cstr()?);
     reader.i32()?;
     reader.end()?;
     Ok(portal)
