@@ -20,6 +20,7 @@ mod positions;
 mod postgres;
 mod random_sessions;
 mod recording;
+mod schema;
 #[path = "strict_kms/server.rs"]
 mod strict_kms;
 mod structure;

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use crate::policy::{Column as PolicyColumn, Table as PolicyTable};
 
 mod load;
-pub use load::{CatalogError, load};
+pub use load::{CatalogError, Marks, load, marks};
 
 /// A snapshot of one database's schema joined with its policy.
 #[derive(Debug, Default)]

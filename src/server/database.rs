@@ -6,7 +6,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::Mutex;
 
 use crate::audit::Audit;
-use crate::catalog::load;
+use crate::catalog::{Marks, load, marks};
 use crate::keys::Keys;
 use crate::keys::registry::{Registry, Wrapping};
 use crate::policy;
@@ -82,7 +82,14 @@ pub struct Database {
     /// What its sessions share.
     pub shared: Arc<Shared>,
     registry: Arc<Registry>,
-    control: Mutex<Option<tokio_postgres::Client>>,
+    control: Mutex<Control>,
+}
+
+/// The connection that reads the schema.
+struct Control {
+    client: tokio_postgres::Client,
+    /// Where the system catalogs were when the schema was last read.
+    marks: Marks,
 }
 
 impl Database {
@@ -100,15 +107,15 @@ impl Database {
         let name = policy.name.clone();
         let client =
             registry.dedicated().await.map_err(|source| DatabaseError::Registry { name: name.clone(), source })?;
-        let catalog = load(&client, &policy, None)
-            .await
-            .map_err(|source| DatabaseError::Catalog { name: name.clone(), source })?;
+        let unread = |source| DatabaseError::Catalog { name: name.clone(), source };
+        let marks = marks(&client).await.map_err(unread)?;
+        let catalog = load(&client, &policy, None).await.map_err(unread)?;
         let filter = Filter::new(&catalog).map_err(|source| DatabaseError::Filter { name, source })?;
         let schema = ArcSwap::from_pointee(Schema { catalog: Arc::new(catalog), filter });
         let Bounds { auto_register, message_bytes_max, plan_bytes_max } = bounds;
         let plans = Cache::new(plan_bytes_max);
         let shared = Arc::new(Shared { policy, schema, keys, audit, auto_register, message_bytes_max, plans });
-        let database = Arc::new(Database { shared, registry, control: Mutex::new(Some(client)) });
+        let database = Arc::new(Database { shared, registry, control: Mutex::new(Control { client, marks }) });
         tokio::spawn(watch(Arc::downgrade(&database)));
         Ok(database)
     }
@@ -123,17 +130,21 @@ impl Database {
             tracing::warn!(database = %self.shared.policy.name, %error, "schema not read");
             Refusal::new(Class::Unreachable, "the schema of the database cannot be read").hint("Try again.")
         };
-        if control.as_ref().is_none_or(tokio_postgres::Client::is_closed) {
-            *control = Some(self.registry.dedicated().await.map_err(|error| unreachable(&error))?);
+        if control.client.is_closed() {
+            control.client = self.registry.dedicated().await.map_err(|error| unreachable(&error))?;
         }
-        let Some(client) = control.as_ref() else { return Ok(()) };
+        let marks = marks(&control.client).await.map_err(|error| unreachable(&error))?;
+        if marks == control.marks {
+            return Ok(());
+        }
         let before = self.shared.schema.load_full();
-        let loaded = load(client, &self.shared.policy, Some(&before.catalog)).await;
+        let loaded = load(&control.client, &self.shared.policy, Some(&before.catalog)).await;
         let catalog = loaded.map_err(|error| unreachable(&error))?;
         if catalog.version != before.catalog.version {
             let filter = Filter::new(&catalog).map_err(|error| unreachable(&error))?;
             self.shared.schema.store(Arc::new(Schema { catalog: Arc::new(catalog), filter }));
         }
+        control.marks = marks;
         Ok(())
     }
 
