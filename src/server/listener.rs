@@ -77,7 +77,7 @@ impl ServerSettings {
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// The address is taken or not ours.
-    #[error("cannot listen on {address}: {source}")]
+    #[error("cannot listen on {address}")]
     Bind {
         /// The address.
         address: String,
@@ -187,7 +187,9 @@ pub async fn serve(settings: ServerSettings, runner: Arc<dyn SessionRunner>) -> 
     // Without a handler, a write beyond the limit of a file's size would end the process; with one it is an error.
     let file_size = SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw());
     let _ignored = signal(file_size).map_err(ServeError::Signal)?;
+    let address = settings.listen.clone();
     let server = Server::bind(settings, runner).await?;
+    info!(%address, "listening");
     let handle = server.handle();
     let signals = tokio::spawn(async move {
         tokio::select! {
