@@ -7,7 +7,7 @@
 #   scripts/bench.sh [ROUNDS] [SECONDS]     default 3 rounds of 5 seconds; the first second of each is dropped
 #
 # ROWSEAL_BIN names the binary (default target/release/rowseal); BENCH_CPU=0 pins everything to one core;
-# BENCH_CLIENTS="1 8 32" and BENCH_MODES="prepared simple" choose the cases; BENCH_SEALED_CLIENTS=8 those of the
+# BENCH_CLIENTS="1 8 32" and BENCH_MODES="prepared simple" choose the cases; BENCH_SEALED_CLIENTS="1 8" those of the
 # sealed column; BENCH_ONLY=hop leaves the sealed column out.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -15,7 +15,7 @@ cd "$(dirname "$0")/.."
 rounds=${1:-3}
 seconds=${2:-5}
 clients=${BENCH_CLIENTS:-1 8 32}
-sealed_clients=${BENCH_SEALED_CLIENTS:-8}
+sealed_clients=${BENCH_SEALED_CLIENTS:-1 8}
 only=${BENCH_ONLY:-}
 modes=${BENCH_MODES:-prepared simple}
 rowseal=${ROWSEAL_BIN:-target/release/rowseal}

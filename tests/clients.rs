@@ -6,26 +6,13 @@ use crate::support::clients::{node, python};
 use crate::support::postgres::{Cluster, Version};
 use crate::support::proxy::Site;
 use crate::support::tap::{Tap, contains};
+use crate::updates::POLICY;
 
 const EXPECTED: &str = "ada@example.com None\nbob@example.com 078-05-1120\n2\n22P02\nstill here";
 
 const TABLE: &str = "create table customers (id serial, account_id text, email text, ssn text)";
 
 const SEALED: &str = "create table customers (id serial, account_id text, email rowseal.text, ssn rowseal.text)";
-
-const POLICY: &str = r#"
-[[database]]
-name = "app"
-control = "{control}/app"
-
-[[database.table]]
-name = "public.customers"
-tenant = { column = "account_id" }
-
-[database.table.columns]
-email = { type = "text", equality = "tenant" }
-ssn = { type = "text" }
-"#;
 
 const PSYCOPG: &str = r#"
 import psycopg

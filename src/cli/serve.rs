@@ -15,13 +15,13 @@ use tokio::time::timeout;
 use super::connect::Control;
 use super::{check, connect};
 use crate::audit::Audit;
-use crate::config::{self, Settings};
+use crate::config::Settings;
 use crate::keys::kms::Kms;
 use crate::keys::{Keys, KeysSettings};
 use crate::policy;
 use crate::server::database::{Bounds, Database, Served};
 use crate::server::runner::Sessions;
-use crate::server::{ListenAddress, ListenTls, ServerSettings, Upstream, UpstreamAddress, serve};
+use crate::server::{ListenAddress, ListenTls, ServerSettings, Upstream, serve};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the port stays closed for databases that do not answer.
@@ -155,7 +155,7 @@ async fn warn_of_findings(policy: &policy::Database, control: &Control) -> anyho
 /// A certificate or key that cannot be used.
 pub fn server_settings(settings: &Settings) -> anyhow::Result<ServerSettings> {
     let upstream = Upstream {
-        address: upstream_address(&settings.upstream.address),
+        address: settings.upstream.address.clone(),
         tls: connect::upstream_tls(settings.upstream.tls, settings.upstream.root_certificate.as_deref())?,
         connect_timeout: CONNECT_TIMEOUT,
     };
@@ -182,13 +182,4 @@ pub fn keys_settings(settings: &Settings) -> KeysSettings {
     };
     bounds.pool_target_max = bounds.pool_target_max.max(keys.pool_size);
     bounds
-}
-
-fn upstream_address(address: &config::UpstreamAddress) -> UpstreamAddress {
-    match address {
-        config::UpstreamAddress::Tcp { host, port } => UpstreamAddress::Tcp { host: host.clone(), port: *port },
-        config::UpstreamAddress::Unix { directory, port } => {
-            UpstreamAddress::Unix { directory: directory.clone(), port: *port }
-        }
-    }
 }

@@ -10,27 +10,9 @@ use tokio::net::{TcpStream, UnixStream};
 
 use super::stream::ServerStream;
 use super::tls::{self, UpstreamTls, UpstreamTlsConfig};
+pub use crate::config::UpstreamAddress;
 use crate::refusal::{Class, Refusal};
 use crate::wire::startup::SSL_REQUEST;
-
-/// Where the server is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum UpstreamAddress {
-    /// A host name or address, and a port.
-    Tcp {
-        /// Name or address; an IPv6 address without brackets.
-        host: String,
-        /// The port.
-        port: u16,
-    },
-    /// The directory of a Unix socket `.s.PGSQL.<port>`.
-    Unix {
-        /// The directory.
-        directory: PathBuf,
-        /// The port in the socket's name.
-        port: u16,
-    },
-}
 
 impl fmt::Display for UpstreamAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
