@@ -32,6 +32,7 @@ fn attribute(name: &str, attnum: i16, sealed: Option<Arc<Column>>) -> Attribute 
         base_type_oid,
         typmod: -1,
         has_default: false,
+        is_generated: false,
         sealed,
         is_cell,
         is_unsealed: false,
@@ -54,7 +55,7 @@ fn relation(oid: u32, name: String, columns: Vec<Attribute>, policy: Option<Arc<
 /// One sealed table among a hundred plain ones.
 fn catalog() -> Catalog {
     let email = Arc::new(Column {
-        qualified: "public.customers.email".to_owned(),
+        qualified: "public.customers.email".into(),
         name: "email".to_owned(),
         logical: LogicalType::Text,
         equality: Some(Equality::Tenant),

@@ -6,6 +6,7 @@ mod attacks;
 mod badinput;
 mod canary;
 mod clients;
+mod copy;
 mod demo;
 mod documents;
 mod encodings;

@@ -107,6 +107,11 @@ impl Proxy {
         self.guarded.log()
     }
 
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.guarded.pid().unwrap()
+    }
+
     /// Asks it to drain and stop; gives its exit code.
     pub fn stop(&self) -> i32 {
         self.guarded.signal("TERM");
