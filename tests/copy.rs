@@ -8,6 +8,7 @@ use crate::support::postgres::{Cluster, Version};
 use crate::support::proxy::{Proxy, Site};
 use crate::support::tap::{Tap, contains};
 use crate::twin::{TYPES, Tables, quote, tables};
+use crate::twin_types;
 
 const VERSIONS: [Version; 2] = [Version::V15, Version::V18];
 
@@ -156,6 +157,42 @@ fn every_format_and_option_round_trips_as_on_a_plain_table() {
     }
 }
 
+/// Values of the other types and of arrays, under each of the settings that decide how they are written.
+#[tokio::test]
+async fn every_type_is_copied_in_text_and_binary() {
+    for version in VERSIONS {
+        let twins = twin_types::twins(version).await;
+        let mut plain = Peer::connect(twins.cluster.host_port(), "app");
+        plain.ask("SET search_path = plain");
+        let mut sealed = Peer::connect(twins.proxy.address(), "app");
+        for (n, (ty, values, _)) in twin_types::TYPES.iter().enumerate() {
+            for (m, value) in values.iter().enumerate() {
+                let column = twin_types::column(n);
+                let value = quote(value);
+                let id = 100 * n + m;
+                let sql = format!("INSERT INTO k (id, account_id, folded, {column}) VALUES ({id}, 1, 'É', {value})");
+                assert!(plain.ask(&sql).starts_with("C(INSERT 0 1"), "{ty}: {sql}");
+            }
+        }
+        for options in ["", "(FORMAT csv)", "(FORMAT binary)"] {
+            let from = out(&mut plain, &format!("COPY k TO STDOUT {options}"));
+            sealed.ask("TRUNCATE k");
+            let sent = show(&into(&mut sealed, &format!("COPY k FROM STDIN {options}"), &from.0, 1000));
+            assert!(sent.contains("C(COPY"), "{options}: {sent}");
+            for settings in twin_types::SETTINGS {
+                plain.ask(settings);
+                sealed.ask(settings);
+                for format in ["", "(FORMAT csv)", "(FORMAT binary)"] {
+                    let sql = format!("COPY k TO STDOUT {format}");
+                    let (plain, sealed) = (out(&mut plain, &sql), out(&mut sealed, &sql));
+                    assert_eq!(sealed.0.escape_ascii().to_string(), plain.0.escape_ascii().to_string(), "{settings}");
+                    assert_eq!(sealed.1, plain.1);
+                }
+            }
+        }
+    }
+}
+
 /// What a COPY gives for rows that are written by hand, as the plain table gives it; and what is stored.
 #[test]
 fn rows_are_read_as_postgres_reads_them() {
@@ -172,6 +209,7 @@ fn rows_are_read_as_postgres_reads_them() {
         ("", "1\t1\ta\n2\t1\n"),
         ("", "1\t1\ta\n2\t1\tb\tc\n"),
         ("", "x\t1\ta\n"),
+        ("", "1\t1\t\\xff\n2\t1\n"),
         ("", "1\t1\t\\xff\n"),
         ("CSV", "1,1,a\n2,1,\n3,1,\"\"\n"),
         ("CSV", "1,1,\"a\nb\"\n2,1,\"a\"\"b\"\n3,1,a\"b,c\"d\n"),
@@ -372,7 +410,18 @@ fn roles_and_tenants_are_kept_apart() {
     peer.ask("RESET ROLE");
     assert_eq!(out(&mut peer, email).0, b"1\tada@example.com\n2\t\\N\n");
     assert!(!proxy.log().contains("example.com") && !cluster.log().contains("example.com"));
+    // With no key at hand, in a proxy that has just begun.
+    let binary = "COPY (SELECT * FROM people ORDER BY id) TO STDOUT (FORMAT binary)";
+    let before = out(&mut peer, binary);
     assert_eq!(proxy.stop(), 0);
+    for sql in [binary, email] {
+        let proxy = site.serve();
+        let mut peer = Peer::connect(proxy.address(), "app");
+        let (data, ended) = out(&mut peer, sql);
+        assert!(ended.contains("C(COPY 2"), "{ended}");
+        assert!(sql == email || (data, ended) == before);
+        assert_eq!(proxy.stop(), 0);
+    }
     site.run_ok(&["audit", "verify"]);
 }
 

@@ -30,6 +30,8 @@ pub(super) struct Receiving {
     heads: bool,
     /// Rows that wait for keys.
     waiting: Vec<Row>,
+    /// What is wrong behind the rows that have been taken.
+    failure: Option<Failure>,
     /// The client has sent all.
     is_ended: bool,
     /// The end of binary data has come.
@@ -58,7 +60,7 @@ impl Receiving {
             Copy::Out(copy) => &copy.options,
         };
         let (reader, heads) = (Reader::new(options, marks_csv), options.header != Header::None);
-        Receiving { reader, heads, copy, facts, waiting: Vec::new(), is_ended: false, is_marked: false }
+        Receiving { reader, heads, copy, facts, waiting: Vec::new(), failure: None, is_ended: false, is_marked: false }
     }
 
     fn plan(&self) -> Option<&plan::CopyIn> {
@@ -68,14 +70,36 @@ impl Receiving {
         }
     }
 
-    /// The next rows that are whole. What comes before them goes to `out`.
+    /// The next rows that are whole. What comes before them goes to `out`. What is wrong is said once the rows before
+    /// it have been looked at.
     fn rows(&mut self, copy: &plan::CopyIn, out: &mut BytesMut) -> Result<Vec<Row>, Failure> {
         let (mut rows, mut bytes) = (Vec::new(), 0);
-        while rows.len() < ROWS_MAX && bytes < BYTES_MAX {
-            let piece = self.reader.piece(self.is_ended);
-            let here = |refusal: Refusal, line: u64| Failure { refusal, line, column: None };
-            match piece.map_err(|bad| here(bad_rows(bad), if bad.is_ahead() { 0 } else { self.reader.line() }))? {
-                None => break,
+        while rows.len() < ROWS_MAX && bytes < BYTES_MAX && self.failure.is_none() {
+            match self.row(copy, out) {
+                Ok(Some(row)) => {
+                    bytes += row.bytes.len();
+                    rows.push(row);
+                }
+                Ok(None) => break,
+                Err(failure) => self.failure = Some(failure),
+            }
+        }
+        match self.failure.take_if(|_| rows.is_empty()) {
+            Some(failure) => Err(failure),
+            None => Ok(rows),
+        }
+    }
+
+    /// The next row.
+    fn row(&mut self, copy: &plan::CopyIn, out: &mut BytesMut) -> Result<Option<Row>, Failure> {
+        let here = |refusal: Refusal, line: u64| Failure { refusal, line, column: None };
+        loop {
+            let piece = self.reader.piece(self.is_ended).map_err(|bad| {
+                let line = if bad.is_ahead() { 0 } else { self.reader.line() };
+                here(bad_rows(bad), line)
+            })?;
+            match piece {
+                None => return Ok(None),
                 Some(Piece::FileHeader(header)) => frontend::put_raw(out, b'd', &header),
                 Some(Piece::End) => self.is_marked = true,
                 Some(Piece::Row(line, number)) if self.heads => {
@@ -83,13 +107,9 @@ impl Receiving {
                     self.header(copy, &line).map_err(|refusal| here(refusal, number))?;
                     put_names(copy, out);
                 }
-                Some(Piece::Row(row, line)) => {
-                    bytes += row.len();
-                    rows.push(Row::read(row, line, copy)?);
-                }
+                Some(Piece::Row(bytes, line)) => return Row::read(bytes, line, copy).map(Some),
             }
         }
-        Ok(rows)
     }
 
     /// The first line is not passed on, for it may be a row; where it must name the columns, that is checked here.

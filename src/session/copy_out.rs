@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use crate::keys::Need;
+use crate::refusal::Refusal;
 use crate::sql::plan::{self, Copy, ResultColumn};
 use crate::wire::backend;
 use crate::wire::copy::{Field, Format, Header, Kind, Piece, Reader, Value, Writer, Written, fields, value};
@@ -27,8 +29,12 @@ pub(super) struct Sending {
     heads: bool,
     /// The header of binary data: it goes with the first row, as the server sends it.
     ahead: Bytes,
-    /// Rows that wait for keys.
-    waiting: Vec<Row>,
+    /// Rows that are to be opened, perhaps once their keys are there.
+    rows: Vec<Row>,
+    /// The end of binary data stands behind them.
+    is_marked: bool,
+    /// What is wrong behind them.
+    wrong: Option<Refusal>,
 }
 
 /// A row taken apart.
@@ -53,7 +59,27 @@ impl Sending {
             reader: Reader::new(&plan.options, false),
             heads: plan.options.header != Header::None,
             ahead: Bytes::new(),
-            waiting: Vec::new(),
+            rows: Vec::new(),
+            is_marked: false,
+            wrong: None,
+        }
+    }
+
+    /// Takes the rows that are whole; the first line goes to the client at once.
+    fn read(&mut self, plan: &plan::CopyOut, out: &mut BytesMut) {
+        while self.wrong.is_none() {
+            match self.reader.piece(false) {
+                Ok(None) => return,
+                Ok(Some(Piece::FileHeader(header))) => self.ahead = header,
+                Ok(Some(Piece::End)) => self.is_marked = true,
+                Ok(Some(Piece::Row(bytes, _))) => match fields(&bytes, &plan.options) {
+                    Ok(found) if found.len() != plan.columns.len() + plan.hidden => self.wrong = Some(changed()),
+                    Ok(fields) if std::mem::take(&mut self.heads) => Row { bytes, fields }.put_header(plan, out),
+                    Ok(fields) => self.rows.push(Row { bytes, fields }),
+                    Err(bad) => self.wrong = Some(bad_rows(bad)),
+                },
+                Err(bad) => self.wrong = Some(bad_rows(bad)),
+            }
         }
     }
 }
@@ -114,67 +140,51 @@ impl Machine {
         let Some(mut sending) = self.sending.take() else { return Ok(()) };
         let copy = sending.copy.clone();
         let Copy::Out(plan) = &*copy else { return Ok(()) };
-        let mut rows = std::mem::take(&mut sending.waiting);
-        let mut wrong = None;
-        let mut tail = BytesMut::new();
-        while wrong.is_none() {
-            match sending.reader.piece(false) {
-                Ok(None) => break,
-                Ok(Some(Piece::FileHeader(header))) => sending.ahead = header,
-                Ok(Some(Piece::End)) => tail.put_i16(-1),
-                Ok(Some(Piece::Row(bytes, _))) => match fields(&bytes, &plan.options) {
-                    Ok(found) if found.len() == plan.columns.len() + plan.hidden => {
-                        let row = Row { bytes, fields: found };
-                        if std::mem::take(&mut sending.heads) {
-                            row.put_header(plan, &mut self.to_client);
-                        } else {
-                            rows.push(row);
-                        }
-                    }
-                    Ok(_) => wrong = Some(changed()),
-                    Err(bad) => wrong = Some(bad_rows(bad)),
-                },
-                Err(bad) => wrong = Some(bad_rows(bad)),
-            }
+        sending.read(plan, &mut self.to_client);
+        if let Some(need) = self.copy_out_open(&mut sending, plan)? {
+            self.rows_wait = true;
+            self.server_work = Some(Work::Grant(need));
+            self.sending = Some(sending);
+            return Ok(());
         }
-        let frames = as_data_rows(&rows, plan);
+        if let Some(refusal) = sending.wrong {
+            self.break_off(&refusal);
+            return Ok(());
+        }
+        if std::mem::take(&mut sending.is_marked) {
+            put_data(&mut sending.ahead, &(-1_i16).to_be_bytes(), &mut self.to_client);
+        }
+        self.sending = Some(sending);
+        Ok(())
+    }
+
+    /// Gives the rows that were read to the client, or says which keys they need.
+    fn copy_out_open(&mut self, sending: &mut Sending, plan: &plan::CopyOut) -> Result<Option<Need>, Fatal> {
+        let frames = as_data_rows(&sending.rows, plan);
         loop {
             // The opened rows come as DataRows; what the client is sent is made of them.
             let client = std::mem::take(&mut self.to_client);
             let result = self.open_batch(&sending.shape, &frames);
             let opened = std::mem::replace(&mut self.to_client, client);
-            match result? {
+            let done = match result? {
                 Opened::Needs(need) => match self.shared.keys.try_grant(&need) {
-                    Some(granted) => self.rows.grant(granted),
-                    None => {
-                        sending.waiting = rows;
-                        self.rows_wait = true;
-                        self.server_work = Some(Work::Grant(need));
-                        self.sending = Some(sending);
-                        return Ok(());
+                    Some(granted) => {
+                        self.rows.grant(granted);
+                        continue;
                     }
+                    None => return Ok(Some(need)),
                 },
-                done => {
-                    for (row, body) in rows.iter().zip(bodies(&opened)) {
-                        row.put(plan, &backend::data_row(body)?, (&mut sending.ahead, &mut self.to_client));
-                    }
-                    self.rows.release();
-                    if let Opened::Refused(refusal) = done {
-                        wrong = Some(refusal);
-                    }
-                    break;
-                }
+                done => done,
+            };
+            for (row, body) in sending.rows.drain(..).zip(bodies(&opened)) {
+                row.put(plan, &backend::data_row(body)?, (&mut sending.ahead, &mut self.to_client));
             }
+            self.rows.release();
+            if let Opened::Refused(refusal) = done {
+                sending.wrong = Some(refusal);
+            }
+            return Ok(None);
         }
-        if let Some(refusal) = wrong {
-            self.break_off(&refusal);
-            return Ok(());
-        }
-        if !tail.is_empty() {
-            put_data(&mut sending.ahead, &tail, &mut self.to_client);
-        }
-        self.sending = Some(sending);
-        Ok(())
     }
 }
 
