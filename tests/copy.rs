@@ -216,6 +216,14 @@ fn rows_are_read_as_postgres_reads_them() {
         ("CSV", "1,1,\"open\n"),
         ("CSV", "1,1,a\r\n2,1,\"b\r\nc\"\r\n"),
         ("CSV", "1,1\n"),
+        ("CSV", "1,1,a\n\\.\n2,1,b\n"),
+        ("CSV", "1,1,a\n\\.,1,b\n"),
+        ("CSV", "1,1,\\.\n"),
+        ("(DEFAULT 'DEF')", "1\t1\tDEF\n"),
+        ("(DEFAULT 'DEF')", "DEF\t1\ta\n"),
+        ("(FORMAT csv, DEFAULT 'DEF')", "1,1,\"DEF\"\n2,1,DEF\n"),
+        ("(FORMAT text, HEADER match)", "id\taccount_id\tc_text\n1\t1\ta\n"),
+        ("(DELIMITER ',', NULL 'a')", "1,1,a\n2,1,\\a\n3,1,b\\,c\n"),
         ("CSV HEADER", "whatever, this is\n1,1,a\n"),
         ("(FORMAT csv, HEADER match)", "id,account_id,c_text\n1,1,a\n"),
         ("(FORMAT csv, HEADER match)", "id,account_id,wrong\n1,1,a\n"),
@@ -231,6 +239,10 @@ fn rows_are_read_as_postgres_reads_them() {
     for version in VERSIONS {
         let mut twin = twin(version);
         for (options, data) in cases {
+            // From version 18 on this is a row, of which Postgres reads the number before it misses the other columns.
+            if version == Version::V18 && *options == "CSV" && data.contains("\n\\.\n") {
+                continue;
+            }
             let mut seen = Vec::new();
             for peer in [&mut twin.plain, &mut twin.sealed] {
                 peer.ask("TRUNCATE t");

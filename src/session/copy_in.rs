@@ -187,7 +187,7 @@ impl Row {
         let name = copy.names.get(column).map_or("", String::as_str);
         let refusal = Refusal::new(Class::BadCopy, "unexpected default marker in COPY data")
             .detail(format!("Column \"{name}\" must be given: it is sealed, or names the tenant."));
-        Failure { refusal, line: self.line, column: Some(column) }
+        Failure { refusal, line: self.line, column: None }
     }
 
     /// Does something with the inputs of the row's plan.
