@@ -44,7 +44,7 @@ impl Machine {
                 continue;
             }
             if self.copy.left > 0 {
-                self.copy_bytes(input)?;
+                self.copy_bytes(input);
                 continue;
             }
             let Some(header) = frame::header(input)? else { break };

@@ -102,7 +102,8 @@ impl Machine {
             Road::Seal => {
                 input.advance(HEADER);
                 self.copy_in = false;
-                return self.copy_done().map(|()| true);
+                self.copy_done();
+                return Ok(true);
             }
         }
         self.copy_in &= !is_end;
@@ -120,7 +121,8 @@ impl Machine {
             && let Copy::In(plan) = &**copy
         {
             let is_planned = width(frame)? == plan.names.len();
-            let receiving = Receiving::new(copy.clone(), facts.clone(), self.copy.marks_csv);
+            let receiving =
+                Receiving::new((copy.clone(), facts.clone()), self.copy.marks_csv, self.shared.message_bytes_max);
             self.copy.now = Copying::Sealed(Box::new(receiving));
             if !is_planned {
                 self.reload = true;

@@ -13,7 +13,7 @@ use crate::wire::frontend;
 
 use super::copy::{Copying, bad_rows, put_copy_done};
 use super::facts::Facts;
-use super::machine::{Fatal, Hold, Machine, Work};
+use super::machine::{Hold, Machine, Work};
 use super::messages::{merge, too_large};
 use super::seal::{self, Inputs, Use};
 
@@ -26,6 +26,8 @@ pub(super) struct Receiving {
     copy: Arc<Copy>,
     facts: Arc<Facts>,
     reader: Reader,
+    /// The largest row that is taken.
+    row_bytes_max: usize,
     /// The first line is still to come.
     heads: bool,
     /// Rows that wait for keys.
@@ -54,13 +56,23 @@ struct Failure {
 }
 
 impl Receiving {
-    pub(super) fn new(copy: Arc<Copy>, facts: Arc<Facts>, marks_csv: bool) -> Self {
+    pub(super) fn new((copy, facts): (Arc<Copy>, Arc<Facts>), marks_csv: bool, row_bytes_max: usize) -> Self {
         let options = match &*copy {
             Copy::In(copy) => &copy.options,
             Copy::Out(copy) => &copy.options,
         };
         let (reader, heads) = (Reader::new(options, marks_csv), options.header != Header::None);
-        Receiving { reader, heads, copy, facts, waiting: Vec::new(), failure: None, is_ended: false, is_marked: false }
+        Receiving {
+            reader,
+            row_bytes_max,
+            heads,
+            copy,
+            facts,
+            waiting: Vec::new(),
+            failure: None,
+            is_ended: false,
+            is_marked: false,
+        }
     }
 
     fn plan(&self) -> Option<&plan::CopyIn> {
@@ -99,7 +111,14 @@ impl Receiving {
                 here(bad_rows(bad), line)
             })?;
             match piece {
+                // A row that is not whole yet is held no longer than one that is.
+                None if self.reader.held() > self.row_bytes_max => {
+                    return Err(here(too_large(self.row_bytes_max), self.reader.line()));
+                }
                 None => return Ok(None),
+                Some(Piece::Row(row, line)) if row.len() > self.row_bytes_max => {
+                    return Err(here(too_large(self.row_bytes_max), line));
+                }
                 Some(Piece::FileHeader(header)) => frontend::put_raw(out, b'd', &header),
                 Some(Piece::End) => self.is_marked = true,
                 Some(Piece::Row(line, number)) if self.heads => {
@@ -242,41 +261,22 @@ fn at_fault(plan: &StatementPlan, inputs: &Inputs<'_>, refusal: &Refusal) -> Opt
 
 impl Machine {
     /// Takes what there is of a CopyData message.
-    pub(super) fn copy_bytes(&mut self, input: &mut BytesMut) -> Result<(), Fatal> {
+    pub(super) fn copy_bytes(&mut self, input: &mut BytesMut) {
         let n = self.copy.left.min(input.len()).min(BYTES_MAX);
-        let mut is_too_large = false;
         if let Copying::Sealed(receiving) = &mut self.copy.now {
             receiving.reader.feed(&input[..n]);
-            is_too_large = receiving.reader.held() > self.shared.message_bytes_max + BYTES_MAX;
         }
         input.advance(n);
         self.copy.left -= n;
         self.copy_rows();
-        if is_too_large && self.hold.is_none() {
-            self.refuse_too_large();
-        }
-        Ok(())
-    }
-
-    /// A row that is not whole yet and too large to be held.
-    fn refuse_too_large(&mut self) {
-        let max = self.shared.message_bytes_max;
-        if let Copying::Sealed(receiving) = &self.copy.now
-            && receiving.reader.held() > max
-        {
-            let (refusal, line) = (too_large(max), receiving.reader.line());
-            self.fail_row(Failure { refusal, line, column: None });
-        }
     }
 
     /// CopyDone: what is left is the last row.
-    #[expect(clippy::unnecessary_wraps, reason = "one of the ways a message goes on")]
-    pub(super) fn copy_done(&mut self) -> Result<(), Fatal> {
+    pub(super) fn copy_done(&mut self) {
         if let Copying::Sealed(receiving) = &mut self.copy.now {
             receiving.is_ended = true;
         }
         self.copy_rows();
-        Ok(())
     }
 
     /// Seals the rows that are whole, as far as keys are at hand.
