@@ -32,6 +32,7 @@ fn attribute(name: &str, attnum: i16, sealed: Option<Arc<Column>>) -> Attribute 
         base_type_oid,
         typmod: -1,
         has_default: false,
+        is_generated: false,
         sealed,
         is_cell,
         is_unsealed: false,

@@ -31,6 +31,8 @@ pub enum Class {
     BadText,
     /// A value whose binary form is not of its type.
     BadBinary,
+    /// Rows of COPY that are not in its format.
+    BadCopy,
     /// A value too long for its type.
     TooLong,
     /// A number out of its type's range.
@@ -84,6 +86,7 @@ impl Class {
             Class::NoParameter => "42P02",
             Class::BadText => "22P02",
             Class::BadBinary => "22P03",
+            Class::BadCopy => "22P04",
             Class::TooLong => "22001",
             Class::OutOfRange => "22003",
             Class::BadDatetime => "22007",

@@ -233,6 +233,15 @@ fn line_27_the_configured_limit() {
         assert!(field(error, b'D').contains("65536"), "{}", field(error, b'D'));
         assert!(field(error, b'H').contains("limits.message_bytes_max"), "{}", field(error, b'H'));
     }
+    for piece in [1000, 100_000] {
+        peer.send(&Out::new().query("COPY users (id, account_id, email) FROM STDIN").0);
+        peer.until(b'G');
+        let row = format!("1\t1\t{big}\n");
+        peer.send(&row.as_bytes().chunks(piece).fold(Out::new(), |out, part| out.raw(b'd', part)).raw(b'c', b"").0);
+        let replies = peer.until_ready(1);
+        assert!(show(&replies).ends_with("E(ERROR 54000) Z(I)"), "{}", show(&replies));
+        assert_eq!(field(&replies[0].1, b'W'), "COPY users, line 1");
+    }
     // What is sealed within the limit can be read back, although its text form is larger than the limit.
     peer.send(&Out::new().run(insert, &[Some(&big[..60_000])]).sync().0);
     assert!(show(&peer.until_ready(1)).contains("INSERT 0 1"));
@@ -253,6 +262,7 @@ fn line_27_the_configured_limit() {
         .psql("app", "INSERT INTO users (id, account_id, note) VALUES (2, 1, repeat('z', 1000000)), (3, 1, 'z')");
     for out in [
         Out::new().query("SELECT email, note FROM users ORDER BY id"),
+        Out::new().query("COPY (SELECT email, note FROM users ORDER BY id) TO STDOUT"),
         Out::new().run("SELECT email, note FROM users ORDER BY id", &[]).run("SELECT 1", &[]).sync(),
     ] {
         peer.send(&out.0);

@@ -7,6 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::strict_kms;
+use crate::support::peer::{Out, Peer};
 use crate::support::postgres::{Cluster, Version, connect_at};
 use crate::support::proxy::{Proxy, Site};
 use crate::support::raw::Text;
@@ -74,7 +75,7 @@ fn roads() -> Vec<String> {
         "DO $$ BEGIN INSERT INTO users (id, account_id, email) VALUES ({n}, 1, '{c}'); END $$",
         "SELECT 1; INSERT INTO users (id, account_id, email) VALUES ({n}, 1, '{c}')",
         "this is not SQL about users '{c}'",
-        "COPY (SELECT '{c}' FROM users) TO STDOUT",
+        "COPY (SELECT '{c}' || email FROM users) TO STDOUT",
         "BEGIN; SET search_path = public; INSERT INTO users (id, account_id, email) VALUES ({n}, 1, '{c}'); COMMIT",
     ]
     .map(str::to_owned)
@@ -156,6 +157,37 @@ fn forms(key: &str) -> Vec<Vec<u8>> {
     vec![key.trim_end_matches('=').into(), hex.clone().into(), hex.to_uppercase().into(), list.into(), bytes]
 }
 
+/// COPY that works, is refused or fails, with rows that are sent ahead and rows that are waited for.
+fn copied(peer: &mut Peer) {
+    let statements = [
+        ("", "500\t1\t{c}\t{c}\n501\t1\t{c}-2\t\\N\n"),
+        ("(FORMAT csv, HEADER)", "{c},{c},{c},{c}\n502,1,\"{c}-3\",{c}\n"),
+        ("CSV", "503,1,\"{c}\n"),
+        ("", "504\t1\t{c}\n"),
+        ("", "505\t99\t{c}\t{c}\n"),
+        ("", "500\t1\t{c}-4\t{c}\n"),
+        ("(FORMAT binary)", "{c}"),
+        ("(ON_ERROR ignore)", "506\t1\t{c}\t{c}\n"),
+        ("WHERE ssn <> '{c}'", "506\t1\t{c}\t{c}\n"),
+    ];
+    for (n, (options, rows)) in statements.iter().enumerate() {
+        let mark = format!("{MARK}-copy{n}");
+        let [options, rows] = [options, rows].map(|text| text.replace("{c}", &mark));
+        let sql = format!("COPY users (id, account_id, email, ssn) FROM STDIN {options}");
+        let data = rows.as_bytes().chunks(5).fold(Out::new(), |out, part| out.raw(b'd', part)).raw(b'c', b"").0;
+        for ahead in [true, false] {
+            peer.send(&Out::new().query(&sql).0);
+            let begun = if ahead { b'G' } else { peer.receive().unwrap().0 };
+            if ahead || begun == b'G' {
+                peer.send(&data);
+            }
+            for (tag, body) in peer.until(b'Z') {
+                assert_clean(&format!("message {} of {sql}", char::from(tag)), &body);
+            }
+        }
+    }
+}
+
 fn walk((cluster, site, proxy): &(Cluster, Site, Proxy)) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
@@ -184,6 +216,7 @@ fn walk((cluster, site, proxy): &(Cluster, Site, Proxy)) {
             client.query_one("SELECT email FROM users WHERE account_id = 1 AND email = $1", &[&email]).await.unwrap();
         assert_eq!(row.get::<_, &str>(0), format!("{MARK}-p"));
     });
+    copied(&mut Peer::connect(proxy.address(), "app"));
     let stored = cluster.psql("app", "SELECT email FROM users");
     assert!(stored.contains("\\xc15253"), "no cell was stored: {stored}");
     assert_clean("the server's log", cluster.log().as_bytes());

@@ -7,6 +7,7 @@ mod badinput;
 mod canary;
 mod clients;
 mod control_tls;
+mod copy;
 mod demo;
 mod documents;
 mod encodings;

@@ -10,7 +10,7 @@ use crate::support::proxy::{Proxy, Site};
 use crate::support::raw::{Binary, Raw, Text};
 
 /// SQL type, values in text form, and bad ones.
-const TYPES: &[(&str, &[&str], &[&str])] = &[
+pub const TYPES: &[(&str, &[&str], &[&str])] = &[
     ("char(5)", &["", "ab", "abc  ", "Zoë ☃"], &["abcdef"]),
     ("bpchar", &["", "ab", "ab   "], &[]),
     ("int2", &["0", "-32768", " 32767 "], &["32768", "1.5", "x"]),
@@ -78,14 +78,14 @@ const TYPES: &[(&str, &[&str], &[&str])] = &[
 ];
 
 /// Settings that decide how values are written, and read.
-const SETTINGS: &[&str] = &[
+pub const SETTINGS: &[&str] = &[
     "SET DateStyle = 'SQL, DMY'; SET IntervalStyle = 'sql_standard'; SET TimeZone = 'America/New_York'; SET extra_float_digits = 0",
     "SET DateStyle = 'Postgres, MDY'; SET IntervalStyle = 'iso_8601'; SET TimeZone = 'Asia/Kolkata'; SET extra_float_digits = -3",
     "SET DateStyle = 'German'; SET IntervalStyle = 'postgres_verbose'; SET bytea_output = 'escape'; SET extra_float_digits = 3",
     "SET DateStyle = 'ISO, MDY'; SET IntervalStyle = 'postgres'; SET TimeZone = 'UTC'; RESET bytea_output",
 ];
 
-fn column(n: usize) -> String {
+pub fn column(n: usize) -> String {
     format!("c{n}")
 }
 
@@ -106,15 +106,15 @@ fn policy() -> String {
     policy
 }
 
-struct Twins {
-    cluster: Cluster,
+pub struct Twins {
+    pub cluster: Cluster,
     _site: Site,
-    proxy: Proxy,
+    pub proxy: Proxy,
     plain: Client,
     sealed: Client,
 }
 
-async fn twins(version: Version) -> Twins {
+pub async fn twins(version: Version) -> Twins {
     let cluster = Cluster::start(version);
     cluster.createdb("app");
     let site = Site::new(&cluster, &policy());

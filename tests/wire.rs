@@ -347,16 +347,51 @@ fn line_23_copy() {
             ready(Out::new().query("DELETE FROM notes WHERE id > 5")),
         ],
     );
+    let rows = |out: Out| out.raw(b'd', b"26\t1\tsi").raw(b'd', b"x@x\t7\n27\t1\t\\N\t\\N\n").raw(b'c', b"");
+    let wrong = |out: Out| out.raw(b'd', b"26\t1\tx\ty\n").raw(b'd', b"27\t1\tx\t7\n").raw(b'c', b"");
+    let copy = "COPY users (id, account_id, email, age) FROM STDIN";
+    agree(
+        &wired,
+        "copy of a sealed table",
+        &[
+            ready(Out::new().query(ROWS)),
+            (Out::new().query(copy), Stop::Tag(b'G')),
+            ready(rows(Out::new())),
+            ready(
+                Out::new().query("COPY (SELECT id, email, age FROM users ORDER BY id) TO STDOUT (FORMAT csv, HEADER)"),
+            ),
+            ready(Out::new().run("COPY (SELECT id, email FROM users ORDER BY id) TO STDOUT", &[]).sync()),
+            ready(Out::new().query("DELETE FROM users WHERE id > 25")),
+            (Out::new().run(copy, &[]).flush(), Stop::Tag(b'G')),
+            ready(rows(Out::new()).sync()),
+            ready(Out::new().query("DELETE FROM users WHERE id > 25")),
+            (Out::new().run(copy, &[]).sync(), Stop::Tag(b'G')),
+            ready(rows(Out::new()).sync()),
+            (Out::new().query(copy), Stop::Tag(b'G')),
+            ready(Out::new().raw(b'd', b"28\t1\tx\t1\n").raw(b'f', b"changed my mind\0")),
+            (Out::new().query(copy), Stop::Tag(b'G')),
+            ready(rows(Out::new())),
+            (Out::new().query(copy), Stop::Tag(b'G')),
+            ready(wrong(Out::new())),
+            (Out::new().run(copy, &[]).flush(), Stop::Tag(b'G')),
+            ready(wrong(Out::new()).sync()),
+            ready(Out::new().query(ALL)),
+            ready(Out::new().query("DELETE FROM users WHERE id > 25")),
+        ],
+    );
     let (mut sealed, _) = wired.pair();
-    for sql in ["COPY users FROM STDIN", "COPY users (id, email) TO STDOUT", "COPY (SELECT email FROM users) TO STDOUT"]
-    {
+    for sql in [
+        "COPY users FROM '/tmp/x'",
+        "COPY users (id, email) TO PROGRAM 'cat'",
+        "COPY users FROM STDIN (ON_ERROR ignore)",
+    ] {
         assert_eq!(sealed.ask(sql), "E(ERROR 0A000) Z(I)", "{sql}");
         sealed.send(&Out::new().run(sql, &[]).sync().0);
         assert_eq!(show(&sealed.until_ready(1)), "E(ERROR 0A000) Z(I)", "{sql}");
         assert!(sealed.ask(ALL).contains("e@x"), "usable after {sql}");
     }
     // A client that goes on with its rows does not know yet that it was refused.
-    sealed.send(&data(Out::new().query("COPY users FROM STDIN")).0);
+    sealed.send(&data(Out::new().query("COPY users FROM STDIN (ON_ERROR ignore)")).0);
     assert_eq!(show(&sealed.until_ready(1)), "E(ERROR 0A000) Z(I)");
     assert!(sealed.ask(ALL).contains("e@x"));
 }
@@ -420,7 +455,13 @@ fn session() -> Vec<Step> {
         (Out::new().query("COPY notes FROM STDIN"), Stop::Tag(b'G')),
         ready(Out::new().raw(b'd', b"99\tninety").raw(b'd', b" nine\n").raw(b'c', b"")),
         ready(Out::new().query("DELETE FROM notes WHERE id = 99 RETURNING body")),
-        ready(Out::new().query("COPY users FROM STDIN")),
+        ready(Out::new().query("COPY users FROM '/tmp/x'")),
+        (Out::new().query("COPY users (id, account_id, email) FROM STDIN"), Stop::Tag(b'G')),
+        ready(Out::new().raw(b'd', b"21\t1\tco").raw(b'd', b"py@x\n22\t1\t\\N").raw(b'c', b"")),
+        (Out::new().query("COPY users (id, account_id, age) FROM STDIN CSV"), Stop::Tag(b'G')),
+        ready(Out::new().raw(b'd', b"23,1,\"4").raw(b'd', b"x\"\n").raw(b'd', b"24,1,5\n").raw(b'c', b"")),
+        ready(Out::new().query("COPY users (id, email) TO STDOUT CSV HEADER")),
+        ready(Out::new().query("DELETE FROM users WHERE id > 20")),
         (
             Out::new().run(ALL, &[]).sync().query("SELECT email FROM users WHERE id = 1").run("SELECT 1", &[]).sync(),
             Stop::Ready(3),

@@ -9,7 +9,7 @@ use super::{Attribute, Catalog, Relation};
 use crate::policy::{self, Unsealed};
 
 const COLUMNS: &str = "SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, a.attname::text, a.attnum, \
-     a.atttypid, a.atttypmod, a.atthasdef OR a.attidentity <> '' OR a.attgenerated <> '' \
+     a.atttypid, a.atttypmod, a.atthasdef OR a.attidentity <> '' OR a.attgenerated <> '', a.attgenerated <> '' \
      FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
      LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
      WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') ORDER BY c.oid, a.attnum";
@@ -201,6 +201,7 @@ fn attribute(
         base_type_oid: base_type(type_oid, domains),
         typmod: row.try_get(7)?,
         has_default: row.try_get::<_, Option<bool>>(8)?.unwrap_or(false),
+        is_generated: row.try_get::<_, Option<bool>>(9)?.unwrap_or(false),
         is_unsealed: policy.is_some() && cell.is_none(),
         is_cell: cell.is_some(),
         sealed,
@@ -234,6 +235,7 @@ fn hash_relation(relation: &Relation, hasher: &mut DefaultHasher) {
     relation.definition.hash(hasher);
     relation.policy.as_ref().map(|policy| (&policy.schema, &policy.name)).hash(hasher);
     for a in &relation.columns {
-        (&a.name, a.attnum, a.type_oid, a.base_type_oid, a.typmod, a.has_default, a.is_cell).hash(hasher);
+        (&a.name, a.attnum, a.type_oid, a.base_type_oid, a.typmod, a.has_default, a.is_generated, a.is_cell)
+            .hash(hasher);
     }
 }

@@ -68,6 +68,8 @@ pub struct Attribute {
     pub typmod: i32,
     /// True when a default, identity or generation expression exists.
     pub has_default: bool,
+    /// True when it is computed from other columns.
+    pub is_generated: bool,
     /// Set when the column is sealed in the database (its type is a domain of schema `rowseal`) and in the policy.
     pub sealed: Option<Arc<PolicyColumn>>,
     /// True when its type is a domain of schema `rowseal`, whatever the policy says.

@@ -12,12 +12,14 @@ use crate::sql::{self, Protocol};
 use crate::wire::frame::{self, HEADER, Header};
 use crate::wire::frontend;
 
+use super::copy::{takes_rows, without_values};
 use super::facts::Facts;
 use super::machine::{Fatal, Held, Hold, Machine, OUT_BYTES_MAX, Prepared, Unsynced, Work};
 use super::messages::{
     allowed, declared_fit, executes_sealed, inline, malformed, merge, names_any, names_prepared, not_yet, readable,
     result_formats, server_oids, server_params, settled, too_large, writes,
 };
+use super::named::Reply;
 use super::queue::{Expect, Rewritten};
 use super::seal::{self, Inputs};
 
@@ -39,6 +41,10 @@ impl Machine {
             }
             if self.client_skip > 0 || self.client_pass > 0 {
                 self.stream_client(input);
+                continue;
+            }
+            if self.copy.left > 0 {
+                self.copy_bytes(input);
                 continue;
             }
             let Some(header) = frame::header(input)? else { break };
@@ -81,10 +87,7 @@ impl Machine {
             return Ok(true);
         }
         match header.tag {
-            b'd' => {
-                self.client_pass = header.total;
-                return Ok(true);
-            }
+            b'd' | b'c' | b'f' => return self.copy_message(header, input),
             b'B' if names_awaited(header, input) => return Ok(false),
             b'B' | b'D' if self.is_undecided(header, input) => {
                 self.undecided = true;
@@ -136,11 +139,6 @@ impl Machine {
                 self.forward(header, input);
                 Ok(())
             }
-            b'c' | b'f' => {
-                self.copy_in = false;
-                self.forward(header, input);
-                Ok(())
-            }
             b'F' => {
                 self.facts = None;
                 self.queue.push(Expect::Function);
@@ -180,6 +178,7 @@ impl Machine {
         }
         let looked_at = hits.touches || hits.sql_prepare || reload || self.may_name(text, hits.sql_prepare);
         if looked_at && !ends_transaction(text) {
+            self.begins(true);
             let held = Held {
                 tag: header.tag,
                 body: input.split_to(header.total).freeze().slice(HEADER..),
@@ -209,6 +208,7 @@ impl Machine {
     /// The unnamed statement's entry stays: the server may skip this message, and a Bind of a statement that is gone
     /// fails there anyway.
     fn plain_query(&mut self) {
+        self.begins(false);
         self.queue.push(Expect::Query(None, 0));
     }
 
@@ -374,6 +374,7 @@ impl Machine {
         let Ok(rewritten) = sql::render::render(text, plans, &mut slot);
         let replies = plans.iter().map(|plan| Machine::reply(plan, None, facts)).collect();
         let positions = rewritten.positions(text);
+        self.begins(plans.iter().any(takes_rows));
         self.queue.push(Expect::Query(Some(Rewritten { replies, positions }), 0));
         frontend::put_query(&mut self.to_server, rewritten.text.as_bytes());
     }
@@ -399,6 +400,7 @@ impl Machine {
             return Err(Refusal::new(Class::NotSupported, "cannot insert multiple commands into a prepared statement"));
         };
         declared_fit(statement, &parse.oids)?;
+        without_values(statement)?;
         self.refuse_names(statement)?;
         let text = String::from_utf8_lossy(parse.text);
         let rewritten = sql::render::render_extended(&text, statement);
@@ -571,6 +573,7 @@ impl Machine {
             self.facts_local = true;
         }
         let reply = self.portal(portal);
+        self.begins(reply.as_ref().is_some_and(Reply::takes_rows));
         self.queue.push(Expect::Execute(reply));
         self.forward(header, input);
         Ok(())

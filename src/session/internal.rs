@@ -42,6 +42,7 @@ impl Machine {
         inputs: &Inputs<'_>,
         values: Vec<Option<Vec<u8>>>,
     ) {
+        self.begins(false);
         let text = sql::render::render_extended(text, plan).text;
         let params = server_params(plan, inputs, values);
         // As at every simple query, the client's unnamed statement goes.
@@ -127,6 +128,7 @@ impl Machine {
     /// Raises a refusal in the server in place of the client's message.
     pub(super) fn refuse(&mut self, tag: u8, refusal: &Refusal) -> Result<(), Fatal> {
         self.audit_refusal(refusal);
+        self.begins(true);
         let call = refuse_call(refusal);
         if tag == b'Q' && !self.lock_open {
             self.queue.push(Expect::Own(Own::RefusalQuery));

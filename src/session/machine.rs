@@ -17,6 +17,8 @@ use crate::sql::plan::StatementPlan;
 use crate::sql::render::Positions;
 use crate::wire::frame::Malformed;
 
+use super::copy::CopyIn;
+use super::copy_out::Sending;
 use super::facts::Facts;
 use super::named::{Cursor, Reply};
 use super::names::Gone;
@@ -143,6 +145,8 @@ pub(super) enum Hold {
     Keys(Held),
     /// The schema is being loaded.
     Schema(Held),
+    /// Rows of a COPY wait for their keys.
+    Copy,
 }
 
 /// What has been sent since the last Sync that a Sync of the proxy's own would end.
@@ -194,6 +198,8 @@ pub struct Machine {
     pub(super) lock_open: bool,
     pub(super) reload: bool,
     pub(super) copy_in: bool,
+    pub(super) copy: CopyIn,
+    pub(super) sending: Option<Box<Sending>>,
     pub(super) tunnel: bool,
     pub(super) mute: Mute,
     pub(super) client_pass: usize,
@@ -244,6 +250,8 @@ impl Machine {
             lock_open: false,
             reload: false,
             copy_in: false,
+            copy: CopyIn::default(),
+            sending: None,
             tunnel: false,
             mute: Mute::Off,
             client_pass: 0,
@@ -305,7 +313,14 @@ impl Machine {
     pub fn on_granted(&mut self, side: Side, granted: Result<Granted, Refusal>) -> Result<(), Fatal> {
         match side {
             Side::Client => {
-                let Some(Hold::Keys(mut held)) = self.hold.take() else { return Ok(()) };
+                let mut held = match self.hold.take() {
+                    Some(Hold::Keys(held)) => held,
+                    Some(Hold::Copy) => {
+                        self.copy_granted(granted);
+                        return Ok(());
+                    }
+                    _ => return Ok(()),
+                };
                 match granted {
                     Ok(granted) => {
                         held.granted = Some(granted);
@@ -317,10 +332,15 @@ impl Machine {
             Side::Server => {
                 self.rows_wait = false;
                 match granted {
-                    Ok(granted) => self.rows.grant(granted),
-                    Err(refusal) => self.break_off(&refusal),
+                    Ok(granted) => {
+                        self.rows.grant(granted);
+                        self.copy_out_rows()
+                    }
+                    Err(refusal) => {
+                        self.break_off(&refusal);
+                        Ok(())
+                    }
                 }
-                Ok(())
             }
         }
     }
@@ -330,7 +350,9 @@ impl Machine {
     /// # Errors
     /// [`Fatal`] as in [`Machine::on_client`].
     pub fn on_reloaded(&mut self, loaded: Result<(), Refusal>) -> Result<(), Fatal> {
-        let Some(Hold::Schema(held)) = self.hold.take() else { return Ok(()) };
+        let Some(Hold::Schema(held)) = self.hold.take_if(|hold| matches!(hold, Hold::Schema(_))) else {
+            return Ok(());
+        };
         match loaded {
             Ok(()) => {
                 // What is not committed yet is not in the snapshot.

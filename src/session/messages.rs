@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::hex;
 use crate::policy::{Column, Read};
 use crate::refusal::{Class, Refusal};
-use crate::sql::plan::{ParamRole, Role, Source, StatementPlan, ValueSlot};
+use crate::sql::plan::{Copy, ParamRole, Role, Source, StatementPlan, ValueSlot};
 use crate::types::LogicalType;
 use crate::wire::frontend::{Param, format_of};
 
@@ -44,7 +44,11 @@ pub(super) fn allowed(plans: &[StatementPlan], facts: &Facts) -> Result<(), Refu
         if let (false, Some(column)) = (facts.search, plan.compared.first()) {
             return Err(denied(column));
         }
-        for column in plan.result.iter().flat_map(|columns| columns.iter()) {
+        let copied = match plan.copy.as_deref() {
+            Some(Copy::Out(copy)) => Some(&copy.columns),
+            Some(Copy::In(_)) | None => None,
+        };
+        for column in plan.result.iter().chain(copied).flat_map(|columns| columns.iter()) {
             if let crate::sql::plan::ResultColumn::Sealed { column, .. } = column
                 && facts.read == Read::Deny
             {
@@ -65,7 +69,8 @@ pub(super) fn settled(text: &[u8], plans: &[StatementPlan]) -> Result<(), Refusa
         leading.iter().any(|word| statement.starts_with(word))
             || memchr::memmem::find(&statement, b"set_config").is_some()
     };
-    let last_sealed = plans.iter().rposition(|plan| !plan.values.is_empty() || !plan.edits.is_empty());
+    let last_sealed =
+        plans.iter().rposition(|plan| !plan.values.is_empty() || !plan.edits.is_empty() || plan.copy.is_some());
     if plans.iter().take(last_sealed.unwrap_or(0)).any(changes) {
         return Err(Refusal::new(Class::NotSupported, "a query that changes settings cannot also use sealed columns")
             .hint("Send the statements one by one."));

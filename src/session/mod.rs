@@ -2,8 +2,12 @@
 //!
 //! [`machine`] holds the state; [`client`] and [`server_side`] its two directions; [`seal`] and [`open`] turn plans
 //! and rows into bytes; [`queue`] knows which reply belongs to what, [`names`] which statement a name
-//! means, and [`named`] what cursors and statements prepared in SQL stand for.
+//! means, and [`named`] what cursors and statements prepared in SQL stand for. [`copy`] says whose rows a COPY carries;
+//! [`copy_in`] and [`copy_out`] carry them.
 pub mod client;
+pub mod copy;
+pub mod copy_in;
+pub mod copy_out;
 pub mod driver;
 pub mod elements;
 pub mod facts;
@@ -12,6 +16,7 @@ pub mod machine;
 pub mod messages;
 pub mod named;
 pub mod names;
+pub mod notices;
 pub mod open;
 pub mod queue;
 pub mod redact;

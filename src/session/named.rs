@@ -5,7 +5,7 @@ use bytes::Bytes;
 
 use crate::refusal::{Class, Refusal};
 use crate::sql::named;
-use crate::sql::plan::{Call, Named, ResultColumn, StatementPlan};
+use crate::sql::plan::{Call, Copy, Named, ResultColumn, StatementPlan};
 
 use super::facts::Facts;
 use super::machine::{Machine, Prepared};
@@ -21,6 +21,8 @@ pub enum Reply {
     Fetch(Arc<Fetched>),
     /// Once it succeeds, a name stands for something new.
     Gives(Arc<Given>),
+    /// It is a COPY of sealed values.
+    Copy(Arc<Copy>, Arc<Facts>),
 }
 
 /// A FETCH under way.
@@ -51,11 +53,21 @@ pub struct Cursor {
     facts: Arc<Facts>,
 }
 
+impl Reply {
+    /// True for a COPY that takes rows for a sealed table.
+    pub fn takes_rows(&self) -> bool {
+        matches!(self, Reply::Copy(copy, _) if matches!(**copy, Copy::In(_)))
+    }
+}
+
 impl Machine {
     /// What becomes of the reply to a statement; `None` when it is passed on. `formats` are the client's, `None` in a
     /// simple query.
     pub(super) fn reply(plan: &StatementPlan, formats: Option<Vec<i16>>, facts: &Arc<Facts>) -> Option<Reply> {
         let facts = || facts.clone();
+        if let Some(copy) = &plan.copy {
+            return Some(Reply::Copy(copy.clone(), facts()));
+        }
         match &plan.named {
             None | Some(Named::Execute(_) | Named::Mention { .. }) => {
                 let stored = if formats.is_some() { Stored::Binary } else { Stored::Text };
@@ -94,7 +106,7 @@ impl Machine {
         match reply {
             Reply::Rows(shape) => Some(shape.clone()),
             Reply::Fetch(fetched) => self.fetched_shape(&fetched.cursor, fetched.formats.as_deref(), &fetched.facts),
-            Reply::Gives(_) => None,
+            Reply::Gives(_) | Reply::Copy(..) => None,
         }
     }
 

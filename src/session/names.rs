@@ -69,7 +69,13 @@ impl Machine {
 
     /// The message that is held up is dropped; gives its tag.
     pub(super) fn drop_held(&mut self) -> Option<u8> {
-        let (Hold::Facts(held) | Hold::Lock(held, _) | Hold::Keys(held) | Hold::Schema(held)) = self.hold.take()?;
+        if matches!(self.hold, Some(Hold::Copy)) {
+            return None;
+        }
+        let Some(Hold::Facts(held) | Hold::Lock(held, _) | Hold::Keys(held) | Hold::Schema(held)) = self.hold.take()
+        else {
+            return None;
+        };
         self.forget(held.tag, &held.body);
         Some(held.tag)
     }

@@ -154,6 +154,15 @@ impl Queue {
         })
     }
 
+    /// True when the rows of a COPY into a sealed table are to come, or may still be under way.
+    pub fn awaits_copy_in(&self) -> bool {
+        self.expected.iter().any(|expect| match expect {
+            Expect::Execute(Some(reply)) => reply.takes_rows(),
+            Expect::Query(Some(rewritten), at) => rewritten.replies.iter().skip(*at).flatten().any(Reply::takes_rows),
+            _ => false,
+        })
+    }
+
     /// Takes the first entry.
     pub fn pop(&mut self) -> Option<Expect> {
         let done = self.expected.pop_front();

@@ -1,15 +1,13 @@
 //! The server's direction: which replies pass, are swallowed, described anew or opened.
-use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use memchr::memmem::Finder;
 
 use crate::keys::Need;
 use crate::policy::Read;
 use crate::refusal::{Class, Refusal};
 use crate::sql::plan::{ParamRole, ResultColumn};
-use crate::sql::render::Positions;
 use crate::wire::backend;
 use crate::wire::frame::{self, HEADER, Header};
 use crate::wire::frontend;
@@ -18,6 +16,7 @@ use super::facts;
 use super::machine::{Fatal, Held, Hold, Machine, Mute, OUT_BYTES_MAX, Prepared, Work};
 use super::messages::{client_oid, refuse_call, too_large};
 use super::named::Reply;
+use super::notices::put_error;
 use super::open::{Batch, Session, Shape};
 use super::queue::{Expect, Own};
 use super::seal::LockedRow;
@@ -28,10 +27,6 @@ static CELL: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\xC1\x52
 static CELL_HEX: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\\xc152530101"));
 /// For the magic of a cell in the escape form of bytea, inside another value too.
 static CELL_ESCAPED: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\\301RS\\"));
-
-/// Fields of an error that speak of the statement's text. Where that is the proxy's own (position, position in and text
-/// of an internal query, context), they mean nothing to the client. Those of the client's own functions stay.
-const OWN_FIELDS: &[u8] = b"PpqW";
 
 impl Machine {
     /// Takes what the server sent: as many whole messages as can go on now are consumed from `input`.
@@ -74,6 +69,10 @@ impl Machine {
                 self.sealed_rows(&shape, input)?;
                 continue;
             }
+            if header.tag == b'd' && self.mute == Mute::Off && self.sending.is_some() {
+                self.copy_out_data(input)?;
+                continue;
+            }
             let frame = input.split_to(header.total);
             self.server_frame(header, &frame)?;
         }
@@ -85,8 +84,10 @@ impl Machine {
     fn large_row(&mut self, header: Header) -> bool {
         match (header.tag, self.mute) {
             (b'D' | b'd', Mute::UntilReady) => self.server_skip = header.total,
-            (b'D' | b'd', Mute::Off) if self.current_shape().is_none() => self.server_pass = header.total,
-            (b'D', Mute::Off) if header.total / 3 > self.shared.message_bytes_max => {
+            (b'D' | b'd', Mute::Off) if self.current_shape().is_none() && self.sending.is_none() => {
+                self.server_pass = header.total
+            }
+            (b'D' | b'd', Mute::Off) if header.total / 3 > self.shared.message_bytes_max => {
                 self.break_off(&too_large(self.shared.message_bytes_max));
                 self.server_skip = header.total;
             }
@@ -104,7 +105,12 @@ impl Machine {
         let body = &frame[HEADER..];
         match header.tag {
             b'A' if holds_cell(frame) => self.notification(body),
-            b'A' | b'S' => self.to_client.extend_from_slice(frame),
+            b'A' | b'S' => {
+                if header.tag == b'S' {
+                    self.note_parameter(body);
+                }
+                self.to_client.extend_from_slice(frame);
+            }
             b'N' => self.notice(b'N', body)?,
             b'E' => return self.error(body),
             b'Z' => return self.ready(frame),
@@ -112,6 +118,8 @@ impl Machine {
                 self.tunnel = true;
                 self.to_client.extend_from_slice(frame);
             }
+            // The client does not know that rows are waited for.
+            b'G' if self.mute == Mute::UntilReady => self.put_copy_fail(),
             _ if self.mute == Mute::UntilReady => self.advance(header.tag),
             _ if self.own(header.tag, body)? => {}
             b'n' if matches!(self.queue.front(), Some(Expect::QueryPortal(_))) => self.advance(b'n'),
@@ -122,13 +130,9 @@ impl Machine {
                     self.to_client.extend_from_slice(frame);
                 }
             }
-            b'G' => {
-                self.copy_in = true;
-                if matches!(self.queue.front(), Some(Expect::Execute(_))) {
-                    self.queue.drop_syncs();
-                }
-                self.to_client.extend_from_slice(frame);
-            }
+            b'G' => self.copy_in_begins(frame)?,
+            b'H' => self.copy_out_begins(frame)?,
+            b'c' => self.copy_out_done(frame),
             _ => {
                 self.to_client.extend_from_slice(frame);
                 self.advance(header.tag);
@@ -241,11 +245,15 @@ impl Machine {
             _ => None,
         };
         self.facts = None;
-        self.copy_in = false;
+        let told = self.copy_in_fails(&backend::notice(body)?);
+        self.sending = None;
         self.rows = super::open::Rows::default();
         match (self.mute, own) {
             (Mute::UntilReady, _) | (_, Some(Own::Abort)) => {}
-            _ => self.notice(b'E', body)?,
+            _ => match told {
+                Some((refusal, context)) => put_error(&mut self.to_client, &refusal, &context),
+                None => self.notice(b'E', body)?,
+            },
         }
         match self.queue.front() {
             Some(
@@ -306,7 +314,7 @@ impl Machine {
         if matches!(done, Some(Expect::Own(Own::Sync))) {
             return Ok(());
         }
-        self.copy_in = false;
+        self.copy_in_settled();
         if status == b'I' && self.queue.is_empty() {
             self.portals.clear();
             self.fact_portals.clear();
@@ -322,38 +330,6 @@ impl Machine {
         }
         self.to_client.extend_from_slice(frame);
         Ok(())
-    }
-
-    /// Forwards an error or notice with the cells and tokens in it replaced, and its position in the client's text.
-    fn notice(&mut self, tag: u8, body: &[u8]) -> Result<(), Fatal> {
-        let fields = backend::notice(body)?;
-        self.fatal_seen |=
-            tag == b'E' && fields.iter().any(|(code, text)| *code == b'V' && matches!(*text, b"FATAL" | b"PANIC"));
-        let own = matches!(self.queue.front(), Some(Expect::Own(_)));
-        let clean: Vec<(u8, Cow<'_, [u8]>)> = fields
-            .into_iter()
-            .filter(|(code, _)| !(own && OWN_FIELDS.contains(code)))
-            .map(|(code, text)| match (code, self.queue.positions()) {
-                (b'P', Some(positions)) => (code, mapped(positions, text)),
-                _ => (code, super::redact::redact(text)),
-            })
-            .collect();
-        backend::put_notice(&mut self.to_client, tag, clean.iter().map(|(code, text)| (*code, text.as_ref())));
-        Ok(())
-    }
-
-    /// Forwards a NotificationResponse (process, channel, payload) with the cells in its payload replaced.
-    fn notification(&mut self, body: &[u8]) {
-        let out = &mut self.to_client;
-        let parts = body.split_at_checked(4).and_then(|(process, rest)| {
-            let end = rest.iter().position(|byte| *byte == 0)?;
-            Some((process, rest.split_at(end + 1)))
-        });
-        let Some((process, (channel, payload))) = parts else { return };
-        let payload = super::redact::redact(payload.strip_suffix(b"\0").unwrap_or(payload));
-        out.put_u8(b'A');
-        out.put_u32((4 + process.len() + channel.len() + payload.len() + 1) as u32);
-        [process, channel, &payload, b"\0"].iter().for_each(|part| out.extend_from_slice(part));
     }
 
     /// RowDescription: sealed columns get the client's types.
@@ -424,7 +400,7 @@ impl Machine {
 
     /// Opens the rows that stand whole in `input`, in one batch.
     fn sealed_rows(&mut self, shape: &Arc<Shape>, input: &mut BytesMut) -> Result<(), Fatal> {
-        let end = batch_end(input)?;
+        let end = batch_end(input, b'D')?;
         let frames = input.split_to(end);
         let opened = self.open_batch(shape, &frames)?;
         match opened {
@@ -445,7 +421,7 @@ impl Machine {
         Ok(())
     }
 
-    fn open_batch(&mut self, shape: &Shape, frames: &[u8]) -> Result<Opened, Fatal> {
+    pub(super) fn open_batch(&mut self, shape: &Shape, frames: &[u8]) -> Result<Opened, Fatal> {
         let mut batch = match Batch::read(shape, bodies(frames))? {
             Ok(Some(batch)) => batch,
             Ok(None) => {
@@ -475,16 +451,8 @@ impl Machine {
     /// Replaces the rest of the current result by an error; everything up to ReadyForQuery is swallowed.
     pub(super) fn break_off(&mut self, refusal: &Refusal) {
         self.audit_refusal(refusal);
-        let severity = b"ERROR";
-        let fields = [
-            (b'S', &severity[..]),
-            (b'V', severity),
-            (b'C', refusal.class.sqlstate().as_bytes()),
-            (b'M', refusal.message.as_bytes()),
-            (b'D', refusal.detail.as_bytes()),
-            (b'H', refusal.hint.as_bytes()),
-        ];
-        backend::put_notice(&mut self.to_client, b'E', fields.into_iter().filter(|(_, text)| !text.is_empty()));
+        put_error(&mut self.to_client, refusal, "");
+        self.sending = None;
         self.rows = super::open::Rows::default();
         self.mute = Mute::UntilReady;
         if !matches!(self.queue.front(), Some(Expect::Query(..) | Expect::Function)) {
@@ -515,12 +483,6 @@ impl Machine {
     }
 }
 
-/// The position of an error in the client's text instead of the rewritten one.
-fn mapped(positions: &Positions, text: &[u8]) -> Cow<'static, [u8]> {
-    let position = std::str::from_utf8(text).ok().and_then(|text| text.parse().ok());
-    Cow::Owned(position.map_or(0, |position: usize| positions.map(position)).to_string().into_bytes())
-}
-
 /// True when the bytes hold something that begins like a cell, in binary or in the hex form of bytea.
 fn holds_cell(bytes: &[u8]) -> bool {
     CELL.find_iter(bytes).any(|at| matches!(bytes.get(at + 5..at + 7), Some([0..=3, 0 | 16]) | None))
@@ -535,13 +497,13 @@ fn unplanned() -> Refusal {
         .hint("Select the sealed columns by name from their table.")
 }
 
-fn changed() -> Refusal {
+pub(super) fn changed() -> Refusal {
     Refusal::new(Class::NotSupported, "the result is not the one that was planned: the schema has changed")
         .hint("Try again.")
 }
 
 /// What came of a batch of rows.
-enum Opened {
+pub(super) enum Opened {
     /// All are with the client.
     Done,
     /// Keys are missing; nothing was done.
@@ -556,11 +518,11 @@ fn put_back(input: &mut BytesMut, mut frames: BytesMut) {
     *input = frames;
 }
 
-/// Where the run of whole DataRow frames at the start of `input` ends.
-fn batch_end(input: &[u8]) -> Result<usize, Fatal> {
+/// Where the run of whole frames of this kind at the start of `input` ends.
+pub(super) fn batch_end(input: &[u8], tag: u8) -> Result<usize, Fatal> {
     let mut end = 0;
     while let Some(header) = frame::header(&input[end..])? {
-        if header.tag != b'D' || input.len() - end < header.total {
+        if header.tag != tag || input.len() - end < header.total {
             break;
         }
         end += header.total;
@@ -569,7 +531,7 @@ fn batch_end(input: &[u8]) -> Result<usize, Fatal> {
 }
 
 /// The bodies of a run of whole frames.
-fn bodies(mut batch: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(super) fn bodies(mut batch: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::from_fn(move || {
         let header = frame::header(batch).ok().flatten()?;
         let (frame, rest) = batch.split_at_checked(header.total)?;

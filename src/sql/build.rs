@@ -174,6 +174,7 @@ impl<'a> Planner<'a> {
             lock,
             compared: self.compared,
             named: None,
+            copy: None,
         })
     }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dashmap::DashMap;
 
-use super::plan::Verdict;
+use super::plan::{Copy, Verdict};
 use super::{Context, Protocol, plan};
 
 /// What a plan costs besides its text, at the least.
@@ -103,7 +103,12 @@ fn weight(verdict: &Verdict) -> usize {
             .iter()
             .map(|p| {
                 let columns = p.result.as_ref().map_or(0, |columns| columns.len());
-                256 + 160 * (p.edits.len() + p.values.len()) + 32 * (p.params.len() + columns)
+                let copied = match p.copy.as_deref() {
+                    Some(Copy::In(copy)) => 256 + 64 * copy.names.len() + 160 * copy.row.values.len(),
+                    Some(Copy::Out(copy)) => 256 + 64 * copy.columns.len(),
+                    None => 0,
+                };
+                256 + 160 * (p.edits.len() + p.values.len()) + 32 * (p.params.len() + columns) + copied
             })
             .sum(),
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::filter::Filter;
-use super::plan::{ParamRole, ResultColumn, Role, RowTenant, Source, StatementPlan, TenantSource, Verdict};
+use super::plan::{Copy, ParamRole, ResultColumn, Role, RowTenant, Source, StatementPlan, TenantSource, Verdict};
 use super::{Context, Protocol, plan, render};
 use crate::catalog::{Attribute, Catalog, Relation};
 use crate::policy::{Column, Equality, Mask, Padding, Table, TenantRule};
@@ -35,6 +35,7 @@ fn attribute(name: &str, attnum: usize, oid: u32) -> Attribute {
         base_type_oid: if oid == CELL { 17 } else { oid },
         typmod: -1,
         has_default: false,
+        is_generated: false,
         sealed: None,
         is_cell: oid == CELL,
         is_unsealed: false,
@@ -190,12 +191,29 @@ fn describe(text: &str, plans: &[StatementPlan]) -> String {
         if params.iter().any(|p| p != "plain") {
             writeln!(out, "params {} of {}", params.join(" "), plan.server_params).unwrap();
         }
+        if let Some(copy) = &plan.copy {
+            writeln!(out, "{}", describe_copy(copy)).unwrap();
+        }
         if let Some(result) = &plan.result {
             let columns: Vec<_> = result.iter().map(describe_result).collect();
             writeln!(out, "gives {}", columns.join(" ")).unwrap();
         }
     }
     out
+}
+
+fn describe_copy(copy: &Copy) -> String {
+    match copy {
+        Copy::In(copy) => {
+            let values = copy.row.values.iter().map(|slot| describe_value(&slot.source, &slot.role));
+            let values: Vec<_> = values.collect();
+            format!("copy {} ({}) {}", copy.table, copy.names.join(", "), values.join("; "))
+        }
+        Copy::Out(copy) => {
+            let columns: Vec<_> = copy.columns.iter().map(describe_result).collect();
+            format!("copy ({}) hidden {}", columns.join(", "), copy.hidden)
+        }
+    }
 }
 
 fn describe_value(source: &Source, role: &Role) -> String {

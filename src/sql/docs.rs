@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::cases::catalog;
 use super::operators::{FUNCTIONS, OPERATORS, Rule};
-use super::plan::{StatementPlan, Verdict};
+use super::plan::{Copy, StatementPlan, Verdict};
 use super::{Context, Protocol, plan, render};
 
 const INTRODUCTION: &str = "\
@@ -124,6 +124,21 @@ const STATEMENTS: &[(&str, &[&str])] = &[
             "CREATE UNIQUE INDEX ON users (account_id, email)",
         ],
     ),
+    (
+        "COPY",
+        &[
+            "COPY users (id, account_id, email) FROM STDIN",
+            "COPY users FROM STDIN WITH (FORMAT csv, HEADER)",
+            "COPY users (id, email) FROM STDIN",
+            "COPY users (id, account_id, email) FROM STDIN (ON_ERROR ignore)",
+            "COPY users (id, account_id, email) FROM STDIN WHERE email IS NOT NULL",
+            "COPY users (id, email) TO STDOUT WITH (FORMAT csv, HEADER)",
+            "COPY (SELECT id, email FROM users WHERE account_id = 7) TO STDOUT (FORMAT binary)",
+            "COPY (SELECT id FROM users) TO STDOUT",
+            "COPY users_view TO STDOUT",
+            "COPY users TO '/tmp/users'",
+        ],
+    ),
 ];
 
 const END: &str = "
@@ -139,6 +154,12 @@ const END: &str = "
   column otherwise asks the server to compare, and fails where the tenant would change.
 - A view is looked through where its own query needs no rewriting: plain selections and joins over plain columns. A partition or child
   table has the policy of its parent.
+- COPY works in the formats text, csv and binary, with the options FORMAT, DELIMITER, NULL, DEFAULT, HEADER, QUOTE, ESCAPE,
+  FORCE_QUOTE, FORCE_NOT_NULL, FORCE_NULL, FREEZE and ENCODING 'UTF8', in the old syntax too. Other options are refused by name.
+  DELIMITER, QUOTE and ESCAPE may be no letters or digits. COPY FROM must carry the tenant column where the tenant is found
+  in one, and takes no default for it or for a sealed column. A first line of column names is written anew, not passed on. A
+  wrong value ends the COPY with Postgres's SQLSTATE, the line and the column; nothing of it is stored. COPY of a query that
+  searches sealed columns goes by the simple protocol only, as a COPY takes no parameters.
 - A literal beside a sealed column (`coalesce(email, 'none')`) stays with the proxy; the server is given a number for it. A parameter
   cannot stand there.
 ";
@@ -157,7 +178,9 @@ fn rewritten(statement: &str, plans: &[StatementPlan]) -> String {
     let text = render::render_extended(statement, &plans[0]).text;
     let lock = render::render_lock_extended(&plans[0]).map(|lock| format!("first `{lock}`, then "));
     if text == statement {
-        return "is sent as it is; the result is opened".to_owned();
+        let takes_rows = matches!(plans[0].copy.as_deref(), Some(Copy::In(_)));
+        let what = if takes_rows { "its rows are sealed" } else { "the result is opened" };
+        return format!("is sent as it is; {what}");
     }
     format!("{}`{text}`", lock.unwrap_or_default())
 }

@@ -8,6 +8,8 @@ mod build;
 pub mod cache;
 mod compare;
 mod conflict;
+mod copy;
+mod copy_options;
 mod expr;
 mod extent;
 mod facts;
@@ -124,6 +126,7 @@ fn needs_work(plan: &StatementPlan) -> bool {
     !plan.edits.is_empty()
         || plan.lock.is_some()
         || plan.named.is_some()
+        || plan.copy.is_some()
         || plan.result.iter().flat_map(|columns| columns.iter()).any(sealed)
 }
 
@@ -135,6 +138,11 @@ fn plan_statement(text: &Text<'_>, tokens: Range<usize>, context: &Context<'_>) 
     }
     if let Some(plan) = named::plan(text, &tokens, context)? {
         return Ok(plan);
+    }
+    if text.word(tokens.start).as_deref() == Some("copy")
+        && let Some(relation) = touched(text, &tokens, context)
+    {
+        return copy::plan(text, &tokens, (context, &relation));
     }
     let statement = match text.parse(&tokens) {
         Ok(statement) => statement,

@@ -260,7 +260,7 @@ fn name(text: &Text<'_>, at: usize) -> Option<Arc<str>> {
 }
 
 /// The parenthesis that closes the one at `open`.
-fn closing(text: &Text<'_>, open: usize, end: usize) -> Option<usize> {
+pub(super) fn closing(text: &Text<'_>, open: usize, end: usize) -> Option<usize> {
     let mut depth = 0usize;
     for at in open..end {
         match text.token(at)? {

@@ -120,7 +120,7 @@ fn value_operand(text: &Text<'_>, value: &ValueWithSpan) -> Option<Operand> {
 }
 
 /// Byte escapes (`\x41`, `\101`) depend on the encoding: left alone.
-fn plain_escapes(raw: &str) -> bool {
+pub(super) fn plain_escapes(raw: &str) -> bool {
     let bytes = raw.as_bytes();
     let mut i = 0;
     while i + 1 < bytes.len() {

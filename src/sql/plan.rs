@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::policy::Column;
 use crate::refusal::Refusal;
+use crate::wire::copy::Options;
 
 /// What is to be done with the text of a Query or a Parse.
 #[derive(Debug, Clone)]
@@ -41,6 +42,41 @@ pub struct StatementPlan {
     pub compared: Vec<Arc<Column>>,
     /// Set when the statement gives a name to another one, or uses it by its name.
     pub named: Option<Named>,
+    /// Set for a COPY that carries sealed values.
+    pub copy: Option<Arc<Copy>>,
+}
+
+/// A COPY that carries sealed values.
+#[derive(Debug)]
+pub enum Copy {
+    /// FROM STDIN.
+    In(CopyIn),
+    /// TO STDOUT.
+    Out(CopyOut),
+}
+
+/// A COPY FROM STDIN.
+#[derive(Debug)]
+pub struct CopyIn {
+    /// The table's name, as Postgres tells it where a row is wrong.
+    pub table: String,
+    /// The names of the columns copied.
+    pub names: Vec<String>,
+    /// How the rows are written.
+    pub options: Options,
+    /// The sealed values of one row; its fields are the parameters, counted from 0.
+    pub row: Box<StatementPlan>,
+}
+
+/// A COPY TO STDOUT.
+#[derive(Debug)]
+pub struct CopyOut {
+    /// The columns.
+    pub columns: Arc<[ResultColumn]>,
+    /// How many columns the server sends behind them: tenants, hidden from the client.
+    pub hidden: usize,
+    /// How the rows are written.
+    pub options: Options,
 }
 
 /// What a statement has to do with the names of prepared statements and cursors.

@@ -91,7 +91,7 @@ pub(super) fn passes(planner: &mut Planner<'_>, statement: &Statement, relation:
         {
             Ok(())
         }
-        Statement::Copy { .. } => refuse("COPY"),
+        Statement::Copy { .. } => refuse("this form of COPY"),
         Statement::Merge(_) => refuse("MERGE"),
         Statement::CreateView(_) => refuse("CREATE VIEW"),
         Statement::CreateTable(_) => refuse("CREATE TABLE with a reference to it"),

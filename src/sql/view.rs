@@ -110,6 +110,7 @@ fn attribute(a: &Attribute, ty: &Ty) -> Attribute {
         base_type_oid: a.base_type_oid,
         typmod: a.typmod,
         has_default: a.has_default,
+        is_generated: a.is_generated,
         sealed: if let Ty::Sealed(sealed) = ty { Some(Arc::clone(&sealed.column)) } else { None },
         is_cell: a.is_cell,
         is_unsealed: false,

@@ -109,9 +109,14 @@ impl Proxy {
 
     /// The size beyond which it can write to no file; `unlimited` for none.
     pub fn limit_file_size(&self, bytes: &str) {
-        let pid = self.guarded.pid().expect("a running proxy").to_string();
+        let pid = self.pid().to_string();
         let status = Command::new("prlimit").args(["--pid", &pid, &format!("--fsize={bytes}:")]).status();
         assert!(status.expect("prlimit").success());
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.guarded.pid().unwrap()
     }
 
     /// Asks it to drain and stop; gives its exit code.

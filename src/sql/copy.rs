@@ -1,0 +1,257 @@
+//! COPY of a table or of the rows of a query, from and to the client. Its options are in `copy_options`.
+use std::ops::Range;
+use std::sync::Arc;
+
+use sqlparser::tokenizer::Token;
+
+use super::Context;
+use super::build::Planner;
+use super::copy_options::{Cursor, Said};
+use super::expr::unsupported;
+use super::ident::{folded, quote};
+use super::plan::{Constants, Copy, CopyIn, CopyOut, ResultColumn, Role, RowTenant, Source, StatementPlan};
+use super::plan::{TenantSource, ValueSlot};
+use super::scope::tenant_attribute;
+use super::sealed::{Ty, attribute_type};
+use super::tenant;
+use super::text::Text;
+use super::utility::refuse_statement;
+use super::write::{default_refused, known};
+use crate::catalog::{Attribute, Relation};
+use crate::policy::TenantRule;
+use crate::refusal::Refusal;
+
+/// Plans a COPY that names a sealed table.
+pub(super) fn plan(
+    text: &Text<'_>,
+    tokens: &Range<usize>,
+    (context, touched): (&Context<'_>, &Relation),
+) -> Result<StatementPlan, Refusal> {
+    let mut cursor = Cursor { text, at: tokens.start + 1, end: tokens.end };
+    if cursor.token() == Some(&Token::LParen) {
+        return query(cursor, tokens, (context, touched));
+    }
+    let mut said = if cursor.takes("binary") { Said::binary() } else { Said::default() };
+    let name = Name::read(&mut cursor).ok_or_else(|| unsupported("this table name"))?;
+    let resolved = context.catalog.resolve(context.search_path, name.schema.as_deref(), &name.name);
+    let columns_at = cursor.at;
+    let given = if cursor.token() == Some(&Token::LParen) {
+        Some(cursor.names(true).ok_or_else(|| unsupported("this column list"))?)
+    } else {
+        None
+    };
+    let source_end = text.tokens[cursor.at - 1].range.end;
+    let is_in = direction(&mut cursor, touched)?;
+    said.read(&mut cursor)?;
+    let planner = Planner::new(context, text, tokens.clone());
+    let Some(base) = resolved.filter(|base| context.catalog.exposes(base)) else {
+        // The sealed table is named elsewhere: in a condition, say.
+        let rest = cursor.at == cursor.end;
+        let empty = StatementPlan { range: planner.bytes(), ..StatementPlan::default() };
+        return if rest { Ok(empty) } else { Err(refuse_statement("this COPY", touched)) };
+    };
+    if !is_in && base.kind == 'p' {
+        return Err(refuse_statement("COPY of a partitioned table", base).hint("Use COPY (SELECT ...) TO STDOUT."));
+    }
+    let columns = columns(base, given.as_deref(), context)?;
+    if is_in {
+        condition(&mut cursor, base)?;
+    }
+    if cursor.at != cursor.end {
+        return Err(refuse_statement("this form of COPY", base));
+    }
+    let head = (columns_at, given.is_some());
+    if columns.iter().all(|column| column.sealed.is_none()) {
+        return Ok(StatementPlan { range: planner.bytes(), ..StatementPlan::default() });
+    }
+    let names: Vec<String> = columns.iter().map(|column| column.name.clone()).collect();
+    let options = said.options(Some(&names))?;
+    if is_in {
+        let mut planner = planner;
+        if !head.1 {
+            let list: Vec<String> = names.iter().map(|name| quote(name)).collect();
+            planner.edit(source_end..source_end, format!(" ({})", list.join(", ")));
+        }
+        let row = Box::new(row_plan(base, &columns)?);
+        let copy = Copy::In(CopyIn { table: base.name.clone(), names, options, row });
+        return with_copy(planner, copy);
+    }
+    let mut planner = planner;
+    let start = text.tokens[name.first].range.start;
+    let table = &text.text[start..text.tokens[columns_at - 1].range.end];
+    let (list, result) = selected(base, &columns);
+    planner.edit(start..source_end, format!("(SELECT {list} FROM ONLY {table})"));
+    with_copy(planner, Copy::Out(CopyOut { columns: result.into(), hidden: 0, options }))
+}
+
+fn with_copy(planner: Planner<'_>, copy: Copy) -> Result<StatementPlan, Refusal> {
+    let plan = planner.finish(None)?;
+    Ok(StatementPlan { copy: Some(Arc::new(copy)), ..plan })
+}
+
+/// `COPY (query) TO STDOUT`.
+fn query(
+    mut cursor: Cursor<'_>,
+    tokens: &Range<usize>,
+    (context, touched): (&Context<'_>, &Relation),
+) -> Result<StatementPlan, Refusal> {
+    let text = cursor.text;
+    let close = super::named::closing(text, cursor.at, tokens.end).ok_or_else(|| unsupported("this COPY"))?;
+    let inner = cursor.at + 1..close;
+    if inner.is_empty() {
+        return Err(unsupported("this COPY"));
+    }
+    cursor.at = close + 1;
+    if direction(&mut cursor, touched)? {
+        return Err(refuse_statement("this form of COPY", touched));
+    }
+    let mut said = Said::default();
+    said.read(&mut cursor)?;
+    if cursor.at != cursor.end {
+        return Err(refuse_statement("this form of COPY", touched));
+    }
+    let plan = super::plan_statement(text, inner, context)?;
+    let range = Planner::new(context, text, tokens.clone()).bytes();
+    if !super::needs_work(&plan) {
+        return Ok(StatementPlan { range, ..StatementPlan::default() });
+    }
+    let columns = match &plan.result {
+        Some(columns) if plan.lock.is_none() && plan.named.is_none() && plan.copy.is_none() => columns.clone(),
+        _ => return Err(refuse_statement("COPY of this statement", touched)),
+    };
+    let options = said.options(None)?;
+    let copy = Some(Arc::new(Copy::Out(CopyOut { columns, hidden: plan.hidden, options })));
+    Ok(StatementPlan { range, result: None, hidden: 0, copy, ..plan })
+}
+
+/// True for FROM STDIN, false for TO STDOUT.
+fn direction(cursor: &mut Cursor<'_>, relation: &Relation) -> Result<bool, Refusal> {
+    let is_in = cursor.takes("from");
+    if !is_in && !cursor.takes("to") {
+        return Err(refuse_statement("this form of COPY", relation));
+    }
+    // Postgres takes either word in either direction.
+    if cursor.takes("stdin") || cursor.takes("stdout") {
+        return Ok(is_in);
+    }
+    let what = if cursor.takes("program") { "COPY with a program" } else { "COPY with a file of the server" };
+    Err(refuse_statement(what, relation).hint("Use COPY FROM STDIN or TO STDOUT, which is \\copy in psql."))
+}
+
+/// The name of a table as it is written.
+struct Name {
+    /// Its first token.
+    first: usize,
+    schema: Option<String>,
+    name: String,
+}
+
+impl Name {
+    fn read(cursor: &mut Cursor<'_>) -> Option<Self> {
+        let first = cursor.at;
+        let mut parts = vec![cursor.name()?];
+        while cursor.takes_token(&Token::Period) {
+            parts.push(cursor.name()?);
+        }
+        let name = parts.pop()?;
+        (parts.len() <= 2).then(|| Name { first, schema: parts.pop(), name })
+    }
+}
+
+/// The columns that are copied, in order.
+fn columns<'r>(
+    base: &'r Arc<Relation>,
+    given: Option<&[String]>,
+    context: &Context<'_>,
+) -> Result<Vec<&'r Attribute>, Refusal> {
+    if !matches!(base.kind, 'r' | 'p') {
+        return Err(refuse_statement("COPY of a view or foreign table", base)
+            .hint("Use COPY (SELECT ...) TO STDOUT, or the table behind it."));
+    }
+    let columns: Vec<&Attribute> = match given {
+        None => base.columns.iter().filter(|column| !column.is_generated).collect(),
+        Some(names) => {
+            let found: Result<Vec<_>, _> = names.iter().map(|name| known(base, name)).collect();
+            let found: Option<Vec<_>> = found?.into_iter().collect();
+            found.ok_or_else(|| unsupported("a column that the table does not have"))?
+        }
+    };
+    for column in &columns {
+        if let Ty::Blocked(refusal) = attribute_type(base, column, context.catalog) {
+            return Err(refusal);
+        }
+    }
+    Ok(columns)
+}
+
+/// Steps over WHERE. Its condition is the server's where it names neither a sealed column nor the row as a whole.
+fn condition(cursor: &mut Cursor<'_>, base: &Relation) -> Result<(), Refusal> {
+    if !cursor.takes("where") {
+        return Ok(());
+    }
+    while cursor.at < cursor.end {
+        if let Some(Token::Word(word)) = cursor.token() {
+            let name = folded(&word.value, word.quote_style.is_some());
+            let is_cell = |column: &Attribute| column.name == name && (column.is_cell || column.sealed.is_some());
+            if name == base.name || base.columns.iter().any(is_cell) {
+                return Err(refuse_statement("a condition of COPY over sealed columns", base));
+            }
+        }
+        cursor.at += 1;
+    }
+    Ok(())
+}
+
+/// How the sealed values of one row are made: the fields of the row are its parameters.
+fn row_plan(base: &Relation, columns: &[&Attribute]) -> Result<StatementPlan, Refusal> {
+    let place = |at: usize| u16::try_from(at).map_err(|_| unsupported("so many columns"));
+    for column in &base.columns {
+        let given = columns.iter().any(|given| given.attnum == column.attnum);
+        if let (Some(sealed), true, false) = (&column.sealed, column.has_default, given) {
+            return Err(default_refused(sealed));
+        }
+    }
+    let tenant = match base.policy.as_ref().map(|policy| &policy.tenant) {
+        Some(TenantRule::Session) => Some(TenantSource::Session),
+        Some(TenantRule::Fixed(name)) => Some(TenantSource::Fixed(name.clone())),
+        Some(TenantRule::Column(name)) => match columns.iter().position(|column| column.name == *name) {
+            Some(at) => Some(TenantSource::Param { index: place(at)?, type_oid: columns[at].base_type_oid }),
+            None => None,
+        },
+        None => None,
+    };
+    let mut values = Vec::new();
+    for (at, column) in columns.iter().enumerate() {
+        let Some(sealed) = &column.sealed else { continue };
+        let tenant = tenant.clone().ok_or_else(|| {
+            tenant::no_tenant(sealed).hint("Name the tenant column among the columns that are copied.")
+        })?;
+        let role = Role::Seal { column: Arc::clone(sealed), row: 0, tenant };
+        values.push(ValueSlot { source: Source::Param(place(at)?), role, param: 0 });
+    }
+    Ok(StatementPlan { values, sealed_rows: 1, ..StatementPlan::default() })
+}
+
+/// The select list in place of the table, each cell with the tenant of its row in front, and what it gives.
+fn selected(base: &Arc<Relation>, columns: &[&Attribute]) -> (String, Vec<ResultColumn>) {
+    let tenant = tenant_attribute(base).map(|column| quote(&column.name));
+    let (mut list, mut result) = (Vec::new(), Vec::new());
+    for column in columns {
+        let name = quote(&column.name);
+        let Some(sealed) = &column.sealed else {
+            list.push(name);
+            result.push(ResultColumn::Plain);
+            continue;
+        };
+        let with_tenant = tenant.as_ref().map(|t| format!("rowseal.with_tenant({name}, {t}::text) AS {name}"));
+        result.push(ResultColumn::Sealed {
+            column: Arc::clone(sealed),
+            table_oid: base.oid,
+            attnum: column.attnum,
+            tenant: if with_tenant.is_some() { RowTenant::Prefix } else { RowTenant::Unknown },
+            constants: Constants::default(),
+        });
+        list.push(with_tenant.unwrap_or(name));
+    }
+    (list.join(", "), result)
+}
