@@ -17,6 +17,7 @@ mod pipeline;
 mod positions;
 mod postgres;
 mod random_sessions;
+mod random_sql;
 #[path = "strict_kms/server.rs"]
 mod strict_kms;
 mod structure;
