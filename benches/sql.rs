@@ -54,7 +54,7 @@ fn relation(oid: u32, name: String, columns: Vec<Attribute>, policy: Option<Arc<
 /// One sealed table among a hundred plain ones.
 fn catalog() -> Catalog {
     let email = Arc::new(Column {
-        qualified: "public.customers.email".to_owned(),
+        qualified: "public.customers.email".into(),
         name: "email".to_owned(),
         logical: LogicalType::Text,
         equality: Some(Equality::Tenant),

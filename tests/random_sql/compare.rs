@@ -184,10 +184,16 @@ impl Twins {
                 aside.ask("SET lock_timeout = 500");
                 while !stop.load(std::sync::atomic::Ordering::SeqCst) {
                     let table = &TABLES[dice.below(TABLES.len())];
-                    let create = written(&format!("CREATE TABLE {} ({})", table.name, table.columns_text()), true);
+                    // Its sealed columns may come a little later, as in a migration.
+                    let late = dice.one_in(2);
+                    let create = written(&table.create(late), true);
                     aside.ask(&format!("DROP TABLE IF EXISTS {} CASCADE", table.name));
                     std::thread::sleep(Duration::from_millis(dice.below(20) as u64));
                     aside.ask(&create);
+                    if late {
+                        std::thread::sleep(Duration::from_millis(dice.below(40) as u64));
+                        aside.ask(&written(&table.add_sealed(), true));
+                    }
                     aside.ask(&format!("INSERT INTO {0} SELECT * FROM kept.{0}", table.name));
                     std::thread::sleep(Duration::from_millis(dice.below(20) as u64));
                 }
@@ -205,7 +211,8 @@ impl Twins {
                         }
                     }
                     let leak = self.leaks(&self.tap.take_to_server());
-                    wrong.extend(leak.map(|leak| (*seed, Fault::Leak, format!("{step:?}: the server was sent {leak}"))));
+                    wrong
+                        .extend(leak.map(|leak| (*seed, Fault::Leak, format!("{step:?}: the server was sent {leak}"))));
                 }
                 self.sealed_peer.ask("ROLLBACK");
                 self.sealed_peer.ask("DEALLOCATE ALL");
@@ -290,6 +297,5 @@ fn needles() -> &'static [Vec<u8>] {
 fn find(bytes: &[u8], needle: &[u8]) -> Option<usize> {
     let short = needle.len() < 16 && needle.iter().all(u8::is_ascii_digit);
     let hex = |at: Option<usize>| at.and_then(|at| bytes.get(at)).is_some_and(u8::is_ascii_hexdigit);
-    memmem::find_iter(bytes, needle)
-        .find(|at| !(short && (hex(at.checked_sub(1)) || hex(Some(at + needle.len())))))
+    memmem::find_iter(bytes, needle).find(|at| !(short && (hex(at.checked_sub(1)) || hex(Some(at + needle.len())))))
 }

@@ -184,6 +184,21 @@ impl Table {
         self.columns.iter().find(|c| c.name == name).unwrap()
     }
 
+    /// Makes it, also without its sealed columns.
+    pub fn create(&self, bare: bool) -> String {
+        let columns = self.columns_text();
+        let kept = columns.split(", ").filter(|column| !(bare && column.contains('{')));
+        format!("CREATE TABLE {} ({})", self.name, kept.collect::<Vec<_>>().join(", "))
+    }
+
+    /// Adds what such a table lacks.
+    pub fn add_sealed(&self) -> String {
+        let columns = self.columns_text();
+        let added = columns.split(", ").filter(|column| column.contains('{'));
+        let added: Vec<String> = added.map(|column| format!("ADD COLUMN {column}")).collect();
+        format!("ALTER TABLE {} {}", self.name, added.join(", "))
+    }
+
     /// What stands in its CREATE TABLE; `{type}` for a sealed column.
     pub fn columns_text(&self) -> String {
         let one = |c: &Column| match (c.name, c.eq) {
@@ -240,9 +255,10 @@ pub const ROWS: &[&str] = &[
 
 /// Puts the rows aside, where [`RESTORE`] takes them from.
 pub fn keep(cluster: &Cluster) {
-    let mut sql = "CREATE SCHEMA kept; CREATE TABLE orders (id int8 PRIMARY KEY, person_id int8, account_id int8, total int4); \
+    let mut sql =
+        "CREATE SCHEMA kept; CREATE TABLE orders (id int8 PRIMARY KEY, person_id int8, account_id int8, total int4); \
         INSERT INTO orders VALUES (1, 1, 1, 10), (2, 1, 1, 20), (3, 2, 1, 5), (4, 4, 2, 7);"
-        .to_owned();
+            .to_owned();
     for table in TABLES {
         sql += &format!("CREATE TABLE kept.{0} AS SELECT * FROM {0};", table.name);
     }
