@@ -60,8 +60,9 @@ impl Machine {
     /// there is another sealed statement of that name.
     pub(super) fn forget(&mut self, tag: u8, body: &[u8]) {
         if tag == b'Q' {
-            for name in prepared_names(body) {
-                self.doubt(&name);
+            // Whatever else has that name: the values are not meant for it.
+            for name in prepared_names(body).into_iter().filter(|name| !self.gone.contains(name)).collect::<Vec<_>>() {
+                self.gone.add(Bytes::from(name));
             }
         }
         if tag != b'P' {
