@@ -117,6 +117,10 @@ impl Twins {
             let shown = aside.ask(&(create + &tables::restore()));
             assert!(!shown.contains("E(ERROR"), "{shown}");
         }
+        if anew {
+            // Lets the proxy read the schema before the next case.
+            self.sealed_peer.ask("DROP TABLE IF EXISTS nothing_of_that_name");
+        }
     }
 
     fn steps(&mut self, case: &Case) -> Result<(), (Fault, String)> {

@@ -145,7 +145,7 @@ fn step(dice: &mut Dice) -> Step {
     let mut writer = Writer::new(dice, extended);
     let (kind, mut sql) = writer.statement();
     let params = std::mem::take(&mut writer.params);
-    if dice.one_in(4) {
+    if !sql.contains('$') && dice.one_in(3) {
         sql = decorated(dice, &sql);
     }
     let format = i16::from(dice.one_in(2));

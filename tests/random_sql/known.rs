@@ -21,6 +21,10 @@ pub fn reason(sql: &str, plain: &str, sealed: &str, elsewhere: bool) -> Option<&
         (true, true) if errors(plain) == errors(sealed) => {
             Some("a bad value is found when it is bound, not when it is read")
         }
+        (false, true) if code(sealed, "42703") && sql.contains("RETURNING") => {
+            Some("a computed column of a WITH has its own name")
+        }
+        (true, false) if sql.starts_with("PREPARE") => Some("a bad value in a PREPARE is found by EXECUTE"),
         (true, _) if code(plain, "42883") => Some("an array of text is taken for one of the column's type"),
         (true, true) if code(sealed, "42601") && sql.contains("/*") => Some("a comment within an UPDATE in two steps"),
         _ => None,
