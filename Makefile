@@ -1,7 +1,7 @@
 # Every target installs what it needs first (scripts/bootstrap.sh).
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: demo test check bench docs
+.PHONY: demo test check random bench docs
 
 TOOLS := $(CURDIR)/.tools
 export PATH := $(TOOLS)/bin:$(HOME)/.cargo/bin:$(PATH):/usr/sbin
@@ -34,6 +34,13 @@ test:
 check:
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo test --locked --lib
+
+# Statements made at random, COUNT on each version of Postgres from SEED on. One seed again: COUNT=1 and its number.
+COUNT ?= 20000
+SEED ?= 1
+random:
+	scripts/bootstrap.sh
+	RANDOM_SQL_COUNT=$(COUNT) RANDOM_SQL_SEED=$(SEED) cargo test --locked --test integration random_sql -- --nocapture
 
 # RowSeal beside PgBouncer and nothing, in one run. Prints a table.
 bench:

@@ -21,6 +21,8 @@ pub enum Class {
     TooManyConnections,
     /// Cannot be done safely on a sealed column.
     NotSupported,
+    /// A sealed column that is not known to be where it is named.
+    UnknownColumn,
     /// The policy denies it.
     Denied,
     /// A statement that Postgres would not read either.
@@ -80,7 +82,7 @@ impl Class {
             Class::LoginFailed => "28P01",
             Class::TlsRequired => "08004",
             Class::TooManyConnections => "53300",
-            Class::NotSupported => "0A000",
+            Class::NotSupported | Class::UnknownColumn => "0A000",
             Class::Denied => "42501",
             Class::Syntax => "42601",
             Class::NoParameter => "42P02",

@@ -20,6 +20,7 @@ mod pipeline;
 mod positions;
 mod postgres;
 mod random_sessions;
+mod random_sql;
 mod recording;
 mod schema;
 #[path = "strict_kms/server.rs"]

@@ -526,7 +526,7 @@ fn statements_on_sealed_tables_give_what_they_give_on_plain_ones() {
         let mut wrong = Vec::new();
         for sql in STATEMENTS {
             wrong.extend(twins.simple(sql).await.err());
-            if !sql.starts_with("EXECUTE") {
+            if !sql.starts_with("EXECUTE") && !sql.starts_with("DROP TABLE") {
                 wrong.extend(twins.with(sql, &[]).await.err());
             }
         }

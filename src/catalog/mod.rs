@@ -99,9 +99,23 @@ impl Catalog {
         Catalog { version, relations, by_name, by_oid, pass_unsealed, ..Catalog::default() }
     }
 
-    /// True when a column of the relation holds cells, or is one that must not be touched before it is sealed.
+    /// True when a column of the relation holds cells, or is one that must not be touched before it is sealed, or one that
+    /// the policy names is yet to come.
     pub fn exposes(&self, relation: &Relation) -> bool {
+        let lacks = |policy: &Arc<PolicyTable>| policy.columns.iter().any(|c| relation.attribute(&c.name).is_none());
+        if relation.policy.as_ref().is_some_and(lacks) {
+            return true;
+        }
         relation.columns.iter().any(|a| a.is_cell || a.sealed.is_some() || (a.is_unsealed && !self.pass_unsealed))
+    }
+
+    /// True when a table of the policy does not have its column of this name yet.
+    pub fn awaits(&self, column: &str) -> bool {
+        let lacks = |r: &Relation| {
+            let named = r.policy.as_ref().is_some_and(|policy| policy.columns.iter().any(|c| c.name == column));
+            named && r.attribute(column).is_none()
+        };
+        self.relations.iter().any(|r| lacks(r))
     }
 
     /// Names of all relations that expose a sealed column, and of policy tables that do not exist yet, without their

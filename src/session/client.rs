@@ -7,7 +7,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use crate::keys::Granted;
 use crate::refusal::{Class, Refusal};
 use crate::sql::filter::{Hits, ends_transaction};
-use crate::sql::plan::{Source, StatementPlan, Verdict};
+use crate::sql::plan::{Named, Source, StatementPlan, Verdict};
 use crate::sql::{self, Protocol};
 use crate::wire::frame::{self, HEADER, Header};
 use crate::wire::frontend;
@@ -16,8 +16,8 @@ use super::copy::{takes_rows, without_values};
 use super::facts::Facts;
 use super::machine::{Fatal, Held, Hold, Machine, OUT_BYTES_MAX, Prepared, Unsynced, Work};
 use super::messages::{
-    allowed, declared_fit, executes_sealed, inline, malformed, merge, names_any, names_prepared, not_yet, readable,
-    result_formats, server_oids, server_params, settled, too_large, writes,
+    after_ddl, allowed, declared_fit, executes_sealed, inline, malformed, merge, names_any, names_prepared, not_yet,
+    readable, result_formats, server_oids, server_params, settled, too_large, writes,
 };
 use super::named::Reply;
 use super::queue::{Expect, Rewritten};
@@ -235,14 +235,11 @@ impl Machine {
     pub(super) fn resume(&mut self, held: Held) -> Result<(), Fatal> {
         let Some(facts) = self.facts.clone() else { return self.ask_facts(held) };
         let tag = held.tag;
+        let reloaded = held.reloaded;
         let again = Held { tag, body: held.body.clone(), reloaded: true, ..Held::default() };
         let missing = tag != b'B' && names_any(&held.body, &self.shared.schema.load().catalog.missing);
         if missing && !held.reloaded {
             return self.wait_for_schema(again);
-        }
-        if missing && writes(&held.body) {
-            self.forget(tag, &held.body);
-            return self.refuse(tag, &not_yet());
         }
         if tag != b'B' && names_prepared(&held.body, self.gone.names()) {
             self.forget(tag, &held.body);
@@ -255,7 +252,16 @@ impl Machine {
             _ => self.bind(held, &facts),
         };
         match result {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                // Until it succeeds. The table may be the transaction's own; then EXECUTE is refused all the same.
+                if missing && tag == b'Q' {
+                    self.forget(tag, &body);
+                }
+                Ok(())
+            }
+            Err(refusal) if refusal.class == Class::UnknownColumn && tag != b'B' && !reloaded => {
+                self.wait_for_schema(again)
+            }
             Err(refusal) => {
                 self.forget(tag, &body);
                 self.refuse(tag, &refusal)
@@ -274,6 +280,11 @@ impl Machine {
     fn verdict(&self, text: &[u8], facts: &Facts, protocol: Protocol) -> Result<(Verdict, Hits), Refusal> {
         let schema = self.shared.schema.load();
         let hits = schema.filter.scan(text);
+        let missing = &schema.catalog.missing;
+        if names_any(text, missing) && (writes(text) || sql::asks_with_values(&String::from_utf8_lossy(text), missing))
+        {
+            return Err(not_yet());
+        }
         if !hits.touches && !self.may_name(text, hits.sql_prepare) {
             return Ok((Verdict::Pass, hits));
         }
@@ -286,11 +297,7 @@ impl Machine {
             Verdict::Pass
                 if self.reload && !hits.ddl && writes(text.as_bytes()) && sql::names_sealed(text, &context) =>
             {
-                return Err(Refusal::new(
-                    Class::NotSupported,
-                    "a table with the name of a sealed one cannot be written to after DDL in the same transaction",
-                )
-                .hint("Commit first, or write the table with its schema in a transaction of its own."));
+                return Err(after_ddl());
             }
             _ => {}
         }
@@ -373,6 +380,11 @@ impl Machine {
         };
         let Ok(rewritten) = sql::render::render(text, plans, &mut slot);
         let replies = plans.iter().map(|plan| Machine::reply(plan, None, facts)).collect();
+        for plan in plans {
+            if let Some(Named::Prepare { name, plan: Some(_) }) = &plan.named {
+                self.doubt(name.as_bytes());
+            }
+        }
         let positions = rewritten.positions(text);
         self.begins(plans.iter().any(takes_rows));
         self.queue.push(Expect::Query(Some(Rewritten { replies, positions }), 0));

@@ -283,3 +283,9 @@ pub(super) fn not_yet() -> Refusal {
     Refusal::new(Class::NotSupported, "a table of the policy does not exist yet")
         .hint("Create it with its sealed columns and commit before writing to it.")
 }
+
+pub(super) fn after_ddl() -> Refusal {
+    let message = "a table with the name of a sealed one cannot be written to after DDL in the same transaction";
+    Refusal::new(Class::NotSupported, message)
+        .hint("Commit first, or write the table with its schema in a transaction of its own.")
+}

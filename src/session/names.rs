@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
+use crate::sql::filter::skip_blanks;
 use crate::wire::frame::{HEADER, Header};
 use crate::wire::frontend;
 
@@ -58,12 +59,26 @@ impl Machine {
     /// A Parse over sealed tables that does not reach the server: what is bound to its name is not sent either, unless
     /// there is another sealed statement of that name.
     pub(super) fn forget(&mut self, tag: u8, body: &[u8]) {
+        if tag == b'Q' {
+            // Whatever else has that name: the values are not meant for it.
+            for name in prepared_names(body).into_iter().filter(|name| !self.gone.contains(name)).collect::<Vec<_>>() {
+                self.gone.add(Bytes::from(name));
+            }
+        }
         if tag != b'P' {
             return;
         }
         let Ok(parse) = frontend::parse(body) else { return };
         if !self.statements.contains_key(parse.name) && self.shared.schema.load().filter.scan(parse.text).touches {
             self.gone.add(Bytes::copy_from_slice(parse.name));
+        }
+    }
+
+    /// A PREPARE over sealed tables has not succeeded, or not yet: an EXECUTE of its name has values that are not for the
+    /// server, unless there is another sealed statement of that name.
+    pub(super) fn doubt(&mut self, name: &[u8]) {
+        if !self.statements.contains_key(name) && !self.gone.contains(name) {
+            self.gone.add(Bytes::copy_from_slice(name));
         }
     }
 
@@ -115,5 +130,44 @@ impl Machine {
     fn passed_elsewhere(&self, statement: &[u8]) -> bool {
         let now = self.facts.as_ref();
         self.passed.get(statement).is_some_and(|(_, then)| now.is_none_or(|now| now.search_path != then.search_path))
+    }
+}
+
+/// The names that a text may PREPARE, however it goes on: what follows each word PREPARE.
+fn prepared_names(text: &[u8]) -> Vec<Vec<u8>> {
+    const WORD: &[u8] = b"prepare";
+    let is_word = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'$' | 0x80..);
+    let mut names = Vec::new();
+    for at in 0..text.len().saturating_sub(WORD.len()) {
+        let after = &text[at + WORD.len()..];
+        if !text[at..].get(..WORD.len()).is_some_and(|w| w.eq_ignore_ascii_case(WORD)) || is_word(&after[0]) {
+            continue;
+        }
+        match skip_blanks(after) {
+            [b'"', rest @ ..] => {
+                let end = memchr::memchr(b'"', rest).unwrap_or(rest.len());
+                names.push(rest[..end].to_vec());
+            }
+            rest => {
+                let end = rest.iter().position(|b| !is_word(b)).unwrap_or(rest.len());
+                names.push(rest[..end].to_ascii_lowercase());
+            }
+        }
+    }
+    names.retain(|name| !name.is_empty());
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::prepared_names;
+
+    #[test]
+    fn finds_what_a_text_prepares() {
+        let names = |text: &str| prepared_names(text.as_bytes());
+        assert_eq!(names("PREPARE p AS SELECT 1"), [b"p"]);
+        assert_eq!(names("/* x */ prepare /* y */ Big_1(int4) AS"), [b"big_1"]);
+        assert_eq!(names("SELECT 1; Prepare\n\"A b\" AS SELECT 1; PREPARE"), [b"A b"]);
+        assert!(names("SELECT prepared, prepare_ FROM x").is_empty());
     }
 }

@@ -261,3 +261,11 @@ fn number_lock(mut lock: LockQuery, values: &[ValueSlot]) -> LockQuery {
     lock.uses.dedup();
     lock
 }
+
+/// The refusal of a name that means nothing here though the policy has a sealed column of that name in a table at hand:
+/// the column may have come after the snapshot of the schema.
+pub(super) fn unknown_column() -> Refusal {
+    Refusal::new(Class::UnknownColumn, "a sealed column is not where the statement names it")
+        .detail("The proxy has not seen it in the database, or the name before it is wrong.")
+        .hint("Check the names of the columns and tables, or try again.")
+}

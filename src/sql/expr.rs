@@ -6,8 +6,9 @@ use sqlparser::ast::{
     OrderByExpr, Subscript, WindowSpec,
 };
 
-use super::build::Planner;
+use super::build::{Planner, unknown_column};
 use super::extent::column_range;
+use super::ident::fold;
 use super::operators::Rule;
 use super::scope::{Scope, whole_row};
 use super::sealed::{Part, Ty, only_plain};
@@ -149,6 +150,12 @@ impl Planner<'_> {
     /// A column reference, with the part that a place may rewrite.
     fn reference(&mut self, expr: &Expr, scope: &Scope<'_>) -> Result<Ty, Refusal> {
         let found = scope.resolve(column_parts(expr).unwrap_or(&[]))?;
+        if found.unknown {
+            let name = column_parts(expr).and_then(|parts| parts.last()).map(fold);
+            if name.is_some_and(|name| scope.awaits(&name) || self.context.catalog.awaits(&name)) {
+                return Err(unknown_column());
+            }
+        }
         let range = || column_range(self.text, expr).ok_or_else(|| unsupported("this column reference"));
         match found.ty {
             Ty::Sealed(mut sealed) => {

@@ -144,7 +144,7 @@ pub fn ends_transaction(text: &[u8]) -> bool {
 }
 
 /// Skips blanks, comments and opening parentheses.
-fn skip_blanks(mut text: &[u8]) -> &[u8] {
+pub fn skip_blanks(mut text: &[u8]) -> &[u8] {
     loop {
         match text {
             [b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c | b'(' | b';', rest @ ..] => text = rest,

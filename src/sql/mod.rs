@@ -207,6 +207,18 @@ fn names_needle(text: &Text<'_>, tokens: &Range<usize>, context: &Context<'_>) -
     })
 }
 
+/// True when a text has one of these names as a name, not in a string only, and values that might be meant for it. A text
+/// that cannot be read is taken for one.
+pub fn asks_with_values(text: &str, names: &[String]) -> bool {
+    const DDL: &[&str] = &["create", "alter", "drop", "comment", "grant", "revoke"];
+    let Ok(read) = Text::read(text) else { return true };
+    read.statements().into_iter().any(|tokens| {
+        let ddl = read.word(tokens.start).is_some_and(|word| DDL.contains(&&*word));
+        let named = |i: usize| word(&read, i).is_some_and(|word| names.contains(&word));
+        !ddl && read.has_values(&tokens) && tokens.clone().any(named)
+    })
+}
+
 /// True for a query that has such names in its plain string literals only, as psql's own queries on the catalog have.
 fn only_in_strings(text: &Text<'_>, tokens: &Range<usize>, context: &Context<'_>) -> bool {
     let query = matches!(text.word(tokens.start).as_deref(), Some("select" | "with"));

@@ -58,8 +58,26 @@ pub(super) struct Reference {
     pub(super) ty: Ty,
     /// The name to be written in place of the client's.
     pub(super) written: Option<String>,
+    /// True when no relation in scope is known to have such a column.
+    pub(super) unknown: bool,
 }
 
+/// Words that look like a column and are a function.
+const CALLS: &[&str] = &[
+    "user",
+    "session_user",
+    "system_user",
+    "current_user",
+    "current_role",
+    "current_catalog",
+    "current_schema",
+    "current_date",
+    "current_time",
+    "current_timestamp",
+    "localtime",
+    "localtimestamp",
+    "default",
+];
 const SYSTEM: &[&str] = &["tableoid", "ctid", "xmin", "xmax", "cmin", "cmax"];
 
 impl ScopeColumn {
@@ -139,7 +157,7 @@ impl<'p> Scope<'p> {
         let names: Vec<String> = parts.iter().map(fold).collect();
         let found = match names.as_slice() {
             [column] => self.resolve_bare(column)?,
-            [relation, column] => self.resolve_two(relation, column)?.into(),
+            [relation, column] => self.resolve_two(relation, column)?,
             [schema, relation, column] => self.resolve_three(schema, relation, column)?.into(),
             [_, schema, relation, column] => {
                 self.resolve_in(Some(schema), relation, column)?.unwrap_or(Ty::Plain).into()
@@ -155,7 +173,7 @@ impl<'p> Scope<'p> {
     fn resolve_bare(&self, name: &str) -> Result<Reference, Refusal> {
         if let Some((relation, column)) = self.find_bare(name) {
             let written = self.relations[relation].columns[column].written.clone();
-            return Ok(Reference { ty: self.reference(relation, column), written });
+            return Ok(Reference { ty: self.reference(relation, column), written, unknown: false });
         }
         if let Some(relation) = self.relations.iter().find(|r| r.alias.as_deref() == Some(name)) {
             return whole_row(relation).map(|()| Ty::Plain.into());
@@ -164,10 +182,36 @@ impl<'p> Scope<'p> {
             Some(parent) => {
                 let found = parent.resolve_bare(name)?;
                 not_grouped(&found.ty)?;
-                Ok(found)
+                Ok(Reference { unknown: found.unknown && !self.is_open(), ..found })
             }
-            None => Ok(Ty::Plain.into()),
+            None => {
+                let unknown = !(self.is_open() || SYSTEM.contains(&name) || CALLS.contains(&name));
+                Ok(Reference { unknown, ..Ty::Plain.into() })
+            }
         }
+    }
+
+    /// True when the nearest relation of that name is known not to have the column.
+    fn lacks(&self, alias: &str, column: &str) -> bool {
+        match self.relations.iter().find(|r| r.alias.as_deref() == Some(alias)) {
+            Some(r) if r.opaque || SYSTEM.contains(&column) => false,
+            Some(r) => r.columns.iter().all(|c| c.name.as_deref().is_some_and(|name| name != column)),
+            None => self.parent.is_some_and(|parent| parent.lacks(alias, column)),
+        }
+    }
+
+    /// True when the policy has a column of this name that a table here, as far as is known, does not have.
+    pub(super) fn awaits(&self, column: &str) -> bool {
+        let awaited = |r: &ScopeRelation| {
+            let policy = r.base.as_ref().and_then(|base| base.policy.as_ref());
+            policy.is_some_and(|policy| policy.columns.iter().any(|c| c.name == column))
+        };
+        self.relations.iter().any(awaited) || self.parent.is_some_and(|parent| parent.awaits(column))
+    }
+
+    /// True when a relation here may have columns that are not known.
+    fn is_open(&self) -> bool {
+        self.relations.iter().any(|r| r.opaque || r.columns.iter().any(|c| c.name.is_none()))
     }
 
     /// The relation and column that a bare name means here; the one that is not plain where there are several.
@@ -218,14 +262,16 @@ impl<'p> Scope<'p> {
         self.relations.iter().position(matches)
     }
 
-    fn resolve_two(&self, relation: &str, column: &str) -> Result<Ty, Refusal> {
+    fn resolve_two(&self, relation: &str, column: &str) -> Result<Reference, Refusal> {
         if let Some(found) = self.resolve_in(None, relation, column)?.into_option() {
-            return Ok(found);
+            let unknown = self.lacks(relation, column);
+            return Ok(Reference { unknown, ..found.into() });
         }
         // column.field
-        match self.resolve_bare(relation)?.ty {
+        let found = self.resolve_bare(relation)?;
+        match found.ty {
             Ty::Sealed(sealed) => Err(refuse_use(&sealed.column, "as a composite value")),
-            other => Ok(other),
+            _ => Ok(Reference { written: None, ..found }),
         }
     }
 
@@ -284,7 +330,7 @@ impl<'p> Scope<'p> {
 
 impl From<Ty> for Reference {
     fn from(ty: Ty) -> Self {
-        Reference { ty, written: None }
+        Reference { ty, written: None, unknown: false }
     }
 }
 

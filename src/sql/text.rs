@@ -148,6 +148,12 @@ impl<'a> Text<'a> {
         found
     }
 
+    /// True when a statement has literals or parameters.
+    pub(super) fn has_values(&self, statement: &Range<usize>) -> bool {
+        let is_value = |token: &Token| is_string(token) || matches!(token, Token::Number(..) | Token::Placeholder(_));
+        self.tokens[statement.clone()].iter().any(|tok| is_value(&tok.token))
+    }
+
     /// Parses one statement; all of its tokens must be used.
     pub(super) fn parse(&self, statement: &Range<usize>) -> Result<Statement, Unread> {
         let kept = statement.clone().filter(|index| !self.weakens_lock(*index));

@@ -54,6 +54,11 @@ impl Tap {
         self.to_server.lock().unwrap().clone()
     }
 
+    /// All bytes towards the server since this was asked last.
+    pub fn take_to_server(&self) -> Vec<u8> {
+        std::mem::take(&mut self.to_server.lock().unwrap())
+    }
+
     /// All bytes towards the client so far.
     pub fn to_client(&self) -> Vec<u8> {
         self.to_client.lock().unwrap().clone()
