@@ -16,15 +16,12 @@ use super::copy::{takes_rows, without_values};
 use super::facts::Facts;
 use super::machine::{Fatal, Held, Hold, Machine, OUT_BYTES_MAX, Prepared, Unsynced, Work};
 use super::messages::{
-    after_ddl, allowed, declared_fit, executes_sealed, inline, malformed, merge, names_any, names_prepared, not_yet,
-    readable, result_formats, server_oids, server_params, settled, too_large, writes,
+    BIND_NAMES, after_ddl, allowed, declared_fit, executes_sealed, inline, malformed, merge, names_any, names_awaited,
+    names_prepared, not_yet, readable, result_formats, server_oids, server_params, settled, too_large, writes,
 };
 use super::named::Reply;
 use super::queue::{Expect, Rewritten};
 use super::seal::{self, Inputs};
-
-/// How much of a Bind is awaited before its names are looked at.
-const BIND_NAMES: usize = 4096;
 
 impl Machine {
     /// Takes what the client sent: as many whole messages as can go on now are consumed from `input`.
@@ -90,6 +87,11 @@ impl Machine {
             b'd' | b'c' | b'f' => return self.copy_message(header, input),
             b'B' if names_awaited(header, input) => return Ok(false),
             b'B' | b'D' if self.is_undecided(header, input) => {
+                self.undecided = true;
+                return Ok(false);
+            }
+            // DDL under way: the schema is read again once the server has answered.
+            b'Q' | b'P' if self.reload && !self.copy_in && self.queue.ends_ready() => {
                 self.undecided = true;
                 return Ok(false);
             }
@@ -590,10 +592,4 @@ impl Machine {
         self.forward(header, input);
         Ok(())
     }
-}
-
-/// True while a Bind has not arrived far enough to show which statement it is for.
-fn names_awaited(header: Header, input: &BytesMut) -> bool {
-    let have = input.len().min(header.total);
-    have < header.total.min(BIND_NAMES) && frontend::bind_names(&input[HEADER..have]).is_err()
 }

@@ -2,19 +2,23 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use crate::hex;
 use crate::policy::{Column, Read};
 use crate::refusal::{Class, Refusal};
 use crate::sql::plan::{Copy, ParamRole, Role, Source, StatementPlan, ValueSlot};
 use crate::types::LogicalType;
-use crate::wire::frontend::{Param, format_of};
+use crate::wire::frame::{HEADER, Header};
+use crate::wire::frontend::{self, Param, format_of};
 
 use super::facts::{Facts, quote};
 use super::machine::Prepared;
 use super::open::{Shape, Stored, denied};
 use super::seal::{self, Inputs};
+
+/// How much of a Bind is awaited before its names are looked at.
+pub(super) const BIND_NAMES: usize = 4096;
 
 /// The statement that raises `refusal` in the server.
 pub(super) fn refuse_call(refusal: &Refusal) -> String {
@@ -288,4 +292,10 @@ pub(super) fn after_ddl() -> Refusal {
     let message = "a table with the name of a sealed one cannot be written to after DDL in the same transaction";
     Refusal::new(Class::NotSupported, message)
         .hint("Commit first, or write the table with its schema in a transaction of its own.")
+}
+
+/// True while a Bind has not arrived far enough to show which statement it is for.
+pub(super) fn names_awaited(header: Header, input: &BytesMut) -> bool {
+    let have = input.len().min(header.total);
+    have < header.total.min(BIND_NAMES) && frontend::bind_names(&input[HEADER..have]).is_err()
 }

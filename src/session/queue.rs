@@ -175,6 +175,11 @@ impl Queue {
         self.expected.is_empty()
     }
 
+    /// True when replies are expected and all will come without a further message: the last is a ReadyForQuery.
+    pub fn ends_ready(&self) -> bool {
+        matches!(self.expected.back(), Some(Expect::Sync | Expect::Query(..) | Expect::Function))
+    }
+
     /// How many replies are expected.
     pub fn len(&self) -> usize {
         self.expected.len()
