@@ -53,6 +53,8 @@ pub enum Class {
     BadBounds,
     /// A binary array of other elements than expected.
     ElementType,
+    /// A column of another type than the policy's.
+    WrongType,
     /// Hexadecimal digits that are none.
     BadParameter,
     /// Bytes that are not valid in the encoding.
@@ -97,7 +99,7 @@ impl Class {
             Class::IntervalOverflow => "22015",
             Class::BadEscape => "22P05",
             Class::BadBounds => "2202E",
-            Class::ElementType => "42804",
+            Class::ElementType | Class::WrongType => "42804",
             Class::BadParameter => "22023",
             Class::BadEncoding => "22021",
             Class::DamagedCell => "XX001",

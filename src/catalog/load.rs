@@ -1,11 +1,11 @@
 //! Reads the schema of a database and joins it with the policy.
-use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use tokio_postgres::{Client, Row};
 
-use super::{Attribute, Catalog, Relation};
+use super::rows::{ColumnRow, Domain, Domains, IndexRow, ParentRow, relations};
+use super::{Catalog, Relation};
 use crate::policy::{self, Unsealed};
 
 const COLUMNS: &str = "SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, a.attname::text, a.attnum, \
@@ -44,8 +44,10 @@ const SETTERS: &str = "WITH RECURSIVE texts (oid, name, body) AS MATERIALIZED (\
      UNION SELECT t.oid, t.name FROM texts t JOIN setters s ON pg_catalog.strpos(t.body, s.name) > 0) \
      SELECT name FROM setters UNION SELECT pg_catalog.lower(c.relname::text) FROM pg_catalog.pg_trigger g \
      JOIN direct d ON d.oid = g.tgfoid JOIN pg_catalog.pg_class c ON c.oid = g.tgrelid ORDER BY 1";
-const KEYS: &str = "SELECT i.indrelid, pg_catalog.string_to_array(i.indkey::text, ' ')::int2[] \
-     FROM pg_catalog.pg_index i WHERE i.indisprimary AND i.indisvalid";
+/// Primary keys, and unique indexes over expressions.
+const INDEXES: &str = "SELECT i.indrelid, pg_catalog.string_to_array(i.indkey::text, ' ')::int2[], i.indisprimary, \
+     c.relname::text FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid \
+     WHERE i.indisvalid AND (i.indisprimary OR (i.indisunique AND i.indexprs IS NOT NULL))";
 
 /// Marks of the system catalogs that a snapshot is made of: how many rows each has, and the sum of the transactions that
 /// wrote them. Every change makes a row of a later transaction or takes one away, so it changes one of the two.
@@ -68,16 +70,6 @@ pub enum CatalogError {
     Server(#[from] tokio_postgres::Error),
 }
 
-/// A domain type: schema, name, base type.
-struct Domain {
-    schema: String,
-    name: String,
-    base: u32,
-}
-
-/// Schema and name of the ancestors of a table, nearest first.
-type Parents = HashMap<u32, Vec<(String, String)>>;
-
 /// Takes a snapshot. It has the version of `previous` when nothing differs, else the next one.
 ///
 /// # Errors
@@ -93,23 +85,24 @@ pub async fn load(
     let mut hasher = DefaultHasher::new();
     format!("{:?}{:?}", policy.tables, policy.unsealed).hash(&mut hasher);
     let domains = read_domains(client).await?;
-    let mut keys: HashMap<u32, Vec<i16>> = HashMap::new();
-    for row in client.query(KEYS, &[]).await? {
-        keys.insert(row.try_get(0)?, row.try_get(1)?);
+    let mut indexes = Vec::new();
+    for row in client.query(INDEXES, &[]).await? {
+        indexes.push(IndexRow {
+            relation: row.try_get(0)?,
+            columns: row.try_get(1)?,
+            is_primary: row.try_get(2)?,
+            name: row.try_get(3)?,
+        });
     }
-    let mut parents = Parents::new();
+    let mut parents = Vec::new();
     for row in client.query(PARENTS, &[]).await? {
-        parents.entry(row.try_get(0)?).or_default().push((row.try_get(1)?, row.try_get(2)?));
+        parents.push(ParentRow { child: row.try_get(0)?, schema: row.try_get(1)?, name: row.try_get(2)? });
     }
-    let mut relations: Vec<Relation> = Vec::new();
+    let mut columns = Vec::new();
     for row in client.query(COLUMNS, &[]).await? {
-        let oid: u32 = row.try_get(0)?;
-        if relations.last().is_none_or(|r| r.oid != oid) {
-            relations.push(relation(&row, oid, &mut keys, (policy, &parents))?);
-        }
-        let Some(relation) = relations.last_mut() else { continue };
-        relation.columns.extend(attribute(&row, relation, &domains)?);
+        columns.push(column(&row)?);
     }
+    let mut relations = relations(columns, (indexes, parents), &domains, policy);
     for row in client.query(VIEWS, &[]).await? {
         let oid: u32 = row.try_get(0)?;
         if let Some(view) = relations.iter_mut().find(|r| r.oid == oid) {
@@ -133,8 +126,8 @@ pub async fn load(
     let mut catalog = Catalog::of(version, relations, policy.unsealed == Unsealed::Pass);
     catalog.fingerprint = fingerprint;
     catalog.setters = setters.into_iter().collect();
-    let exists = |table: &policy::Table| catalog.by_name.contains_key(&(table.schema.clone(), table.name.clone()));
-    catalog.missing = policy.tables.iter().filter(|table| !exists(table)).map(|table| table.name.clone()).collect();
+    catalog.domains = domains;
+    catalog.take_policy(&policy.tables);
     Ok(catalog)
 }
 
@@ -151,87 +144,34 @@ pub async fn marks(client: &Client) -> Result<Marks, CatalogError> {
     Ok(Marks(client.query_one(MARKS, &[]).await?.try_get(0)?))
 }
 
-async fn read_domains(client: &Client) -> Result<HashMap<u32, Domain>, CatalogError> {
-    let mut domains = HashMap::new();
+async fn read_domains(client: &Client) -> Result<Arc<Domains>, CatalogError> {
+    let mut domains = Domains::new();
     for row in client.query(DOMAINS, &[]).await? {
         let domain = Domain { schema: row.try_get(1)?, name: row.try_get(2)?, base: row.try_get(3)? };
         domains.insert(row.try_get(0)?, domain);
     }
-    Ok(domains)
+    Ok(Arc::new(domains))
 }
 
-fn relation(
-    row: &Row,
-    oid: u32,
-    keys: &mut HashMap<u32, Vec<i16>>,
-    (policy, parents): (&policy::Database, &Parents),
-) -> Result<Relation, CatalogError> {
-    let (schema, name): (String, String) = (row.try_get(1)?, row.try_get(2)?);
+fn column(row: &Row) -> Result<ColumnRow, CatalogError> {
     let kind: String = row.try_get(3)?;
-    let entry = |schema: &str, name: &str| policy.tables.iter().find(|t| t.schema == schema && t.name == name);
-    let parent = || parents.get(&oid)?.iter().find_map(|(schema, name)| entry(schema, name));
-    let policy = entry(&schema, &name).or_else(parent).cloned();
-    let primary_key = keys.remove(&oid).unwrap_or_default();
-    Ok(Relation {
-        oid,
-        schema,
-        name,
+    Ok(ColumnRow {
+        oid: row.try_get(0)?,
+        schema: row.try_get(1)?,
+        relation: row.try_get(2)?,
         kind: kind.chars().next().unwrap_or('r'),
-        columns: Vec::new(),
-        primary_key,
-        policy,
-        definition: None,
-    })
-}
-
-fn attribute(
-    row: &Row,
-    relation: &Relation,
-    domains: &HashMap<u32, Domain>,
-) -> Result<Option<Attribute>, CatalogError> {
-    let Some(name) = row.try_get::<_, Option<String>>(4)? else { return Ok(None) };
-    let type_oid: u32 = row.try_get(6)?;
-    let cell = cell_domain(type_oid, domains);
-    let policy = relation.policy.as_ref().and_then(|t| t.columns.iter().find(|c| c.name == name));
-    let sealed = policy.filter(|c| cell == Some(c.logical.domain())).map(Arc::clone);
-    Ok(Some(Attribute {
-        name,
-        attnum: row.try_get(5)?,
-        type_oid,
-        base_type_oid: base_type(type_oid, domains),
-        typmod: row.try_get(7)?,
+        name: row.try_get(4)?,
+        attnum: row.try_get::<_, Option<i16>>(5)?.unwrap_or(0),
+        type_oid: row.try_get::<_, Option<u32>>(6)?.unwrap_or(0),
+        typmod: row.try_get::<_, Option<i32>>(7)?.unwrap_or(-1),
         has_default: row.try_get::<_, Option<bool>>(8)?.unwrap_or(false),
         is_generated: row.try_get::<_, Option<bool>>(9)?.unwrap_or(false),
-        is_unsealed: policy.is_some() && cell.is_none(),
-        is_cell: cell.is_some(),
-        sealed,
-    }))
-}
-
-/// The name of the `rowseal` domain behind a type, if there is one.
-fn cell_domain(mut oid: u32, domains: &HashMap<u32, Domain>) -> Option<&str> {
-    for _ in 0..32 {
-        let domain = domains.get(&oid)?;
-        if domain.schema == "rowseal" {
-            return Some(&domain.name);
-        }
-        oid = domain.base;
-    }
-    None
-}
-
-fn base_type(mut oid: u32, domains: &HashMap<u32, Domain>) -> u32 {
-    for _ in 0..32 {
-        match domains.get(&oid) {
-            Some(domain) => oid = domain.base,
-            None => break,
-        }
-    }
-    oid
+    })
 }
 
 fn hash_relation(relation: &Relation, hasher: &mut DefaultHasher) {
     (relation.oid, &relation.schema, &relation.name, relation.kind, &relation.primary_key).hash(hasher);
+    relation.unique_indexes.hash(hasher);
     relation.definition.hash(hasher);
     relation.policy.as_ref().map(|policy| (&policy.schema, &policy.name)).hash(hasher);
     for a in &relation.columns {

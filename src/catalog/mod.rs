@@ -7,7 +7,11 @@ use std::sync::{Arc, OnceLock};
 use crate::policy::{Column as PolicyColumn, Table as PolicyTable};
 
 mod load;
+mod rows;
+mod seen;
 pub use load::{CatalogError, Marks, load, marks};
+use rows::Domains;
+pub use seen::{Seen, question};
 
 /// A snapshot of one database's schema joined with its policy.
 #[derive(Debug, Default)]
@@ -26,10 +30,14 @@ pub struct Catalog {
     pub fingerprint: u64,
     /// Names of policy tables that did not exist yet: a statement that names one is looked at all the same.
     pub missing: Vec<String>,
+    /// The policy's tables, whether they exist or not.
+    pub tables: Vec<Arc<PolicyTable>>,
     /// Names, in lower case, of functions of the database that may change a setting, and of tables whose triggers do.
     pub setters: HashSet<String>,
     /// Names of relations that expose a sealed column; filled at first use.
     pub exposed: OnceLock<HashSet<String>>,
+    /// The domains of the database.
+    domains: Arc<Domains>,
 }
 
 /// One relation.
@@ -47,6 +55,8 @@ pub struct Relation {
     pub columns: Vec<Attribute>,
     /// Column numbers of the primary key; empty without one.
     pub primary_key: Vec<i16>,
+    /// Names of its unique indexes over expressions, among them those that stand for a UNIQUE of sealed columns.
+    pub unique_indexes: Vec<String>,
     /// The policy's entry, where there is one; a partition or child table has its parent's.
     pub policy: Option<Arc<PolicyTable>>,
     /// What a view that holds cells selects, with all names qualified.
@@ -93,10 +103,20 @@ impl Relation {
 impl Catalog {
     /// A snapshot of these relations.
     pub fn of(version: u64, relations: Vec<Relation>, pass_unsealed: bool) -> Self {
-        let relations: Vec<_> = relations.into_iter().map(Arc::new).collect();
+        Catalog::of_shared(version, relations.into_iter().map(Arc::new).collect(), pass_unsealed)
+    }
+
+    fn of_shared(version: u64, relations: Vec<Arc<Relation>>, pass_unsealed: bool) -> Self {
         let by_name = relations.iter().map(|r| ((r.schema.clone(), r.name.clone()), Arc::clone(r))).collect();
         let by_oid = relations.iter().map(|r| (r.oid, Arc::clone(r))).collect();
         Catalog { version, relations, by_name, by_oid, pass_unsealed, ..Catalog::default() }
+    }
+
+    /// Takes the policy's tables; some may not exist.
+    pub fn take_policy(&mut self, tables: &[Arc<PolicyTable>]) {
+        let exists = |table: &PolicyTable| self.by_name.contains_key(&(table.schema.clone(), table.name.clone()));
+        self.missing = tables.iter().filter(|table| !exists(table)).map(|table| table.name.clone()).collect();
+        self.tables = tables.to_vec();
     }
 
     /// True when a column of the relation holds cells, or is one that must not be touched before it is sealed, or one that

@@ -175,6 +175,7 @@ impl<'a> Planner<'a> {
             compared: self.compared,
             named: None,
             copy: None,
+            ddl: None,
         })
     }
 

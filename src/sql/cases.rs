@@ -66,6 +66,7 @@ fn relation(
         kind: 'r',
         columns: attributes,
         primary_key: vec![1],
+        unique_indexes: if name.1 == "users" { vec!["users_email_key".into()] } else { vec![] },
         policy,
         definition: None,
     }
@@ -75,6 +76,46 @@ fn relation(
 fn view((oid, name): (u32, &str), columns: &[(&str, u32)], definition: &str) -> Relation {
     let definition = Some(definition.to_owned());
     Relation { kind: 'v', primary_key: vec![], definition, ..relation(oid, ("public", name), columns, None) }
+}
+
+/// Tables of the policy that do not exist yet.
+fn missing() -> Vec<Table> {
+    use LogicalType::{Date, Int4, Jsonb, Numeric, Text, Timestamptz, Uuid, Varchar};
+    let table = |name: &str, tenant: TenantRule, columns: &[(&str, LogicalType, Option<Equality>)]| {
+        let qualified = format!("public.{name}");
+        let columns = columns.iter().map(|(name, ty, equality)| column(&qualified, name, *ty, *equality)).collect();
+        Table { schema: "public".into(), name: name.into(), tenant, columns }
+    };
+    let tenant = Some(Equality::Tenant);
+    let acme = || TenantRule::Fixed("acme".into());
+    vec![
+        table(
+            "members",
+            TenantRule::Column("org_id".into()),
+            &[
+                ("email", Varchar(Some(254)), tenant),
+                ("nick", Text, Some(Equality::Global)),
+                ("phone", Text, None),
+                ("age", Int4, tenant),
+                ("seen", Timestamptz(None), None),
+                ("price", Numeric(Some((10, 2))), None),
+                ("tags", LogicalType::parse("text[]").unwrap(), None),
+                ("code", Uuid, tenant),
+            ],
+        ),
+        table(
+            "shop_customer",
+            acme(),
+            &[
+                ("name", Varchar(Some(100)), tenant),
+                ("email", Varchar(Some(254)), tenant),
+                ("age", Int4, tenant),
+                ("birth", Date, None),
+                ("extra", Jsonb, None),
+            ],
+        ),
+        table("Person", acme(), &[("email", Text, tenant), ("age", Int4, None), ("meta", Jsonb, None)]),
+    ]
 }
 
 /// The schema of the case files; tests/cases/README says what is in it.
@@ -168,7 +209,10 @@ pub(super) fn catalog() -> Catalog {
         view((1015, "counted"), &[("mail", CELL), ("n", 20)], "SELECT mail, count(*) FROM public.people GROUP BY mail"),
         view((1016, "nested"), &[("number", 23), ("mail", CELL)], "SELECT number, mail FROM public.people_view"),
     ];
+    let mut tables: Vec<_> = relations.iter().filter_map(|r| r.policy.clone()).collect();
+    tables.extend(missing().into_iter().map(Arc::new));
     let mut catalog = Catalog::of(1, relations, false);
+    catalog.take_policy(&tables);
     catalog.setters.insert("enter_tenant".to_owned());
     catalog
 }
@@ -180,6 +224,10 @@ fn describe(text: &str, plans: &[StatementPlan]) -> String {
     let rendered = render::render(text, plans, &mut number).unwrap();
     writeln!(out, "{}", rendered.text).unwrap();
     for plan in plans {
+        if let Some(ddl) = &plan.ddl {
+            ddl.then.iter().for_each(|then| writeln!(out, "then {then}").unwrap());
+            ddl.notice.iter().for_each(|notice| writeln!(out, "notice {notice}").unwrap());
+        }
         if let Some(lock) = render::render_lock_extended(plan) {
             let uses = &plan.lock.as_ref().unwrap().uses;
             writeln!(out, "lock {lock} uses {uses:?}").unwrap();
@@ -352,6 +400,8 @@ fn sent(statement: &str, catalog: &Catalog) -> Option<String> {
         Verdict::Rewrite(plans) => {
             let mut slot = |_: usize, _: usize, out: &mut String| write!(out, "'\\x'::bytea");
             let text = render::render(statement, &plans, &mut slot).unwrap().text;
+            let then = plans.iter().filter_map(|plan| plan.ddl.as_ref()).flat_map(|ddl| &ddl.then);
+            let text = then.fold(text, |text, then| text + "\n" + then);
             Some(plans.iter().filter_map(render::render_lock_extended).fold(text, |text, lock| text + "\n" + &lock))
         }
     }

@@ -10,6 +10,7 @@ mod compare;
 mod conflict;
 mod copy;
 mod copy_options;
+mod ddl;
 mod expr;
 mod extent;
 mod facts;
@@ -88,6 +89,7 @@ fn plan_text(text: &str, context: &Context<'_>) -> Result<Verdict, Refusal> {
     let mut rewritten = false;
     let mut moved = false;
     let mut renamed = false;
+    let mut reshaped = false;
     for tokens in read.statements() {
         if let Some(name) = tokens.clone().find_map(|i| folded_by_locale(&read, i, context)) {
             return Err(spelling(&name));
@@ -99,9 +101,10 @@ fn plan_text(text: &str, context: &Context<'_>) -> Result<Verdict, Refusal> {
         let plan = plan_statement(&read, tokens.clone(), context)?;
         let ddl = matches!(read.word(tokens.start).as_deref(), Some("create" | "alter" | "drop"));
         let named = |i: usize| word(&read, i).is_some_and(|word| needle(&word, context));
-        if renamed && !ddl && !needs_work(&plan) && tokens.clone().any(named) {
+        if (reshaped || renamed && !needs_work(&plan)) && !ddl && tokens.clone().any(named) {
             return Err(names_changed());
         }
+        reshaped |= plan.ddl.as_ref().is_some_and(|ddl| ddl.is_reshaped);
         renamed |= utility::renames(&read, &tokens) && names_schema_or_needle(&read, &tokens, context);
         rewritten |= needs_work(&plan);
         plans.push(plan);
@@ -127,6 +130,7 @@ fn needs_work(plan: &StatementPlan) -> bool {
         || plan.lock.is_some()
         || plan.named.is_some()
         || plan.copy.is_some()
+        || plan.ddl.as_ref().is_some_and(|ddl| !ddl.then.is_empty() || ddl.notice.is_some())
         || plan.result.iter().flat_map(|columns| columns.iter()).any(sealed)
 }
 
@@ -135,6 +139,9 @@ fn plan_statement(text: &Text<'_>, tokens: Range<usize>, context: &Context<'_>) 
     let empty = StatementPlan { range: planner.bytes(), ..StatementPlan::default() };
     if utility::passes_by_tokens(text, &tokens) {
         return Ok(empty);
+    }
+    if let Some(plan) = ddl::plan(text, &tokens, context)? {
+        return Ok(plan);
     }
     if let Some(plan) = named::plan(text, &tokens, context)? {
         return Ok(plan);
@@ -177,7 +184,6 @@ fn statement_result(
             }
             Ok(Some(Some(vec![ResultColumn::Plain])))
         }
-        Statement::CreateIndex(index) => planner.create_index(index).map(|()| Some(None)),
         other => utility::passes(planner, other, relation).map(|()| None),
     }
 }
@@ -204,6 +210,18 @@ fn names_needle(text: &Text<'_>, tokens: &Range<usize>, context: &Context<'_>) -
     context.catalog.needles().iter().any(|name| {
         let name = name.to_ascii_lowercase();
         statement.contains(&name) || statement.contains(&name.replace('"', "\"\""))
+    })
+}
+
+/// True when a text may write values into a table that exists: one of its statements is neither DDL nor harmless, and has
+/// a word of such a statement. A text that cannot be read is taken for one.
+pub fn writes(text: &str) -> bool {
+    const WORDS: &[&str] = &["insert", "update", "merge", "copy", "execute", "u&"];
+    let Ok(read) = Text::read(text) else { return true };
+    read.statements().into_iter().any(|tokens| {
+        let bytes = read.tokens[tokens.start].range.start..read.tokens[tokens.end - 1].range.end;
+        let text = read.text[bytes].to_ascii_lowercase();
+        !utility::defines(&read, &tokens) && WORDS.iter().any(|word| text.contains(word))
     })
 }
 

@@ -44,6 +44,19 @@ pub struct StatementPlan {
     pub named: Option<Named>,
     /// Set for a COPY that carries sealed values.
     pub copy: Option<Arc<Copy>>,
+    /// Set for DDL that is more than its own text.
+    pub ddl: Option<Arc<Ddl>>,
+}
+
+/// What belongs to a statement that defines sealed columns, besides its text.
+#[derive(Debug, Default)]
+pub struct Ddl {
+    /// Statements that follow it in its transaction, before the client is told that it is done.
+    pub then: Vec<String>,
+    /// Something that the client should know.
+    pub notice: Option<String>,
+    /// True when the table has other columns afterwards.
+    pub is_reshaped: bool,
 }
 
 /// A COPY that carries sealed values.

@@ -3,16 +3,14 @@ use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 
-use sqlparser::ast::{AlterTableOperation, CreateIndex, Expr, ObjectName, ObjectType, Statement};
+use sqlparser::ast::{ObjectName, Statement};
 use sqlparser::tokenizer::Token;
 
 use super::build::Planner;
 use super::expr::unsupported;
-use super::ident::{fold, parts};
-use super::sealed::refuse_use;
+use super::ident::parts;
 use super::text::Text;
 use crate::catalog::Relation;
-use crate::policy::{Equality, TenantRule};
 use crate::refusal::{Class, Refusal};
 
 /// Statements that can neither carry nor reveal a value, by their first words.
@@ -27,11 +25,28 @@ const HARMLESS: &[&[&str]] = &[
     &["truncate"],
     &["reindex"],
     &["cluster"],
+    &["drop"],
 ];
 
 /// True when the first words show that the statement cannot carry or reveal a value.
 pub(super) fn passes_by_tokens(text: &Text<'_>, tokens: &Range<usize>) -> bool {
-    HARMLESS.iter().any(|words| {
+    starts_with(text, tokens, HARMLESS)
+}
+
+/// True for DDL on tables and indexes, and for what can neither carry nor reveal a value.
+pub(super) fn defines(text: &Text<'_>, tokens: &Range<usize>) -> bool {
+    const TABLES: &[&[&str]] = &[
+        &["create", "table"],
+        &["create", "unlogged", "table"],
+        &["create", "index"],
+        &["create", "unique", "index"],
+        &["alter", "table"],
+    ];
+    starts_with(text, tokens, TABLES) || passes_by_tokens(text, tokens)
+}
+
+fn starts_with(text: &Text<'_>, tokens: &Range<usize>, starts: &[&[&str]]) -> bool {
+    starts.iter().any(|words| {
         words
             .iter()
             .enumerate()
@@ -76,9 +91,8 @@ pub(super) fn refuse_statement(what: &str, relation: &Relation) -> Refusal {
 pub(super) fn passes(planner: &mut Planner<'_>, statement: &Statement, relation: &Relation) -> Result<(), Refusal> {
     let refuse = |what: &str| Err(refuse_statement(what, relation));
     match statement {
-        Statement::Drop { object_type: ObjectType::Table | ObjectType::View | ObjectType::Index, .. } => Ok(()),
+        // On another table; those on sealed ones are planned by `ddl`.
         Statement::AlterTable(alter) => match planner.named(&alter.name)? {
-            Some(table) if alter.operations.iter().all(|op| harmless(op, &table)) => Ok(()),
             Some(table) => Err(refuse_statement("this ALTER TABLE", &table)),
             None => Ok(()),
         },
@@ -111,55 +125,5 @@ impl Planner<'_> {
         let parts = parts(name).ok_or_else(|| unsupported("this table name"))?;
         let base = self.relation(&parts)?.base;
         Ok(base.filter(|b| self.context.catalog.exposes(b)))
-    }
-
-    /// An index: searchable sealed columns become expressions over their tokens.
-    pub(super) fn create_index(&mut self, index: &CreateIndex) -> Result<(), Refusal> {
-        let Some(relation) = self.named(&index.table_name)? else { return Ok(()) };
-        let relation = &*relation;
-        let refused = || refuse_statement("this index", relation);
-        if index.predicate.is_some() || !index.include.is_empty() {
-            return Err(refused());
-        }
-        let mut sealed = Vec::new();
-        let mut names = Vec::new();
-        for column in &index.columns {
-            let Expr::Identifier(ident) = &column.column.expr else { return Err(refused()) };
-            let attribute = relation.attribute(&fold(ident)).ok_or_else(refused)?;
-            names.push(attribute.name.as_str());
-            match &attribute.sealed {
-                Some(policy) if policy.equality.is_some() => sealed.push((policy, ident)),
-                None if !attribute.is_cell && !attribute.is_unsealed => {}
-                _ => return Err(refused()),
-            }
-        }
-        for (policy, ident) in sealed {
-            let confined = policy.equality == Some(Equality::Global)
-                || match relation.policy.as_ref().map(|p| &p.tenant) {
-                    Some(TenantRule::Column(tenant)) => names.contains(&tenant.as_str()),
-                    Some(TenantRule::Fixed(_)) => true,
-                    Some(TenantRule::Session) | None => false,
-                };
-            if index.unique && !confined {
-                return Err(refuse_use(policy, "in a unique index without the tenant column")
-                    .hint("Add the tenant column to the index, or set equality = \"global\"."));
-            }
-            let range = self.text.range(ident.span).ok_or_else(refused)?;
-            self.wrap(&range, "rowseal.eq(", ")");
-        }
-        Ok(())
-    }
-}
-
-fn harmless(operation: &AlterTableOperation, relation: &Relation) -> bool {
-    let in_policy = |name: &str| relation.policy.as_ref().is_some_and(|p| p.columns.iter().any(|c| c.name == name));
-    match operation {
-        AlterTableOperation::OwnerTo { .. }
-        | AlterTableOperation::EnableRowLevelSecurity
-        | AlterTableOperation::DisableRowLevelSecurity => true,
-        AlterTableOperation::AddColumn { column_def, .. } => {
-            column_def.options.is_empty() && !in_policy(&fold(&column_def.name))
-        }
-        _ => false,
     }
 }

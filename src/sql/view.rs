@@ -97,6 +97,7 @@ fn like_table(view: &Relation, columns: &[ScopeColumn]) -> Option<Relation> {
         kind: view.kind,
         columns: attributes,
         primary_key: key.unwrap_or_default(),
+        unique_indexes: Vec::new(),
         policy: Some(Arc::new(Table { schema: view.schema.clone(), name: view.name.clone(), tenant, columns: policy })),
         definition: None,
     })

@@ -1,0 +1,100 @@
+//! The schema as one session sees it, with what its transaction has not committed yet.
+//!
+//! [`question`] asks the session's server; [`Seen`] is the answer, and [`Seen::over`] lays it over the snapshot that all
+//! sessions share. Only relations that may be sealed are asked for: those with the name of a policy table, and those
+//! with a column of a domain of schema `rowseal`.
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::Deserialize;
+
+use super::rows::{ColumnRow, IndexRow, ParentRow, relations};
+use super::{Catalog, Relation};
+use crate::hex;
+use crate::policy::Database;
+
+/// Versions of catalogs that are one session's own: none is a version of a shared snapshot.
+static VERSION: AtomicU64 = AtomicU64::new(1 << 63);
+
+/// The relations of a question; `{names}` are the names of the policy's tables. Operators are qualified: the session's
+/// search_path is the client's to choose.
+const WANTED: &str = "c.relkind OPERATOR(pg_catalog.=) ANY ('{r,p,v,m,f}'::pg_catalog.\"char\"[]) AND (\
+     pg_catalog.encode(pg_catalog.convert_to(c.relname::pg_catalog.text, 'UTF8'), 'hex') OPERATOR(pg_catalog.=) \
+     ANY (ARRAY[{names}]::pg_catalog.text[]) OR EXISTS (SELECT 1 FROM pg_catalog.pg_attribute w, pg_catalog.pg_type t, \
+     pg_catalog.pg_namespace d WHERE w.attrelid OPERATOR(pg_catalog.=) c.oid AND t.oid OPERATOR(pg_catalog.=) w.atttypid \
+     AND t.typtype OPERATOR(pg_catalog.=) 'd'::pg_catalog.\"char\" AND d.oid OPERATOR(pg_catalog.=) t.typnamespace \
+     AND d.nspname OPERATOR(pg_catalog.=) 'rowseal'::pg_catalog.name))";
+
+const COLUMNS: &str = "(SELECT pg_catalog.json_agg(pg_catalog.json_build_object('oid', c.oid::pg_catalog.int8, \
+     'schema', n.nspname, 'relation', c.relname, 'kind', c.relkind::pg_catalog.text, 'name', a.attname, \
+     'attnum', coalesce(a.attnum, 0::pg_catalog.int2), 'type_oid', coalesce(a.atttypid::pg_catalog.int8, 0::pg_catalog.int8), \
+     'typmod', coalesce(a.atttypmod, 0), 'has_default', coalesce(a.atthasdef OR \
+     a.attidentity OPERATOR(pg_catalog.<>) ''::pg_catalog.\"char\" OR a.attgenerated OPERATOR(pg_catalog.<>) ''::pg_catalog.\"char\", false), \
+     'is_generated', coalesce(a.attgenerated OPERATOR(pg_catalog.<>) ''::pg_catalog.\"char\", false)) ORDER BY c.oid, a.attnum) \
+     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace \
+     LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) c.oid AND a.attnum OPERATOR(pg_catalog.>) 0 \
+     AND NOT a.attisdropped WHERE {wanted})";
+
+const INDEXES: &str = "(SELECT pg_catalog.json_agg(pg_catalog.json_build_object('relation', i.indrelid::pg_catalog.int8, \
+     'columns', pg_catalog.string_to_array(i.indkey::pg_catalog.text, ' ')::pg_catalog.int2[], \
+     'is_primary', i.indisprimary, 'name', x.relname)) \
+     FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class x ON x.oid OPERATOR(pg_catalog.=) i.indexrelid \
+     JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) i.indrelid \
+     WHERE i.indisvalid AND (i.indisprimary OR (i.indisunique AND i.indexprs IS NOT NULL)) AND {wanted})";
+
+const PARENTS: &str = "(WITH RECURSIVE up (child, parent, depth) AS (SELECT h.inhrelid, h.inhparent, 1 \
+     FROM pg_catalog.pg_inherits h JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) h.inhrelid WHERE {wanted} \
+     UNION ALL SELECT up.child, h.inhparent, up.depth OPERATOR(pg_catalog.+) 1 FROM up \
+     JOIN pg_catalog.pg_inherits h ON h.inhrelid OPERATOR(pg_catalog.=) up.parent) \
+     SELECT pg_catalog.json_agg(pg_catalog.json_build_object('child', up.child::pg_catalog.int8, 'schema', n.nspname, \
+     'name', p.relname) ORDER BY up.depth) FROM up JOIN pg_catalog.pg_class p ON p.oid OPERATOR(pg_catalog.=) up.parent \
+     JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) p.relnamespace)";
+
+/// An SQL expression that gives [`Seen`] as JSON.
+pub fn question(policy: &Database) -> String {
+    let names: Vec<String> =
+        policy.tables.iter().map(|table| format!("'{}'", hex::encode(table.name.as_bytes()))).collect();
+    let wanted = WANTED.replace("{names}", &names.join(", "));
+    let part = |query: &str| query.replace("{wanted}", &wanted);
+    format!(
+        "pg_catalog.json_build_object('columns', {}, 'indexes', {}, 'parents', {})",
+        part(COLUMNS),
+        part(INDEXES),
+        part(PARENTS)
+    )
+}
+
+/// What a session sees of the relations that may be sealed.
+#[derive(Debug, Deserialize)]
+pub struct Seen {
+    columns: Option<Vec<ColumnRow>>,
+    indexes: Option<Vec<IndexRow>>,
+    parents: Option<Vec<ParentRow>>,
+}
+
+impl Seen {
+    /// The shared snapshot with the relations that may be sealed as this session sees them.
+    pub fn over(self, shared: &Catalog, policy: &Database) -> Catalog {
+        let links = (self.indexes.unwrap_or_default(), self.parents.unwrap_or_default());
+        let mut seen = relations(self.columns.unwrap_or_default(), links, &shared.domains, policy);
+        let definitions: HashMap<u32, &Option<String>> =
+            shared.relations.iter().map(|r| (r.oid, &r.definition)).collect();
+        for relation in &mut seen {
+            relation.definition = definitions.get(&relation.oid).and_then(|known| (*known).clone());
+        }
+        let names: HashSet<&str> = policy.tables.iter().map(|table| table.name.as_str()).collect();
+        let oids: HashSet<u32> = seen.iter().map(|r| r.oid).collect();
+        let stays = |r: &&Arc<Relation>| {
+            !names.contains(r.name.as_str()) && !oids.contains(&r.oid) && !r.columns.iter().any(|a| a.is_cell)
+        };
+        let mut all: Vec<Arc<Relation>> = shared.relations.iter().filter(stays).cloned().collect();
+        all.extend(seen.into_iter().map(Arc::new));
+        let version = VERSION.fetch_add(1, Ordering::Relaxed);
+        let mut catalog = Catalog::of_shared(version, all, shared.pass_unsealed);
+        catalog.setters = shared.setters.clone();
+        catalog.domains = shared.domains.clone();
+        catalog.take_policy(&policy.tables);
+        catalog
+    }
+}
