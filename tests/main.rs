@@ -8,6 +8,7 @@ mod canary;
 mod clients;
 mod control_tls;
 mod copy;
+mod ddl;
 mod demo;
 mod documents;
 mod encodings;

@@ -6,7 +6,7 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use crate::keys::Granted;
 use crate::refusal::{Class, Refusal};
-use crate::sql::filter::{Hits, ends_transaction};
+use crate::sql::filter::ends_transaction;
 use crate::sql::plan::{Named, Source, StatementPlan, Verdict};
 use crate::sql::{self, Protocol};
 use crate::wire::frame::{self, HEADER, Header};
@@ -16,8 +16,8 @@ use super::copy::{takes_rows, without_values};
 use super::facts::Facts;
 use super::machine::{Fatal, Held, Hold, Machine, OUT_BYTES_MAX, Prepared, Unsynced, Work};
 use super::messages::{
-    BIND_NAMES, after_ddl, allowed, declared_fit, executes_sealed, inline, malformed, merge, names_any, names_awaited,
-    names_prepared, not_yet, readable, result_formats, server_oids, server_params, settled, too_large, writes,
+    BIND_NAMES, allowed, declared_fit, executes_sealed, inline, malformed, merge, names_any, names_awaited,
+    names_prepared, result_formats, server_oids, server_params, settled, too_large,
 };
 use super::named::Reply;
 use super::queue::{Expect, Rewritten};
@@ -172,12 +172,8 @@ impl Machine {
             b'Q' => (&b""[..], frontend::query(body)?),
             _ => frontend::parse(body).map(|parse| (parse.name, parse.text))?,
         };
-        let schema = self.shared.schema.load();
-        let hits = schema.filter.scan(text);
-        let reload = self.reload && self.queue.is_empty();
-        if reload || hits.ddl {
-            self.reload = hits.ddl;
-        }
+        let hits = self.scan(text);
+        let reload = self.schema_is_stale(hits);
         let looked_at = hits.touches || hits.sql_prepare || reload || self.may_name(text, hits.sql_prepare);
         if looked_at && !ends_transaction(text) {
             self.begins(true);
@@ -239,7 +235,7 @@ impl Machine {
         let tag = held.tag;
         let reloaded = held.reloaded;
         let again = Held { tag, body: held.body.clone(), reloaded: true, ..Held::default() };
-        let missing = tag != b'B' && names_any(&held.body, &self.shared.schema.load().catalog.missing);
+        let missing = tag != b'B' && names_any(&held.body, &self.schema().catalog.missing);
         if missing && !held.reloaded {
             return self.wait_for_schema(again);
         }
@@ -269,41 +265,6 @@ impl Machine {
                 self.refuse(tag, &refusal)
             }
         }
-    }
-
-    /// Reads the schema before the statement goes on: it may name a policy table that has just come into being.
-    #[expect(clippy::unnecessary_wraps, reason = "one of the ways a held message goes on")]
-    fn wait_for_schema(&mut self, held: Held) -> Result<(), Fatal> {
-        self.hold = Some(Hold::Schema(held));
-        self.client_work = Some(Work::Reload);
-        Ok(())
-    }
-
-    fn verdict(&self, text: &[u8], facts: &Facts, protocol: Protocol) -> Result<(Verdict, Hits), Refusal> {
-        let schema = self.shared.schema.load();
-        let hits = schema.filter.scan(text);
-        let missing = &schema.catalog.missing;
-        if names_any(text, missing) && (writes(text) || sql::asks_with_values(&String::from_utf8_lossy(text), missing))
-        {
-            return Err(not_yet());
-        }
-        if !hits.touches && !self.may_name(text, hits.sql_prepare) {
-            return Ok((Verdict::Pass, hits));
-        }
-        let text = readable(text, facts)?;
-        let context = sql::Context { catalog: &schema.catalog, search_path: &facts.search_path, protocol };
-        let verdict = self.shared.plans.plan(text, &context);
-        match &verdict {
-            Verdict::Rewrite(plans) => allowed(plans, facts)?,
-            // Reading the schema again after DDL did not help: it is not committed yet.
-            Verdict::Pass
-                if self.reload && !hits.ddl && writes(text.as_bytes()) && sql::names_sealed(text, &context) =>
-            {
-                return Err(after_ddl());
-            }
-            _ => {}
-        }
-        Ok((verdict, hits))
     }
 
     /// A Query that the filter hit.
@@ -381,7 +342,12 @@ impl Machine {
             Ok::<(), Infallible>(())
         };
         let Ok(rewritten) = sql::render::render(text, plans, &mut slot);
-        let replies = plans.iter().map(|plan| Machine::reply(plan, None, facts)).collect();
+        let replies = plans.iter().flat_map(|plan| {
+            let following = plan.ddl.as_ref().map_or(0, |ddl| ddl.then.len());
+            let following = std::iter::repeat_n(Some(Reply::Follows), following);
+            std::iter::once(Machine::reply(plan, None, facts)).chain(following)
+        });
+        let replies = replies.collect();
         for plan in plans {
             if let Some(Named::Prepare { name, plan: Some(_) }) = &plan.named {
                 self.doubt(name.as_bytes());
@@ -588,8 +554,12 @@ impl Machine {
         }
         let reply = self.portal(portal);
         self.begins(reply.as_ref().is_some_and(Reply::takes_rows));
+        let ddl = if let Some(Reply::Defines(ddl)) = &reply { Some(ddl.clone()) } else { None };
         self.queue.push(Expect::Execute(reply));
         self.forward(header, input);
+        if let Some(ddl) = ddl {
+            self.follow(&ddl);
+        }
         Ok(())
     }
 }

@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
+use crate::catalog::{self, Seen};
 use crate::hex;
 use crate::policy::{Database, Read};
 use crate::types::TextStyle;
@@ -44,11 +45,14 @@ struct Answer {
     encoding: String,
     conforming: String,
     member: Vec<String>,
+    seen: Option<Seen>,
 }
 
 /// The statement that asks for the facts; it answers one text value: JSON in UTF-8, in hexadecimal. So neither the
-/// question nor the answer depends on `client_encoding`.
-pub fn question(policy: &Database) -> String {
+/// question nor the answer depends on `client_encoding`. With `with_schema` it also asks for the relations that may be
+/// sealed, as the session sees them.
+pub fn question(policy: &Database, with_schema: bool) -> String {
+    let seen = if with_schema { catalog::question(policy) } else { "NULL".to_owned() };
     let roles: Vec<String> =
         policy.roles.iter().map(|rule| format!("'{}'", hex::encode(rule.name.as_bytes()))).collect();
     // Operators are qualified: the session's search_path is the client's to choose. Membership is looked up, not asked
@@ -62,7 +66,7 @@ pub fn question(policy: &Database) -> String {
          'bytea_output', pg_catalog.current_setting('bytea_output'), \
          'float_digits', pg_catalog.current_setting('extra_float_digits'), \
          'conforming', pg_catalog.current_setting('standard_conforming_strings'), \
-         'encoding', pg_catalog.current_setting('client_encoding'), \
+         'encoding', pg_catalog.current_setting('client_encoding'), 'seen', {seen}, \
          'member', ARRAY(WITH RECURSIVE mine(id) AS (\
          SELECT oid FROM pg_catalog.pg_roles WHERE rolname OPERATOR(pg_catalog.=) current_user \
          UNION SELECT m.roleid FROM pg_catalog.pg_auth_members m, mine WHERE m.member OPERATOR(pg_catalog.=) mine.id) \
@@ -74,11 +78,11 @@ pub fn question(policy: &Database) -> String {
 }
 
 /// Reads the server's answer; `None` when it is not one.
-pub fn answer(text: &[u8], policy: &Database) -> Option<Facts> {
+pub fn answer(text: &[u8], policy: &Database) -> Option<(Facts, Option<Seen>)> {
     let mut json = Vec::new();
     let answer: Answer = hex::decode_into(text, &mut json).then(|| serde_json::from_slice(&json).ok())??;
     let access = policy.access(&answer.role, &answer.member);
-    Some(Facts {
+    let facts = Facts {
         search_path: answer.path,
         user: answer.login.into(),
         role: answer.role.into(),
@@ -94,7 +98,8 @@ pub fn answer(text: &[u8], policy: &Database) -> Option<Facts> {
         utf8: answer.encoding == "UTF8",
         read: access.read,
         search: access.search,
-    })
+    };
+    Some((facts, answer.seen))
 }
 
 /// A string as an SQL literal that is right under either setting of `standard_conforming_strings`.

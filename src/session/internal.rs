@@ -17,7 +17,7 @@ const OWN: &[u8] = b"rowseal_internal";
 
 impl Machine {
     /// Sends one of the proxy's own statements inside the client's stream.
-    fn put_question(&mut self, text: &[u8], oids: &[u32], params: &[Param<'_>], last: Own) {
+    pub(super) fn put_question(&mut self, text: &[u8], oids: &[u32], params: &[Param<'_>], last: Own) {
         self.open_own(text, oids, params, &[]);
         frontend::put_execute(&mut self.to_server, OWN);
         self.queue.push(Expect::Own(last));
@@ -68,7 +68,7 @@ impl Machine {
     /// Holds a message until the server has told the session's facts.
     #[expect(clippy::unnecessary_wraps, reason = "one of the ways a held message goes on")]
     pub(super) fn ask_facts(&mut self, held: Held) -> Result<(), Fatal> {
-        let question = facts::question(&self.shared.policy);
+        let question = facts::question(&self.shared.policy, self.own_schema.is_wanted());
         // The end of a simple query takes portals with it anyway.
         let shared = if held.tag == b'Q' { Unsynced::Executed } else { Unsynced::Bound };
         if self.unsynced >= shared {

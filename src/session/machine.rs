@@ -19,11 +19,13 @@ use crate::wire::frame::Malformed;
 
 use super::copy::CopyIn;
 use super::copy_out::Sending;
+use super::define::Defined;
 use super::facts::Facts;
 use super::named::{Cursor, Reply};
 use super::names::Gone;
 use super::open::Rows;
 use super::queue::{Expect, Queue};
+use super::schema::Own;
 use super::seal::{LockedRow, Use};
 
 /// Bytes waiting for one side beyond which the other side is not read.
@@ -197,6 +199,8 @@ pub struct Machine {
     /// The lock query of a simple query has opened an implicit transaction that nothing has ended yet.
     pub(super) lock_open: bool,
     pub(super) reload: bool,
+    pub(super) own_schema: Own,
+    pub(super) defined: Option<Defined>,
     pub(super) copy_in: bool,
     pub(super) copy: CopyIn,
     pub(super) sending: Option<Box<Sending>>,
@@ -249,6 +253,8 @@ impl Machine {
             unsynced: Unsynced::Nothing,
             lock_open: false,
             reload: false,
+            own_schema: Own::default(),
+            defined: None,
             copy_in: false,
             copy: CopyIn::default(),
             sending: None,
@@ -341,28 +347,6 @@ impl Machine {
                         Ok(())
                     }
                 }
-            }
-        }
-    }
-
-    /// The answer to [`Work::Reload`]: the shared schema has been replaced, or could not be.
-    ///
-    /// # Errors
-    /// [`Fatal`] as in [`Machine::on_client`].
-    pub fn on_reloaded(&mut self, loaded: Result<(), Refusal>) -> Result<(), Fatal> {
-        let Some(Hold::Schema(held)) = self.hold.take_if(|hold| matches!(hold, Hold::Schema(_))) else {
-            return Ok(());
-        };
-        match loaded {
-            Ok(()) => {
-                // What is not committed yet is not in the snapshot.
-                self.reload |= self.status != b'I' || !self.queue.is_empty();
-                self.resume(held)
-            }
-            Err(refusal) => {
-                self.reload = true;
-                self.forget(held.tag, &held.body);
-                self.refuse(held.tag, &refusal)
             }
         }
     }

@@ -74,7 +74,9 @@ pub(super) fn settled(text: &[u8], plans: &[StatementPlan]) -> Result<(), Refusa
             || memchr::memmem::find(&statement, b"set_config").is_some()
     };
     let last_sealed =
-        plans.iter().rposition(|plan| !plan.values.is_empty() || !plan.edits.is_empty() || plan.copy.is_some());
+        plans.iter().rposition(|plan| {
+            plan.ddl.is_none() && (!plan.values.is_empty() || !plan.edits.is_empty() || plan.copy.is_some())
+        });
     if plans.iter().take(last_sealed.unwrap_or(0)).any(changes) {
         return Err(Refusal::new(Class::NotSupported, "a query that changes settings cannot also use sealed columns")
             .hint("Send the statements one by one."));
@@ -271,15 +273,6 @@ pub(super) fn names_prepared<'a>(text: &[u8], mut names: impl Iterator<Item = &'
 pub(super) fn executes_sealed() -> Refusal {
     Refusal::new(Class::NotSupported, "EXECUTE of a statement over sealed columns that is not prepared any more")
         .hint("Prepare it again.")
-}
-
-/// True when the text may write values into a table that exists: it has a word of such a statement and is not DDL.
-pub(super) fn writes(text: &[u8]) -> bool {
-    let text = text.to_ascii_lowercase();
-    let has = |word: &str| memchr::memmem::find(&text, word.as_bytes()).is_some();
-    let writes = ["insert", "update", "merge", "copy", "execute", "u&"].iter().any(|word| has(word));
-    let ddl = ["create table", "alter table", "drop table"].iter().any(|word| has(word));
-    writes && (!ddl || has(";"))
 }
 
 /// The refusal of a write to a policy table that does not exist as far as other connections can see.

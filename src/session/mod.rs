@@ -3,11 +3,13 @@
 //! [`machine`] holds the state; [`client`] and [`server_side`] its two directions; [`seal`] and [`open`] turn plans
 //! and rows into bytes; [`queue`] knows which reply belongs to what, [`names`] which statement a name
 //! means, and [`named`] what cursors and statements prepared in SQL stand for. [`copy`] says whose rows a COPY carries;
-//! [`copy_in`] and [`copy_out`] carry them.
+//! [`copy_in`] and [`copy_out`] carry them. [`schema`] says against which schema statements are planned, [`define`] runs
+//! what follows DDL.
 pub mod client;
 pub mod copy;
 pub mod copy_in;
 pub mod copy_out;
+pub mod define;
 pub mod driver;
 pub mod elements;
 pub mod facts;
@@ -20,5 +22,6 @@ pub mod notices;
 pub mod open;
 pub mod queue;
 pub mod redact;
+pub mod schema;
 pub mod seal;
 pub mod server_side;

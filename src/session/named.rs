@@ -5,7 +5,7 @@ use bytes::Bytes;
 
 use crate::refusal::{Class, Refusal};
 use crate::sql::named;
-use crate::sql::plan::{Call, Copy, Named, ResultColumn, StatementPlan};
+use crate::sql::plan::{Call, Copy, Ddl, Named, ResultColumn, StatementPlan};
 
 use super::facts::Facts;
 use super::machine::{Machine, Prepared};
@@ -23,6 +23,10 @@ pub enum Reply {
     Gives(Arc<Given>),
     /// It is a COPY of sealed values.
     Copy(Arc<Copy>, Arc<Facts>),
+    /// It is DDL, which is done when the statements behind it are.
+    Defines(Arc<Ddl>),
+    /// In a simple query, one of these statements.
+    Follows,
 }
 
 /// A FETCH under way.
@@ -68,6 +72,9 @@ impl Machine {
         if let Some(copy) = &plan.copy {
             return Some(Reply::Copy(copy.clone(), facts()));
         }
+        if let Some(ddl) = &plan.ddl {
+            return Some(Reply::Defines(ddl.clone()));
+        }
         match &plan.named {
             None | Some(Named::Execute(_) | Named::Mention { .. }) => {
                 let stored = if formats.is_some() { Stored::Binary } else { Stored::Text };
@@ -106,7 +113,7 @@ impl Machine {
         match reply {
             Reply::Rows(shape) => Some(shape.clone()),
             Reply::Fetch(fetched) => self.fetched_shape(&fetched.cursor, fetched.formats.as_deref(), &fetched.facts),
-            Reply::Gives(_) | Reply::Copy(..) => None,
+            Reply::Gives(_) | Reply::Copy(..) | Reply::Defines(_) | Reply::Follows => None,
         }
     }
 

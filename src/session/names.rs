@@ -69,7 +69,7 @@ impl Machine {
             return;
         }
         let Ok(parse) = frontend::parse(body) else { return };
-        if !self.statements.contains_key(parse.name) && self.shared.schema.load().filter.scan(parse.text).touches {
+        if !self.statements.contains_key(parse.name) && self.scan(parse.text).touches {
             self.gone.add(Bytes::copy_from_slice(parse.name));
         }
     }

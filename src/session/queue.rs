@@ -62,6 +62,8 @@ pub enum Own {
     Facts,
     /// The rows of a lock query; the last reply of that query.
     Lock,
+    /// A statement that follows the client's DDL.
+    Follow,
     /// The statement that raises a refusal: its error is the client's.
     Refusal,
     /// The simple query that raises a refusal: its error is the client's, its row description is not.

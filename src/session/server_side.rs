@@ -133,6 +133,7 @@ impl Machine {
             b'G' => self.copy_in_begins(frame)?,
             b'H' => self.copy_out_begins(frame)?,
             b'c' => self.copy_out_done(frame),
+            b'C' if self.definition_complete(frame) => {}
             _ => {
                 self.to_client.extend_from_slice(frame);
                 self.advance(header.tag);
@@ -142,7 +143,7 @@ impl Machine {
     }
 
     /// Moves the queue on after a reply that ends an entry.
-    fn advance(&mut self, tag: u8) {
+    pub(super) fn advance(&mut self, tag: u8) {
         if tag == b'C' {
             self.copy_in = false;
             if let Some(Reply::Gives(given)) = self.queue.reply() {
@@ -204,8 +205,10 @@ impl Machine {
     fn facts_row(&mut self, body: &[u8]) -> Result<(), Fatal> {
         let row = backend::data_row(body)?;
         let facts = row.first().copied().flatten().and_then(|text| facts::answer(text, &self.shared.policy));
-        self.facts =
-            Some(Arc::new(facts.ok_or_else(|| Fatal(Refusal::new(Class::Internal, "session facts not understood")))?));
+        let (facts, seen) =
+            facts.ok_or_else(|| Fatal(Refusal::new(Class::Internal, "session facts not understood")))?;
+        self.facts = Some(Arc::new(facts));
+        seen.into_iter().for_each(|seen| self.see(seen));
         Ok(())
     }
 
@@ -230,6 +233,11 @@ impl Machine {
                 }
                 self.resume(held)
             }
+            (Own::Follow, hold) => {
+                self.hold = hold;
+                self.followed();
+                Ok(())
+            }
             (Own::Lock, Some(Hold::Lock(held, rows))) => self.resume(Held { locked: Some(rows), ..held }),
             (_, hold) => {
                 self.hold = hold;
@@ -245,6 +253,7 @@ impl Machine {
             _ => None,
         };
         self.facts = None;
+        self.defined = None;
         let told = self.copy_in_fails(&backend::notice(body)?);
         self.sending = None;
         self.rows = super::open::Rows::default();
@@ -315,6 +324,9 @@ impl Machine {
             return Ok(());
         }
         self.copy_in_settled();
+        if status == b'I' {
+            self.own_schema.forget();
+        }
         if status == b'I' && self.queue.is_empty() {
             self.portals.clear();
             self.fact_portals.clear();

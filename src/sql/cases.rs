@@ -225,7 +225,6 @@ fn describe(text: &str, plans: &[StatementPlan]) -> String {
     writeln!(out, "{}", rendered.text).unwrap();
     for plan in plans {
         if let Some(ddl) = &plan.ddl {
-            ddl.then.iter().for_each(|then| writeln!(out, "then {then}").unwrap());
             ddl.notice.iter().for_each(|notice| writeln!(out, "notice {notice}").unwrap());
         }
         if let Some(lock) = render::render_lock_extended(plan) {
@@ -400,8 +399,6 @@ fn sent(statement: &str, catalog: &Catalog) -> Option<String> {
         Verdict::Rewrite(plans) => {
             let mut slot = |_: usize, _: usize, out: &mut String| write!(out, "'\\x'::bytea");
             let text = render::render(statement, &plans, &mut slot).unwrap().text;
-            let then = plans.iter().filter_map(|plan| plan.ddl.as_ref()).flat_map(|ddl| &ddl.then);
-            let text = then.fold(text, |text, then| text + "\n" + then);
             Some(plans.iter().filter_map(render::render_lock_extended).fold(text, |text, lock| text + "\n" + &lock))
         }
     }

@@ -157,11 +157,21 @@ struct Definition<'a> {
     unique: Vec<unique::Unique>,
     then: Vec<String>,
     notice: Option<String>,
+    /// True when what the statement adds may exist already.
+    if_not_exists: bool,
 }
 
 impl<'a> Definition<'a> {
     fn new(planner: Planner<'a>, target: Target) -> Self {
-        Definition { planner, target, external: vec![], unique: vec![], then: vec![], notice: None }
+        Definition {
+            planner,
+            target,
+            external: vec![],
+            unique: vec![],
+            then: vec![],
+            notice: None,
+            if_not_exists: false,
+        }
     }
 
     fn column(&self, name: &str) -> Result<Option<Arc<Column>>, Refusal> {
@@ -187,11 +197,10 @@ impl<'a> Definition<'a> {
 
     /// The plan: edits, and what is to follow the statement in its transaction.
     fn finish(mut self, is_reshaped: bool) -> Result<Option<StatementPlan>, Refusal> {
-        self.then.extend(self.unique.iter().map(|unique| unique.statement(&self.target)));
+        self.then.extend(self.unique.iter().map(|unique| unique.statement(&self.target, self.if_not_exists)));
         let ddl = Ddl { then: self.then, notice: self.notice, is_reshaped };
-        let needed = is_reshaped || !ddl.then.is_empty() || ddl.notice.is_some();
         let plan = self.planner.finish(None)?;
-        Ok(Some(StatementPlan { ddl: needed.then(|| Arc::new(ddl)), ..plan }))
+        Ok(Some(StatementPlan { ddl: Some(Arc::new(ddl)), ..plan }))
     }
 }
 

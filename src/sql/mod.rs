@@ -216,13 +216,20 @@ fn names_needle(text: &Text<'_>, tokens: &Range<usize>, context: &Context<'_>) -
 /// True when a text may write values into a table that exists: one of its statements is neither DDL nor harmless, and has
 /// a word of such a statement. A text that cannot be read is taken for one.
 pub fn writes(text: &str) -> bool {
-    const WORDS: &[&str] = &["insert", "update", "merge", "copy", "execute", "u&"];
+    Text::read(text).map_or(true, |read| read.statements().iter().any(|tokens| utility::writes(&read, tokens)))
+}
+
+/// The same for writes that may be meant for a table of one of these names: it is a name there, or within a string.
+pub fn writes_to(text: &str, names: &[String]) -> bool {
     let Ok(read) = Text::read(text) else { return true };
-    read.statements().into_iter().any(|tokens| {
-        let bytes = read.tokens[tokens.start].range.start..read.tokens[tokens.end - 1].range.end;
-        let text = read.text[bytes].to_ascii_lowercase();
-        !utility::defines(&read, &tokens) && WORDS.iter().any(|word| text.contains(word))
-    })
+    let named = |i: usize| match word(&read, i) {
+        Some(word) => names.contains(&word) || word.eq_ignore_ascii_case("u"),
+        None => {
+            let string = read.text[read.tokens[i].range.clone()].to_ascii_lowercase();
+            names.iter().any(|name| string.contains(&name.to_ascii_lowercase()))
+        }
+    };
+    read.statements().iter().any(|tokens| utility::writes(&read, tokens) && tokens.clone().any(named))
 }
 
 /// True when a text has one of these names as a name, not in a string only, and values that might be meant for it. A text

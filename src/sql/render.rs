@@ -24,7 +24,7 @@ struct Span {
     copied: bool,
 }
 
-/// Writes the whole text; `slot` writes the value of a plan's slot.
+/// Writes the whole text; `slot` writes the value of a plan's slot. What follows a definition stands behind it.
 ///
 /// # Errors
 /// Those of `slot`.
@@ -40,6 +40,12 @@ pub fn render<E>(
     let mut at = 0;
     for (index, plan) in plans.iter().enumerate() {
         at = render_edits(text, at, (index, plan), slot, &mut out)?;
+        if let Some(ddl) = plan.ddl.as_ref().filter(|ddl| !ddl.then.is_empty()) {
+            out.copy(text, at, plan.range.end);
+            at = plan.range.end;
+            out.spans.push(Span { server: out.text.len(), client: at, copied: false });
+            ddl.then.iter().for_each(|then| out.text.extend(["; ", then]));
+        }
     }
     out.copy(text, at, text.len());
     Ok(out)

@@ -26,6 +26,8 @@ const HARMLESS: &[&[&str]] = &[
     &["reindex"],
     &["cluster"],
     &["drop"],
+    &["create", "sequence"],
+    &["alter", "sequence"],
 ];
 
 /// True when the first words show that the statement cannot carry or reveal a value.
@@ -43,6 +45,14 @@ pub(super) fn defines(text: &Text<'_>, tokens: &Range<usize>) -> bool {
         &["alter", "table"],
     ];
     starts_with(text, tokens, TABLES) || passes_by_tokens(text, tokens)
+}
+
+/// True when the statement may write values: it has a word of such a statement and is not [`defines`].
+pub(super) fn writes(text: &Text<'_>, tokens: &Range<usize>) -> bool {
+    const WORDS: &[&str] = &["insert", "update", "merge", "copy", "execute", "u&"];
+    let bytes = text.tokens[tokens.start].range.start..text.tokens[tokens.end - 1].range.end;
+    let statement = text.text[bytes].to_ascii_lowercase();
+    !defines(text, tokens) && WORDS.iter().any(|word| statement.contains(word))
 }
 
 fn starts_with(text: &Text<'_>, tokens: &Range<usize>, starts: &[&[&str]]) -> bool {

@@ -103,7 +103,7 @@ impl Definition<'_> {
         }
         if words.eat(&["add"]) {
             let _ = words.eat(&["column"]);
-            let _ = words.eat(&["if", "not", "exists"]);
+            self.if_not_exists |= words.eat(&["if", "not", "exists"]);
             return self.element(words);
         }
         if words.eat(&["drop", "constraint"]) {

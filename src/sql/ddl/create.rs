@@ -13,7 +13,7 @@ pub(super) fn plan(planner: Planner<'_>, mut words: Words<'_, '_>) -> Result<Opt
     let Some(parts) = words.qualified() else { return Ok(None) };
     let Some(target) = Target::created(planner.context, &parts) else { return partition(planner, words) };
     let exists = planner.context.catalog.by_name.contains_key(&(target.schema.clone(), target.name.clone()));
-    let mut definition = Definition::new(planner, target);
+    let mut definition = Definition { if_not_exists, ..Definition::new(planner, target) };
     let Some(list) = words.group() else {
         return Err(definition.target.refuse("this form of CREATE TABLE"));
     };

@@ -23,7 +23,7 @@ pub(super) struct Unique {
 
 impl Unique {
     /// The statement that makes the index.
-    pub(super) fn statement(&self, target: &Target) -> String {
+    pub(super) fn statement(&self, target: &Target, if_not_exists: bool) -> String {
         let name = self.name.clone().unwrap_or_else(|| default_name(&target.name, &self.columns));
         let part = |column: &String| match self.sealed.iter().any(|sealed| sealed.name == *column) {
             true => format!("rowseal.eq({})", quote(column)),
@@ -31,7 +31,8 @@ impl Unique {
         };
         let columns: Vec<String> = self.columns.iter().map(part).collect();
         let nulls = if self.distinct { "" } else { " NULLS NOT DISTINCT" };
-        format!("CREATE UNIQUE INDEX {} ON {} ({}){nulls}", quote(&name), target.written(), columns.join(", "))
+        let may_be = if if_not_exists { "IF NOT EXISTS " } else { "" };
+        format!("CREATE UNIQUE INDEX {may_be}{} ON {} ({}){nulls}", quote(&name), target.written(), columns.join(", "))
     }
 }
 

@@ -1,0 +1,156 @@
+//! Which schema a session's statements are planned against: the snapshot that all sessions share, or, in a transaction
+//! that has changed it, the one that the session itself sees.
+use std::sync::Arc;
+
+use crate::catalog::Seen;
+use crate::refusal::Refusal;
+use crate::sql::filter::{Filter, Hits};
+use crate::sql::plan::Verdict;
+use crate::sql::{self, Protocol};
+
+use super::facts::Facts;
+use super::machine::{Fatal, Held, Hold, Machine, Schema, Work};
+use super::messages::{after_ddl, allowed, names_any, not_yet, readable};
+
+/// The schema as this session sees it.
+#[derive(Default)]
+pub(super) struct Own {
+    /// What its server has told; `None` while the shared snapshot is as good.
+    schema: Option<Arc<Schema>>,
+    /// True when the next question for facts is to ask for it.
+    wanted: bool,
+    /// True when a statement has been sent since that may have changed it.
+    stale: bool,
+}
+
+impl Own {
+    /// The server is to be asked with the next question.
+    pub(super) fn want(&mut self) {
+        self.wanted = true;
+    }
+
+    pub(super) fn is_wanted(&self) -> bool {
+        self.wanted
+    }
+
+    /// A statement may change it once it runs.
+    pub(super) fn doubt(&mut self) {
+        self.stale = true;
+    }
+
+    /// Nothing is uncommitted any more.
+    pub(super) fn forget(&mut self) {
+        *self = Own { wanted: self.wanted, ..Own::default() };
+    }
+}
+
+impl Machine {
+    /// The schema that statements are planned against now.
+    pub(super) fn schema(&self) -> Arc<Schema> {
+        self.own_schema.schema.clone().unwrap_or_else(|| self.shared.schema.load_full())
+    }
+
+    /// Scans a text for what must be looked at.
+    pub(super) fn scan(&self, text: &[u8]) -> Hits {
+        match &self.own_schema.schema {
+            Some(own) => own.filter.scan(text),
+            None => self.shared.schema.load().filter.scan(text),
+        }
+    }
+
+    /// True when the schema must be read before this text is planned; to be called once for each text, which may itself
+    /// change the schema.
+    pub(super) fn schema_is_stale(&mut self, hits: Hits) -> bool {
+        if std::mem::take(&mut self.own_schema.stale) {
+            self.own_schema.forget();
+        }
+        let stale = self.reload && self.queue.is_empty() && self.own_schema.schema.is_none();
+        if stale || hits.ddl {
+            self.reload = hits.ddl;
+        }
+        // Also ROLLBACK TO takes changes back.
+        self.own_schema.stale = hits.ddl || hits.facts;
+        stale
+    }
+
+    /// The server's answer, laid over the shared snapshot.
+    pub(super) fn see(&mut self, seen: Seen) {
+        let shared = self.shared.schema.load_full();
+        let catalog = seen.over(&shared.catalog, &self.shared.policy);
+        self.own_schema.wanted = false;
+        match Filter::new(&catalog) {
+            Ok(filter) => self.own_schema.schema = Some(Arc::new(Schema { catalog: Arc::new(catalog), filter })),
+            Err(error) => tracing::warn!(%error, "the schema of a session cannot be scanned for"),
+        }
+    }
+
+    /// Reads the schema before the statement goes on: it may name a policy table that has just come into being.
+    #[expect(clippy::unnecessary_wraps, reason = "one of the ways a held message goes on")]
+    pub(super) fn wait_for_schema(&mut self, held: Held) -> Result<(), Fatal> {
+        self.hold = Some(Hold::Schema(held));
+        self.client_work = Some(Work::Reload);
+        Ok(())
+    }
+
+    /// The answer to [`Work::Reload`]: the shared schema has been replaced, or could not be.
+    ///
+    /// # Errors
+    /// [`Fatal`] as in [`Machine::on_client`].
+    pub fn on_reloaded(&mut self, loaded: Result<(), Refusal>) -> Result<(), Fatal> {
+        let Some(Hold::Schema(held)) = self.hold.take_if(|hold| matches!(hold, Hold::Schema(_))) else {
+            return Ok(());
+        };
+        match loaded {
+            Ok(()) => {
+                if self.status != b'I' || !self.queue.is_empty() {
+                    // What is not committed yet is not in the snapshot; the session's own server knows it.
+                    self.reload = true;
+                    self.own_schema.want();
+                    self.facts = None;
+                }
+                self.resume(held)
+            }
+            Err(refusal) => {
+                self.reload = true;
+                self.forget(held.tag, &held.body);
+                self.refuse(held.tag, &refusal)
+            }
+        }
+    }
+
+    /// What is to be done with a text.
+    pub(super) fn verdict(
+        &self,
+        text: &[u8],
+        facts: &Facts,
+        protocol: Protocol,
+    ) -> Result<(Verdict, Hits), Refusal> {
+        let schema = self.schema();
+        let hits = schema.filter.scan(text);
+        let missing = &schema.catalog.missing;
+        if names_any(text, missing) {
+            let text = String::from_utf8_lossy(text);
+            if sql::writes_to(&text, missing) || sql::asks_with_values(&text, missing) {
+                return Err(not_yet());
+            }
+        }
+        if !hits.touches && !self.may_name(text, hits.sql_prepare) {
+            return Ok((Verdict::Pass, hits));
+        }
+        let text = readable(text, facts)?;
+        let context = sql::Context { catalog: &schema.catalog, search_path: &facts.search_path, protocol };
+        let verdict = self.shared.plans.plan(text, &context);
+        let is_own = self.own_schema.schema.is_some();
+        match &verdict {
+            Verdict::Rewrite(plans) => allowed(plans, facts)?,
+            // Reading the schema again after DDL did not help: it is not committed yet.
+            Verdict::Pass
+                if self.reload && !is_own && !hits.ddl && sql::writes(text) && sql::names_sealed(text, &context) =>
+            {
+                return Err(after_ddl());
+            }
+            _ => {}
+        }
+        Ok((verdict, hits))
+    }
+}
