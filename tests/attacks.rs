@@ -627,7 +627,9 @@ fn shadows_go_away() {
             outcome(&client, "SELECT email FROM users LIMIT 0").await.unwrap();
             for step in steps {
                 let result = outcome(&client, &step.replace("INSERT", CANARY)).await;
-                assert_eq!(result.is_err(), step.contains("INSERT"), "{steps:?}: {result:?}");
+                // In a transaction of its own the session is asked what the name means now.
+                let refused = step.contains("INSERT") && steps[0] != "BEGIN";
+                assert_eq!(result.is_err(), refused, "{steps:?}: {result:?}");
             }
         }
         for discard in ["DISCARD TEMP", "DISCARD ALL"] {

@@ -298,6 +298,62 @@ fn no_literal_of_a_definition_reaches_the_server() {
     assert!(!scene.cluster.log().contains("canary7f3"));
 }
 
+/// Also without a Sync between, and where the policy does not list the table.
+#[test]
+fn a_session_sees_its_own_tables_before_they_are_committed() {
+    for version in [Version::V15, Version::V18] {
+        let scene = scene(version);
+        let mut peer = Peer::connect(scene.proxy.address(), "app");
+        let insert = "INSERT INTO customers (id, account_id, email) VALUES ($1, $2, $3)";
+        peer.send(
+            &Out::new()
+                .run(CUSTOMERS, &[])
+                .run(insert, &[Some("1"), Some("1"), Some("canary7f3@a")])
+                .run("ALTER TABLE customers DROP COLUMN note, ADD COLUMN price numeric(10,2)", &[])
+                .run("UPDATE customers SET price = '12.34' WHERE id = 1 AND account_id = 1", &[])
+                .run("SELECT email, price FROM customers", &[])
+                .sync()
+                .0,
+        );
+        let shown = show(&peer.until_ready(1));
+        assert!(shown.contains("canary7f3@a") && shown.contains("12.34") && !shown.contains("E("), "{shown}");
+        for by in BOTH {
+            ok(&mut peer, by, "BEGIN");
+            ok(&mut peer, by, "CREATE TABLE loose (a rowseal.text)");
+            refused(&mut peer, by, "INSERT INTO loose VALUES ('canary7f3')", "0A000");
+            ok(&mut peer, by, "ROLLBACK");
+        }
+        assert!(!contains(&scene.tap.to_server(), b"canary7f3"), "a plaintext reached the server");
+        assert!(!contains(&scene.tap.to_server(), b"12.34"), "a plaintext reached the server");
+    }
+}
+
+#[test]
+fn partitions_are_sealed_as_their_table_is() {
+    for version in [Version::V15, Version::V18] {
+        let scene = scene(version);
+        let mut peer = Peer::connect(scene.proxy.address(), "app");
+        for by in BOTH {
+            for sql in [
+                "CREATE TABLE customers (id int, account_id bigint, email varchar(254), ssn text, UNIQUE (account_id, email)) \
+                 PARTITION BY LIST (account_id)",
+                "CREATE TABLE customers_1 PARTITION OF customers FOR VALUES IN (1)",
+                "CREATE TABLE customers_rest PARTITION OF customers DEFAULT",
+                "INSERT INTO customers VALUES (1, 1, 'canary7f3@a', 'x'), (2, 2, 'canary7f3@a', 'y')",
+                "INSERT INTO customers_1 (id, account_id, email) VALUES (3, 1, 'canary7f3@b')",
+            ] {
+                ok(&mut peer, by, sql);
+            }
+            refused(&mut peer, by, "INSERT INTO customers_1 VALUES (4, 1, 'canary7f3@b')", "23505");
+            let shown = ok(&mut peer, by, "SELECT ssn FROM customers WHERE account_id = 2 AND email = 'canary7f3@a'");
+            assert!(shown.contains("D("), "{shown}");
+            assert!(types(&scene, "customers_1").contains(&format!("email|{}|e", domain(&scene, "varchar"))));
+            ok(&mut peer, by, "DROP TABLE customers");
+        }
+        assert!(!contains(&scene.tap.to_server(), b"canary7f3"), "a plaintext reached the server");
+    }
+}
+
 #[test]
 fn constraints_and_types_are_altered() {
     for version in [Version::V15, Version::V18] {

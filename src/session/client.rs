@@ -173,7 +173,7 @@ impl Machine {
             _ => frontend::parse(body).map(|parse| (parse.name, parse.text))?,
         };
         let hits = self.scan(text);
-        let reload = self.schema_is_stale(hits);
+        let reload = self.schema_is_stale(text, hits);
         let looked_at = hits.touches || hits.sql_prepare || reload || self.may_name(text, hits.sql_prepare);
         if looked_at && !ends_transaction(text) {
             self.begins(true);

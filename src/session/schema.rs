@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::catalog::Seen;
 use crate::refusal::Refusal;
-use crate::sql::filter::{Filter, Hits};
+use crate::sql::filter::{Filter, Hits, ends_transaction};
 use crate::sql::plan::Verdict;
 use crate::sql::{self, Protocol};
 
@@ -60,11 +60,17 @@ impl Machine {
 
     /// True when the schema must be read before this text is planned; to be called once for each text, which may itself
     /// change the schema.
-    pub(super) fn schema_is_stale(&mut self, hits: Hits) -> bool {
+    pub(super) fn schema_is_stale(&mut self, text: &[u8], hits: Hits) -> bool {
         if std::mem::take(&mut self.own_schema.stale) {
             self.own_schema.forget();
         }
-        let stale = self.reload && self.queue.is_empty() && self.own_schema.schema.is_none();
+        if self.reload && ends_transaction(text) {
+            // It is not held, so what it commits or takes back is read before the next one.
+            self.own_schema.stale = true;
+            return false;
+        }
+        // Behind DDL whose reply is still to come, the session's own server is asked.
+        let stale = self.reload && self.own_schema.schema.is_none() && (self.queue.is_empty() || hits.touches);
         if stale || hits.ddl {
             self.reload = hits.ddl;
         }

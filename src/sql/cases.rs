@@ -80,7 +80,7 @@ fn view((oid, name): (u32, &str), columns: &[(&str, u32)], definition: &str) -> 
 
 /// Tables of the policy that do not exist yet.
 fn missing() -> Vec<Table> {
-    use LogicalType::{Date, Int4, Jsonb, Numeric, Text, Timestamptz, Uuid, Varchar};
+    use LogicalType::{Date, Int4, Json, Jsonb, Numeric, Text, Timestamp, Timestamptz, Uuid, Varchar};
     let table = |name: &str, tenant: TenantRule, columns: &[(&str, LogicalType, Option<Equality>)]| {
         let qualified = format!("public.{name}");
         let columns = columns.iter().map(|(name, ty, equality)| column(&qualified, name, *ty, *equality)).collect();
@@ -112,9 +112,42 @@ fn missing() -> Vec<Table> {
                 ("age", Int4, tenant),
                 ("birth", Date, None),
                 ("extra", Jsonb, None),
+                ("nick", Varchar(Some(50)), tenant),
             ],
         ),
-        table("Person", acme(), &[("email", Text, tenant), ("age", Int4, None), ("meta", Jsonb, None)]),
+        table(
+            "Person",
+            acme(),
+            &[
+                ("email", Text, tenant),
+                ("name", Text, tenant),
+                ("age", Int4, None),
+                ("birth", Timestamp(Some(3)), None),
+                ("meta", Jsonb, None),
+            ],
+        ),
+        table(
+            "clients",
+            acme(),
+            &[
+                ("name", Varchar(None), tenant),
+                ("email", Varchar(None), tenant),
+                ("age", Int4, None),
+                ("birth", Date, None),
+                ("extra", Jsonb, None),
+            ],
+        ),
+        table(
+            "signup",
+            acme(),
+            &[
+                ("name", Varchar(Some(100)), tenant),
+                ("email", Varchar(Some(254)), tenant),
+                ("age", Int4, None),
+                ("birth", Date, None),
+                ("extra", Json, None),
+            ],
+        ),
     ]
 }
 

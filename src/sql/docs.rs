@@ -32,7 +32,9 @@ needs none of this.
 Order, ranges, LIKE and functions that look into a value are not available.
 
 In the examples `users` has the tenant column `account_id` and the sealed columns `email` and `age` (equality within the tenant),
-`login` (global) and `ssn` (not searchable). `$n` beyond the client's own are values that the proxy adds.
+`login` (global) and `ssn` (not searchable). `members`, with the tenant column `org_id` and the sealed columns `email` varchar(254) and
+`age` (equality within the tenant), `nick` (global) and `phone`, is in the policy and not in the database yet. `$n` beyond the
+client's own are values that the proxy adds.
 ";
 
 /// Headings with statements.
@@ -121,7 +123,29 @@ const STATEMENTS: &[(&str, &[&str])] = &[
             "DELETE FROM users WHERE account_id = 7 AND email = 'a' RETURNING id",
             "WITH gone AS (DELETE FROM users WHERE id = 1 RETURNING email) SELECT email FROM gone",
             "MERGE INTO users u USING orders o ON o.user_id = u.id WHEN MATCHED THEN DELETE",
-            "CREATE UNIQUE INDEX ON users (account_id, email)",
+        ],
+    ),
+    (
+        "Definitions",
+        &[
+            "CREATE TABLE members (id int PRIMARY KEY, org_id int, email varchar(254) NOT NULL, note text DEFAULT '')",
+            "CREATE TABLE members (org_id int, nick text UNIQUE, UNIQUE (org_id, email), email varchar(254))",
+            "CREATE TABLE members (org_id int, email text)",
+            "CREATE TABLE members (org_id int, email varchar(254) UNIQUE)",
+            "CREATE TABLE members (org_id int, email varchar(254) DEFAULT 'x')",
+            "CREATE TABLE members (org_id int, age int CHECK (age > 0))",
+            "CREATE TABLE copy (LIKE users)",
+            "ALTER TABLE members ADD COLUMN phone text, ADD COLUMN points int DEFAULT 0",
+            "ALTER TABLE users ADD CONSTRAINT one_email UNIQUE (account_id, email)",
+            "ALTER TABLE users ALTER COLUMN email SET NOT NULL, DROP COLUMN name",
+            "ALTER TABLE users ALTER COLUMN email TYPE text",
+            "ALTER TABLE users ALTER COLUMN email TYPE varchar(20)",
+            "ALTER TABLE users RENAME COLUMN email TO mail",
+            "CREATE INDEX CONCURRENTLY i ON users (email varchar_pattern_ops) WHERE email IS NOT NULL",
+            "CREATE UNIQUE INDEX i ON users (account_id, email)",
+            "CREATE INDEX i ON users (lower(email))",
+            "CREATE INDEX i ON users USING gin (email)",
+            "DROP TABLE users",
         ],
     ),
     (
@@ -160,6 +184,23 @@ const END: &str = "
   in one, and takes no default for it or for a sealed column. A first line of column names is written anew, not passed on. A
   wrong value ends the COPY with Postgres's SQLSTATE, the line and the column; nothing of it is stored. COPY of a query that
   searches sealed columns goes by the simple protocol only, as a COPY takes no parameters.
+- CREATE TABLE, ALTER TABLE and CREATE INDEX on a table of the policy make sealed columns, by either protocol. The type in the
+  statement must be the policy's, however it is spelled. What is shown behind the statement follows it in its transaction, before the
+  client is told that it is done; if that fails, all of it fails. In the same transaction, and in other sessions after the commit, the
+  table is used at once.
+- A UNIQUE over sealed columns becomes a unique index of the constraint's name, or of the name Postgres would give it. `DROP CONSTRAINT`
+  finds it. It cannot be deferred, and a foreign key cannot point at it. A tool that looks constraints up in the catalog sees an index over
+  an expression in its place: Django, asked to take `unique=True` or `db_index=True` off a sealed field, finds nothing to drop and leaves
+  the index; drop it by name (`RunSQL`).
+- DEFAULT (other than NULL), CHECK, PRIMARY KEY, REFERENCES, GENERATED, COLLATE and EXCLUDE on a sealed column are refused, so none of
+  their literals reaches the server. To add a NOT NULL column to a table with rows, add it without, UPDATE it, then SET NOT NULL. (Django
+  sends a DEFAULT for a new field that is not null: make it `null=True` first.)
+- An index on a sealed column is one on its token, btree or hash. `text_pattern_ops` and its like are left out, with a NOTICE: LIKE does not
+  work on sealed columns. Indexes over an expression of a sealed column are refused; the condition of a partial index may say
+  `IS NULL` or `IS NOT NULL` of it.
+- Tables and columns that the policy names are not renamed through the proxy, and no other table gets such a name. A temporary table, or one
+  in another schema, is another table: it is left as it is. A statement in the same text behind one that changes a table's columns is
+  refused if it uses the table and is no DDL.
 - A literal beside a sealed column (`coalesce(email, 'none')`) stays with the proxy; the server is given a number for it. A parameter
   cannot stand there.
 ";
@@ -177,6 +218,11 @@ fn outcome(statement: &str) -> String {
 fn rewritten(statement: &str, plans: &[StatementPlan]) -> String {
     let text = render::render_extended(statement, &plans[0]).text;
     let lock = render::render_lock_extended(&plans[0]).map(|lock| format!("first `{lock}`, then "));
+    if let Some(ddl) = &plans[0].ddl {
+        let then: String = ddl.then.iter().map(|then| format!(", then `{then}`")).collect();
+        let notice = ddl.notice.as_ref().map(|notice| format!(", with the notice \"{notice}\""));
+        return format!("`{text}`{then}{}", notice.unwrap_or_default());
+    }
     if text == statement {
         let takes_rows = matches!(plans[0].copy.as_deref(), Some(Copy::In(_)));
         let what = if takes_rows { "its rows are sealed" } else { "the result is opened" };

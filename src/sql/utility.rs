@@ -28,6 +28,7 @@ const HARMLESS: &[&[&str]] = &[
     &["drop"],
     &["create", "sequence"],
     &["alter", "sequence"],
+    &["set", "constraints"],
 ];
 
 /// True when the first words show that the statement cannot carry or reveal a value.

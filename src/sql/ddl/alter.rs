@@ -145,6 +145,9 @@ impl Definition<'_> {
             return Ok(Fate::Stays);
         }
         let Some(column) = self.column(&name)? else {
+            if words.peek(&["add", "generated"]) {
+                return Ok(Fate::Stays);
+            }
             return self.check_plain(&words, "in an expression of another column").map(|()| Fate::Stays);
         };
         if words.eat(&["set", "default"]) {

@@ -42,6 +42,11 @@ impl Definition<'_> {
                 let _ = words.group();
                 continue;
             }
+            if words.eat(&["as", "identity"]) {
+                // Options of its sequence.
+                let _ = words.group();
+                continue;
+            }
             let before = words.clone();
             match words.group() {
                 Some(inside) => self.check_plain(&inside, "in an expression of another column")?,
