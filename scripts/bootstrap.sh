@@ -79,12 +79,12 @@ pip_target() {
 moto=5.2.5
 
 python_clients() {
-  local stamp=$stamps/venv-1
+  local stamp=$stamps/venv-2
   if [ -e "$stamp" ] \
-    && "$tools/venv/bin/python" -c "import psycopg, asyncpg, moto; assert moto.__version__ == '$moto'" 2>/dev/null; then
+    && "$tools/venv/bin/python" -c "import psycopg, asyncpg, django, sqlalchemy, alembic, moto; assert moto.__version__ == '$moto'" 2>/dev/null; then
     return 0
   fi
-  say "Python clients (psycopg, asyncpg) and moto into .tools/venv"
+  say "Python clients (psycopg, asyncpg, Django, SQLAlchemy, Alembic) and moto into .tools/venv"
   have python3 || { can_apt && apt_install python3 python3-venv; } || fail "python3 is needed for the client tests"
   rm -rf "$tools/venv"
   if ! python3 -m venv "$tools/venv" >/dev/null 2>&1; then
@@ -93,7 +93,8 @@ python_clients() {
     rm -rf "$tools/venv"
     python3 -m venv "$tools/venv"
   fi
-  again "$tools/venv/bin/pip" install --quiet 'psycopg[binary]' asyncpg "moto[server]==$moto" \
+  again "$tools/venv/bin/pip" install --quiet 'psycopg[binary]' asyncpg 'Django==5.2.*' 'SQLAlchemy>=2,<3' greenlet alembic \
+    "moto[server]==$moto" \
     || fail "pip could not install the Python clients"
   touch "$stamp"
 }

@@ -129,7 +129,9 @@ fn types(scene: &Scene, table: &str) -> String {
 }
 
 fn indexes(scene: &Scene, table: &str) -> String {
-    scene.cluster.psql("app", &format!("select indexdef from pg_indexes where tablename = '{table}' order by indexname"))
+    scene
+        .cluster
+        .psql("app", &format!("select indexdef from pg_indexes where tablename = '{table}' order by indexname"))
 }
 
 fn a_table_is_made_sealed(version: Version) {
@@ -149,7 +151,10 @@ fn a_table_is_made_sealed(version: Version) {
                 .replace("rowseal.\"varchar\"", &domain(&scene, "varchar"))
         );
         let indexes = indexes(&scene, "customers");
-        assert!(indexes.contains("UNIQUE INDEX customers_login_key ON public.customers USING btree (rowseal.eq("), "{indexes}");
+        assert!(
+            indexes.contains("UNIQUE INDEX customers_login_key ON public.customers USING btree (rowseal.eq("),
+            "{indexes}"
+        );
         assert!(indexes.contains("UNIQUE INDEX one_email ON public.customers USING btree (account_id, rowseal.eq("));
 
         // The same session uses it at once.
@@ -202,13 +207,26 @@ fn a_migration_is_one_transaction(version: Version) {
         let mut peer = Peer::connect(scene.proxy.address(), "app");
         for undone in [true, false] {
             ok(&mut peer, by, "BEGIN");
-            ok(&mut peer, by, "CREATE TABLE customers (id int PRIMARY KEY, account_id bigint, email varchar(254), other text)");
+            ok(
+                &mut peer,
+                by,
+                "CREATE TABLE customers (id int PRIMARY KEY, account_id bigint, email varchar(254), other text)",
+            );
             ok(&mut peer, by, "CREATE UNIQUE INDEX u ON customers (account_id, email)");
             ok(&mut peer, by, "INSERT INTO customers (id, account_id, email) VALUES (1, 1, 'canary7f3@a')");
             ok(&mut peer, by, "SAVEPOINT s");
-            ok(&mut peer, by, "ALTER TABLE customers ADD COLUMN ssn text, ADD COLUMN n int DEFAULT 7, DROP COLUMN other");
+            ok(
+                &mut peer,
+                by,
+                "ALTER TABLE customers ADD COLUMN ssn text, ADD COLUMN n int DEFAULT 7, DROP COLUMN other",
+            );
             ok(&mut peer, by, "UPDATE customers SET ssn = 'canary7f3-1'");
-            refused(&mut peer, by, "INSERT INTO customers (id, account_id, email) VALUES (2, 1, 'canary7f3@a')", "23505");
+            refused(
+                &mut peer,
+                by,
+                "INSERT INTO customers (id, account_id, email) VALUES (2, 1, 'canary7f3@a')",
+                "23505",
+            );
             ok(&mut peer, by, "ROLLBACK TO SAVEPOINT s");
             refused(&mut peer, by, "UPDATE customers SET ssn = 'lost'", "0A000");
             ok(&mut peer, by, "ROLLBACK TO SAVEPOINT s");
@@ -221,7 +239,8 @@ fn a_migration_is_one_transaction(version: Version) {
                 refused(&mut peer, by, "SELECT email FROM customers", "42P01");
             }
         }
-        let shown = ok(&mut peer, by, "SELECT email, ssn FROM customers WHERE account_id = 1 AND email = 'canary7f3@a'");
+        let shown =
+            ok(&mut peer, by, "SELECT email, ssn FROM customers WHERE account_id = 1 AND email = 'canary7f3@a'");
         assert!(shown.contains("canary7f3-2"), "{shown}");
         ok(&mut peer, by, "DROP TABLE customers");
     }
@@ -256,7 +275,9 @@ fn a_definition_fails_as_a_whole() {
         }
         // In a pipeline what stands behind it is skipped.
         let mut peer = Peer::connect(scene.proxy.address(), "app");
-        peer.send(&Out::new().run(CUSTOMERS, &[]).run("SELECT 'skipped'", &[]).sync().run("SELECT 'done'", &[]).sync().0);
+        peer.send(
+            &Out::new().run(CUSTOMERS, &[]).run("SELECT 'skipped'", &[]).sync().run("SELECT 'done'", &[]).sync().0,
+        );
         let shown = show(&peer.until_ready(2));
         assert!(shown.contains("42P07") && !shown.contains("skipped") && shown.contains("done"), "{shown}");
         scene.cluster.psql("app", "DROP TABLE x");
@@ -418,8 +439,13 @@ fn psql_describes_a_table_and_lint_shows_its_definition() {
     let psql = |sql: &str| scene.cluster.psql_at(scene.proxy.address(), "app", sql);
     psql(CUSTOMERS).unwrap();
     let described = psql("\\d customers").unwrap();
-    assert!(described.contains("email|rowseal.\"varchar\"||not null") || described.contains("email|rowseal.varchar||not null"), "{described}");
-    let described = psql("\\pset tuples_only off \\\\ \\d customers").unwrap_or_default() + &psql("\\di+ one_email").unwrap();
+    assert!(
+        described.contains("email|rowseal.\"varchar\"||not null")
+            || described.contains("email|rowseal.varchar||not null"),
+        "{described}"
+    );
+    let described =
+        psql("\\pset tuples_only off \\\\ \\d customers").unwrap_or_default() + &psql("\\di+ one_email").unwrap();
     assert!(described.contains("one_email|index"), "{described}");
     let path = scene.site.path().join("migration.sql");
     std::fs::write(

@@ -16,6 +16,7 @@ mod guard;
 mod kms;
 mod lint;
 mod machine;
+mod migrations;
 mod named;
 mod pipeline;
 mod positions;

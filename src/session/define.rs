@@ -56,8 +56,7 @@ impl Machine {
         }
         if let Some(Defined { complete, notice, .. }) = self.defined.take() {
             if let Some(notice) = notice {
-                let fields =
-                    [(b'S', &b"NOTICE"[..]), (b'V', b"NOTICE"), (b'C', b"00000"), (b'M', notice.as_bytes())];
+                let fields = [(b'S', &b"NOTICE"[..]), (b'V', b"NOTICE"), (b'C', b"00000"), (b'M', notice.as_bytes())];
                 backend::put_notice(&mut self.to_client, b'N', fields.into_iter());
             }
             self.to_client.extend_from_slice(&complete);

@@ -125,12 +125,7 @@ impl Machine {
     }
 
     /// What is to be done with a text.
-    pub(super) fn verdict(
-        &self,
-        text: &[u8],
-        facts: &Facts,
-        protocol: Protocol,
-    ) -> Result<(Verdict, Hits), Refusal> {
+    pub(super) fn verdict(&self, text: &[u8], facts: &Facts, protocol: Protocol) -> Result<(Verdict, Hits), Refusal> {
         let schema = self.schema();
         let hits = schema.filter.scan(text);
         let missing = &schema.catalog.missing;

@@ -186,7 +186,9 @@ impl<'a> Definition<'a> {
     fn cut(&mut self, tokens: Range<usize>) {
         let text = self.planner.text;
         let start = tokens.start.checked_sub(1).map_or(0, |before| text.tokens[before].range.end);
-        self.planner.edits.push(super::plan::Edit { range: start..text.tokens[tokens.end - 1].range.end, with: vec![] });
+        self.planner
+            .edits
+            .push(super::plan::Edit { range: start..text.tokens[tokens.end - 1].range.end, with: vec![] });
     }
 
     /// The actions that store the cells of the new columns as they are.

@@ -64,7 +64,8 @@ pub(super) fn plan(planner: Planner<'_>, mut words: Words<'_, '_>) -> Result<Opt
     match (actions.first().and_then(Words::bytes), actions.last().and_then(Words::bytes)) {
         (Some(first), Some(last)) if !fates.contains(&Fate::Stays) => {
             // Nothing is left of it: an action that changes nothing, for its reply and its locks.
-            let idle = storage.or_else(|| definition.idle()).ok_or_else(|| definition.target.refuse("this ALTER TABLE"))?;
+            let idle =
+                storage.or_else(|| definition.idle()).ok_or_else(|| definition.target.refuse("this ALTER TABLE"))?;
             definition.planner.edit(first.start..last.end, idle);
         }
         (Some(_), Some(last)) => {
@@ -201,21 +202,21 @@ impl Definition<'_> {
             })
         };
         match [&old, &new].into_iter().find(|name| named(name)) {
-            Some(name) => {
-                Err(self.refuse_rename(format!("column {}.{}.{name}", self.target.schema, self.target.name)))
-            }
+            Some(name) => Err(self.refuse_rename(format!("column {}.{}.{name}", self.target.schema, self.target.name))),
             None => Ok(Fate::Stays),
         }
     }
 
     fn refuse_rename(&self, what: String) -> Refusal {
-        Refusal::new(Class::NotSupported, format!("{what} is named by the policy and cannot be renamed"))
-            .hint("Rename it past the proxy together with its policy entry; a sealed column keeps its old name as binding.")
+        Refusal::new(Class::NotSupported, format!("{what} is named by the policy and cannot be renamed")).hint(
+            "Rename it past the proxy together with its policy entry; a sealed column keeps its old name as binding.",
+        )
     }
 
     /// An action that changes nothing.
     fn idle(&self) -> Option<String> {
-        let of_unique = || self.unique.iter().flat_map(|unique| &unique.sealed).map(|column| column.name.clone()).next();
+        let of_unique =
+            || self.unique.iter().flat_map(|unique| &unique.sealed).map(|column| column.name.clone()).next();
         let of_table = || {
             let relation = self.target.relation.as_ref()?;
             relation.columns.iter().find(|a| a.sealed.is_some()).map(|a| a.name.clone())

@@ -15,9 +15,32 @@ use crate::sql::plan::StatementPlan;
 /// Operator classes by which a btree or hash index would compare values of the logical types, or by which an index serves
 /// LIKE.
 const CLASSES: &[&str] = &[
-    "text", "varchar", "bpchar", "citext", "int2", "int4", "int8", "float4", "float8", "numeric", "bool", "date", "time",
-    "timetz", "timestamp", "timestamptz", "interval", "uuid", "jsonb", "bytea", "inet", "cidr", "array", "text_pattern",
-    "varchar_pattern", "bpchar_pattern",
+    "text",
+    "varchar",
+    "bpchar",
+    "citext",
+    "int2",
+    "int4",
+    "int8",
+    "float4",
+    "float8",
+    "numeric",
+    "bool",
+    "date",
+    "time",
+    "timetz",
+    "timestamp",
+    "timestamptz",
+    "interval",
+    "uuid",
+    "jsonb",
+    "bytea",
+    "inet",
+    "cidr",
+    "array",
+    "text_pattern",
+    "varchar_pattern",
+    "bpchar_pattern",
 ];
 
 /// Plans what follows CREATE [UNIQUE] INDEX; `None` when it cannot be read and is on no table of the policy.

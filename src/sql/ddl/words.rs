@@ -70,9 +70,10 @@ impl<'a, 't> Words<'a, 't> {
 
     /// True when these keywords come next.
     pub(super) fn peek(&self, words: &[&str]) -> bool {
-        words.iter().enumerate().all(|(i, word)| {
-            self.at + i < self.end && self.text.word(self.at + i).as_deref() == Some(*word)
-        })
+        words
+            .iter()
+            .enumerate()
+            .all(|(i, word)| self.at + i < self.end && self.text.word(self.at + i).as_deref() == Some(*word))
     }
 
     /// Takes these keywords if they come next.
@@ -214,8 +215,7 @@ impl<'a, 't> Words<'a, 't> {
 
     /// The bytes of what is left.
     pub(super) fn bytes(&self) -> Option<Range<usize>> {
-        (!self.is_done())
-            .then(|| self.text.tokens[self.at].range.start..self.text.tokens[self.end - 1].range.end)
+        (!self.is_done()).then(|| self.text.tokens[self.at].range.start..self.text.tokens[self.end - 1].range.end)
     }
 
     /// Line and character, from 1, where reading stopped.
