@@ -13,11 +13,12 @@ use crate::wire::frame::{self, HEADER, Header};
 use crate::wire::frontend;
 
 use super::copy::{takes_rows, without_values};
+use super::define::certain;
 use super::facts::Facts;
 use super::machine::{Fatal, Held, Hold, Machine, OUT_BYTES_MAX, Prepared, Unsynced, Work};
 use super::messages::{
-    BIND_NAMES, allowed, declared_fit, executes_sealed, inline, malformed, merge, names_any, names_awaited,
-    names_prepared, result_formats, server_oids, server_params, settled, too_large,
+    BIND_NAMES, allowed, declared_fit, executes_sealed, inline, malformed, merge, names_awaited, names_prepared,
+    result_formats, server_oids, server_params, settled, too_large,
 };
 use super::named::Reply;
 use super::queue::{Expect, Rewritten};
@@ -235,7 +236,7 @@ impl Machine {
         let tag = held.tag;
         let reloaded = held.reloaded;
         let again = Held { tag, body: held.body.clone(), reloaded: true, ..Held::default() };
-        let missing = tag != b'B' && names_any(&held.body, &self.schema().catalog.missing);
+        let missing = tag != b'B' && self.names_missing(&held.body);
         if missing && !held.reloaded {
             return self.wait_for_schema(again);
         }
@@ -284,6 +285,7 @@ impl Machine {
             }
             Verdict::Rewrite(plans) => self.resolve_names(plans, facts)?,
         };
+        certain(&plans, held.reloaded)?;
         if plans.len() > 1 && plans.iter().any(|plan| plan.lock.is_some()) {
             return Err(Refusal::new(
                 Class::NotSupported,
@@ -379,6 +381,7 @@ impl Machine {
         let [statement] = &plan[..] else {
             return Err(Refusal::new(Class::NotSupported, "cannot insert multiple commands into a prepared statement"));
         };
+        certain(&plan, held.reloaded)?;
         declared_fit(statement, &parse.oids)?;
         without_values(statement)?;
         self.refuse_names(statement)?;
@@ -412,7 +415,8 @@ impl Machine {
         facts: &Arc<Facts>,
     ) -> Result<(), Refusal> {
         let Some((text, _)) = self.passed.get(statement).cloned() else { return Err(malformed()) };
-        if !matches!(self.verdict(&text, facts, Protocol::Extended)?.0, Verdict::Pass) {
+        let (verdict, hits) = self.verdict(&text, facts, Protocol::Extended)?;
+        if !matches!(verdict, Verdict::Pass) {
             return Err(Refusal::new(
                 Class::NotSupported,
                 "the prepared statement means a sealed table under this search_path",
@@ -420,6 +424,9 @@ impl Machine {
             .hint("Prepare it again."));
         }
         self.passed.insert(Bytes::copy_from_slice(statement), (text, facts.clone()));
+        if hits.ddl {
+            self.expect_change();
+        }
         self.portals.remove(portal);
         self.fact_portals.remove(portal);
         if self.fact_statements.contains(statement) {

@@ -3,7 +3,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::sql::plan::Ddl;
+use crate::refusal::{Class, Refusal};
+use crate::sql::plan::{Ddl, StatementPlan};
 use crate::wire::backend;
 
 use super::machine::Machine;
@@ -17,14 +18,31 @@ pub(super) struct Defined {
     left: usize,
 }
 
+/// Refuses a definition that makes nothing because its table exists, until that has been looked at again.
+///
+/// # Errors
+/// The class that makes the session read the schema.
+pub(super) fn certain(plans: &[StatementPlan], reloaded: bool) -> Result<(), Refusal> {
+    let skipped = |plan: &StatementPlan| plan.ddl.as_ref().is_some_and(|ddl| ddl.is_skipped);
+    match !reloaded && plans.iter().any(skipped) {
+        true => Err(Refusal::new(Class::UnknownColumn, "it is not certain that a table exists").hint("Try again.")),
+        false => Ok(()),
+    }
+}
+
 impl Machine {
     /// Sends what follows a definition in the extended protocol.
     pub(super) fn follow(&mut self, ddl: &Ddl) {
-        self.reload = true;
-        self.own_schema.doubt();
+        self.expect_change();
         for statement in &ddl.then {
             self.put_question(statement.as_bytes(), &[], &[], Own::Follow);
         }
+    }
+
+    /// DDL is under way: the schema is read again before it is used.
+    pub(super) fn expect_change(&mut self) {
+        self.reload = true;
+        self.own_schema.doubt();
     }
 
     /// A CommandComplete of a definition, or, in a simple query, of what follows one; false for any other.

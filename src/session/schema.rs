@@ -45,17 +45,22 @@ impl Own {
 }
 
 impl Machine {
-    /// The schema that statements are planned against now.
-    pub(super) fn schema(&self) -> Arc<Schema> {
-        self.own_schema.schema.clone().unwrap_or_else(|| self.shared.schema.load_full())
+    /// Looks at the schema that statements are planned against now.
+    pub(super) fn with_schema<T>(&self, look: impl FnOnce(&Schema) -> T) -> T {
+        match &self.own_schema.schema {
+            Some(own) => look(own),
+            None => look(&self.shared.schema.load()),
+        }
     }
 
     /// Scans a text for what must be looked at.
     pub(super) fn scan(&self, text: &[u8]) -> Hits {
-        match &self.own_schema.schema {
-            Some(own) => own.filter.scan(text),
-            None => self.shared.schema.load().filter.scan(text),
-        }
+        self.with_schema(|schema| schema.filter.scan(text))
+    }
+
+    /// True when the text has the name of a policy table that does not exist.
+    pub(super) fn names_missing(&self, text: &[u8]) -> bool {
+        self.with_schema(|schema| names_any(text, &schema.catalog.missing))
     }
 
     /// True when the schema must be read before this text is planned; to be called once for each text, which may itself
@@ -126,7 +131,15 @@ impl Machine {
 
     /// What is to be done with a text.
     pub(super) fn verdict(&self, text: &[u8], facts: &Facts, protocol: Protocol) -> Result<(Verdict, Hits), Refusal> {
-        let schema = self.schema();
+        self.with_schema(|schema| self.verdict_in(schema, text, (facts, protocol)))
+    }
+
+    fn verdict_in(
+        &self,
+        schema: &Schema,
+        text: &[u8],
+        (facts, protocol): (&Facts, Protocol),
+    ) -> Result<(Verdict, Hits), Refusal> {
         let hits = schema.filter.scan(text);
         let missing = &schema.catalog.missing;
         if names_any(text, missing) {

@@ -10,6 +10,8 @@ mod index;
 mod unique;
 mod words;
 
+pub(super) use words::has_query_at;
+
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -36,8 +38,17 @@ pub(super) fn plan(
     if words.eat(&["alter", "table"]) {
         return alter::plan(planner(), words);
     }
+    if words.eat(&["alter", "policy"]) {
+        return attached(planner(), words);
+    }
     if !words.eat(&["create"]) {
         return Ok(None);
+    }
+    if words.eat(&["policy"]) || words.eat(&["trigger"]) || words.eat(&["constraint", "trigger"]) {
+        return attached(planner(), words);
+    }
+    if words.eat(&["or", "replace", "trigger"]) {
+        return attached(planner(), words);
     }
     if words.eat(&["foreign", "table"]) {
         return create::foreign(context, words).map(|()| None);
@@ -53,6 +64,23 @@ pub(super) fn plan(
         true => create::plan(planner(), words),
         false => Ok(None),
     }
+}
+
+/// Plans a trigger or a policy for rows, whose conditions must not look at sealed columns; `None` when it is on no table of
+/// the policy.
+fn attached(planner: Planner<'_>, mut words: Words<'_, '_>) -> Result<Option<StatementPlan>, Refusal> {
+    while !words.is_done() && !words.eat(&["on"]) {
+        words.skip();
+    }
+    let target = words.qualified().and_then(|parts| Target::existing(planner.context, &parts));
+    let Some(target) = target.filter(|target| target.policy.is_some()) else { return Ok(None) };
+    while !words.is_done() {
+        match words.group() {
+            Some(inside) => target.check_plain(&inside, planner.context, "in a condition of the table")?,
+            None => words.at += 1,
+        }
+    }
+    Definition::new(planner, target).finish()
 }
 
 /// The table that a statement defines or changes.
@@ -115,8 +143,11 @@ impl Target {
         }
     }
 
-    /// Refuses expressions over sealed columns, or over the row as a whole.
+    /// Refuses expressions over sealed columns, or over the row as a whole, and queries.
     fn check_plain(&self, words: &Words<'_, '_>, context: &Context<'_>, place: &str) -> Result<(), Refusal> {
+        if words.has_query() {
+            return Err(self.refuse("a query within a definition"));
+        }
         for at in words.rest() {
             let Some(name) = words.name_at(at) else { continue };
             if let Some(column) = self.column(&name, context)? {
@@ -159,6 +190,10 @@ struct Definition<'a> {
     notice: Option<String>,
     /// True when what the statement adds may exist already.
     if_not_exists: bool,
+    /// True when the table has other columns afterwards.
+    is_reshaped: bool,
+    /// True when nothing is made, because it exists.
+    is_skipped: bool,
 }
 
 impl<'a> Definition<'a> {
@@ -171,6 +206,8 @@ impl<'a> Definition<'a> {
             then: vec![],
             notice: None,
             if_not_exists: false,
+            is_reshaped: false,
+            is_skipped: false,
         }
     }
 
@@ -198,9 +235,10 @@ impl<'a> Definition<'a> {
     }
 
     /// The plan: edits, and what is to follow the statement in its transaction.
-    fn finish(mut self, is_reshaped: bool) -> Result<Option<StatementPlan>, Refusal> {
+    fn finish(mut self) -> Result<Option<StatementPlan>, Refusal> {
         self.then.extend(self.unique.iter().map(|unique| unique.statement(&self.target, self.if_not_exists)));
-        let ddl = Ddl { then: self.then, notice: self.notice, is_reshaped };
+        let (is_reshaped, is_skipped) = (self.is_reshaped, self.is_skipped);
+        let ddl = Ddl { then: self.then, notice: self.notice, is_reshaped, is_skipped };
         let plan = self.planner.finish(None)?;
         Ok(Some(StatementPlan { ddl: Some(Arc::new(ddl)), ..plan }))
     }

@@ -198,6 +198,8 @@ const END: &str = "
 - An index on a sealed column is one on its token, btree or hash. `text_pattern_ops` and its like are left out, with a NOTICE: LIKE does not
   work on sealed columns. Indexes over an expression of a sealed column are refused; the condition of a partial index may say
   `IS NULL` or `IS NOT NULL` of it.
+- Triggers and row-level security policies pass if their conditions name no sealed column and hold no query. A trigger sees cells.
+  DROP of anything passes.
 - Tables and columns that the policy names are not renamed through the proxy, and no other table gets such a name. A temporary table, or one
   in another schema, is another table: it is left as it is. A statement in the same text behind one that changes a table's columns is
   refused if it uses the table and is no DDL.

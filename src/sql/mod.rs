@@ -104,6 +104,9 @@ fn plan_text(text: &str, context: &Context<'_>) -> Result<Verdict, Refusal> {
         if (reshaped || renamed && !needs_work(&plan)) && !ddl && tokens.clone().any(named) {
             return Err(names_changed());
         }
+        if renamed && plan.ddl.as_ref().is_some_and(|ddl| ddl.is_skipped) {
+            return Err(names_changed());
+        }
         reshaped |= plan.ddl.as_ref().is_some_and(|ddl| ddl.is_reshaped);
         renamed |= utility::renames(&read, &tokens) && names_schema_or_needle(&read, &tokens, context);
         rewritten |= needs_work(&plan);
@@ -261,7 +264,9 @@ fn folded_by_locale(text: &Text<'_>, index: usize, context: &Context<'_>) -> Opt
     }
     let (name, small) = (ident::folded(&found.value, false), found.value.to_lowercase());
     let columns = || context.catalog.relations.iter().flat_map(|r| &r.columns).filter(|a| a.is_cell || a.is_unsealed);
-    (small != name && (needle(&small, context) || columns().any(|a| a.name == small))).then_some(name)
+    let awaited = || context.catalog.tables.iter().any(|table| table.column(&small).is_some());
+    let sealed = |small: &str| needle(small, context) || columns().any(|a| a.name == small) || awaited();
+    (small != name && sealed(&small)).then_some(name)
 }
 
 fn spelling(name: &str) -> Refusal {

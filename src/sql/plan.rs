@@ -57,6 +57,8 @@ pub struct Ddl {
     pub notice: Option<String>,
     /// True when the table has other columns afterwards.
     pub is_reshaped: bool,
+    /// True when it makes nothing, because the table exists as far as is known.
+    pub is_skipped: bool,
 }
 
 /// A COPY that carries sealed values.

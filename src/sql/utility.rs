@@ -7,6 +7,7 @@ use sqlparser::ast::{ObjectName, Statement};
 use sqlparser::tokenizer::Token;
 
 use super::build::Planner;
+use super::ddl::has_query_at;
 use super::expr::unsupported;
 use super::ident::parts;
 use super::text::Text;
@@ -105,6 +106,7 @@ pub(super) fn passes(planner: &mut Planner<'_>, statement: &Statement, relation:
         // On another table; those on sealed ones are planned by `ddl`.
         Statement::AlterTable(alter) => match planner.named(&alter.name)? {
             Some(table) => Err(refuse_statement("this ALTER TABLE", &table)),
+            None if has_query(planner) => refuse("ALTER TABLE with a query"),
             None => Ok(()),
         },
         Statement::CreateTable(create)
@@ -112,7 +114,8 @@ pub(super) fn passes(planner: &mut Planner<'_>, statement: &Statement, relation:
                 && create.like.is_none()
                 && create.clone.is_none()
                 && create.inherits.is_none()
-                && create.partition_of.is_none() =>
+                && create.partition_of.is_none()
+                && !has_query(planner) =>
         {
             Ok(())
         }
@@ -128,6 +131,11 @@ pub(super) fn passes(planner: &mut Planner<'_>, statement: &Statement, relation:
             refuse(if first.is_empty() { "this statement" } else { &first })
         }
     }
+}
+
+/// True when a query stands in parentheses: a definition has none, or it is not known what it compares.
+fn has_query(planner: &Planner<'_>) -> bool {
+    planner.tokens.clone().any(|at| has_query_at(planner.text, at))
 }
 
 impl Planner<'_> {

@@ -76,7 +76,7 @@ pub(super) fn plan(planner: Planner<'_>, mut words: Words<'_, '_>) -> Result<Opt
         }
         _ => return Err(definition.target.refuse("this ALTER TABLE")),
     }
-    definition.finish(true)
+    definition.finish()
 }
 
 /// Refuses to give the name of a table of the policy to another one: what it holds is not sealed.
@@ -100,7 +100,7 @@ fn becomes_sealed(context: &Context<'_>, parts: &[String], mut words: Words<'_, 
 impl Definition<'_> {
     fn action(&mut self, mut words: Words<'_, '_>) -> Result<Fate, Refusal> {
         if HARMLESS.iter().any(|start| words.peek(start)) {
-            return Ok(Fate::Stays);
+            return self.without_value(&words);
         }
         if words.eat(&["add"]) {
             let _ = words.eat(&["column"]);
@@ -111,7 +111,8 @@ impl Definition<'_> {
             return self.drop_constraint(words);
         }
         if words.eat(&["drop"]) {
-            return Ok(Fate::Stays);
+            self.is_reshaped = true;
+            return self.without_value(&words);
         }
         if words.eat(&["alter"]) {
             let _ = words.eat(&["column"]);
@@ -125,6 +126,11 @@ impl Definition<'_> {
             return Ok(Fate::Stays);
         }
         Err(self.target.refuse("this ALTER TABLE"))
+    }
+
+    /// What carries no value passes.
+    fn without_value(&self, words: &Words<'_, '_>) -> Result<Fate, Refusal> {
+        if words.has_string() { Err(unread(words)) } else { Ok(Fate::Stays) }
     }
 
     /// A unique index that stands for a constraint goes in its place.
@@ -143,7 +149,7 @@ impl Definition<'_> {
     fn alter_column(&mut self, mut words: Words<'_, '_>) -> Result<Fate, Refusal> {
         let name = words.name().ok_or_else(|| unread(&words))?;
         if HARMLESS_OF_COLUMN.iter().any(|start| words.peek(start)) {
-            return Ok(Fate::Stays);
+            return self.without_value(&words);
         }
         let Some(column) = self.column(&name)? else {
             if words.peek(&["add", "generated"]) {
@@ -182,9 +188,10 @@ impl Definition<'_> {
             }
         }
         match words.is_done() {
-            true => Ok(self.external.push(column.name.clone())),
-            false => Err(refuse_definition(column, "with this change of its type")),
+            true => self.external.push(column.name.clone()),
+            false => return Err(refuse_definition(column, "with this change of its type")),
         }
+        Ok(())
     }
 
     /// RENAME of the table, or of a column: what the policy names stays what it is.

@@ -24,11 +24,13 @@ pub(super) fn plan(planner: Planner<'_>, mut words: Words<'_, '_>) -> Result<Opt
     definition.tail(words)?;
     if if_not_exists && exists {
         // It is not made.
+        definition.is_skipped = true;
         (definition.external, definition.unique) = (vec![], vec![]);
     } else if let Some(storage) = definition.storage() {
         definition.then.push(format!("ALTER TABLE {} {storage}", definition.target.written()));
     }
-    definition.finish(true)
+    definition.is_reshaped = true;
+    definition.finish()
 }
 
 /// A partition of a sealed table, without a list of columns, has the columns of its parent.
@@ -41,7 +43,7 @@ fn partition(planner: Planner<'_>, mut words: Words<'_, '_>) -> Result<Option<St
     match parent.filter(|parent| parent.policy.is_some() && bound) {
         Some(parent) => {
             parent.check_plain(&words, planner.context, "in the bounds of a partition")?;
-            Definition::new(planner, parent).finish(true)
+            Definition { is_reshaped: true, ..Definition::new(planner, parent) }.finish()
         }
         None => Ok(None),
     }

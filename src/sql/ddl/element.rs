@@ -31,6 +31,7 @@ impl Definition<'_> {
             Some(column) => self.sealed_column(&column, words)?,
             None => self.plain_column(words)?,
         }
+        self.is_reshaped = true;
         Ok(Fate::Stays)
     }
 

@@ -61,6 +61,9 @@ pub(super) fn plan(
     let Some(parts) = words.qualified() else { return Ok(None) };
     let Some(target) = Target::existing(planner.context, &parts) else {
         // An index is made of its own table's columns alone.
+        if words.has_query() {
+            return Ok(None);
+        }
         return Ok(Some(StatementPlan { range: planner.bytes(), ..StatementPlan::default() }));
     };
     let mut definition = Definition::new(planner, target);
@@ -80,7 +83,7 @@ pub(super) fn plan(
         check_unique(&definition.target, &columns, &sealed)?;
     }
     definition.index_tail(words)?;
-    definition.finish(false)
+    definition.finish()
 }
 
 impl Definition<'_> {

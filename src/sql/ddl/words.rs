@@ -4,7 +4,7 @@ use std::ops::Range;
 use sqlparser::tokenizer::Token;
 
 use crate::sql::extent::closing;
-use crate::sql::text::Text;
+use crate::sql::text::{Text, is_string};
 use crate::types::LogicalType;
 
 /// Words that end a type in the definition of a column.
@@ -81,6 +81,17 @@ impl<'a, 't> Words<'a, 't> {
         let found = self.peek(words);
         self.at += if found { words.len() } else { 0 };
         found
+    }
+
+    /// True when a string stands in what is left.
+    pub(super) fn has_string(&self) -> bool {
+        let string = |token: &Token| is_string(token) || matches!(token, Token::DollarQuotedString(_));
+        self.rest().any(|at| self.text.token(at).is_some_and(string))
+    }
+
+    /// True when a query stands in what is left.
+    pub(super) fn has_query(&self) -> bool {
+        self.rest().any(|at| has_query_at(self.text, at))
     }
 
     /// True when this token comes next.
@@ -225,6 +236,12 @@ impl<'a, 't> Words<'a, 't> {
         let line = before.rsplit('\n').next().unwrap_or_default();
         (before.matches('\n').count() + 1, line.chars().count() + 1)
     }
+}
+
+/// True where a query starts within an expression.
+pub(in crate::sql) fn has_query_at(text: &Text<'_>, at: usize) -> bool {
+    text.word(at).is_some_and(|word| matches!(word.as_str(), "select" | "table" | "values" | "with"))
+        && at.checked_sub(1).and_then(|before| text.token(before)) == Some(&Token::LParen)
 }
 
 /// The type with the digits of the second left out where all are kept.
