@@ -47,6 +47,7 @@ fn relation(oid: u32, name: String, columns: Vec<Attribute>, policy: Option<Arc<
         kind: 'r',
         columns,
         primary_key: vec![1],
+        unique_indexes: Vec::new(),
         policy,
         definition: None,
     }

@@ -420,6 +420,73 @@ fn constraints_and_types_are_altered() {
     }
 }
 
+/// As Prisma writes a migration: one text. The second one is what Rails sends, statement by statement.
+const PRISMA: &str = r#"-- CreateTable
+CREATE TABLE "Person" (
+    "id" SERIAL NOT NULL,
+    "email" TEXT NOT NULL,
+    "name" TEXT,
+    "age" INTEGER,
+    "birth" TIMESTAMP(3),
+    "meta" JSONB,
+    "createdAt" TIMESTAMP(3) NOT NULL DEFAULT CURRENT_TIMESTAMP,
+    "updatedAt" TIMESTAMP(3) NOT NULL,
+
+    CONSTRAINT "Person_pkey" PRIMARY KEY ("id")
+);
+
+-- CreateTable
+CREATE TABLE "Post" ("id" SERIAL NOT NULL, "authorId" INTEGER, CONSTRAINT "Post_pkey" PRIMARY KEY ("id"));
+
+-- CreateIndex
+CREATE UNIQUE INDEX "Person_email_key" ON "Person"("email");
+
+-- CreateIndex
+CREATE INDEX "Person_name_idx" ON "Person"("name");
+
+-- AddForeignKey
+ALTER TABLE "Post" ADD CONSTRAINT "Post_authorId_fkey" FOREIGN KEY ("authorId") REFERENCES "Person"("id") ON DELETE SET NULL ON UPDATE CASCADE;
+"#;
+
+const RAILS: [&str; 7] = [
+    "BEGIN",
+    r#"CREATE TABLE "people" ("id" bigserial primary key, "name" character varying, "email" character varying NOT NULL, "age" integer, "birth" date, "created_at" timestamp(6) NOT NULL)"#,
+    r#"CREATE UNIQUE INDEX "index_people_on_email" ON "people" ("email")"#,
+    r#"ALTER TABLE "people" ADD "extra" jsonb"#,
+    r#"ALTER TABLE "people" ALTER COLUMN "name" SET NOT NULL"#,
+    r#"INSERT INTO "people" ("name", "email", "age", "birth", "extra", "created_at") VALUES ('canary7f3', 'canary7f3@a', 41, '2001-02-03', '{"canary7f3": 1}', '2026-01-01') RETURNING "id""#,
+    "COMMIT",
+];
+
+#[test]
+fn what_prisma_and_rails_send_is_carried_out() {
+    for version in [Version::V15, Version::V18] {
+        let scene = scene(version);
+        let mut peer = Peer::connect(scene.proxy.address(), "app");
+        ok(&mut peer, By::Simple, PRISMA);
+        ok(
+            &mut peer,
+            By::Simple,
+            "-- AlterTable\nALTER TABLE \"Person\" DROP COLUMN \"age\",\nADD COLUMN     \"score\" INTEGER NOT NULL DEFAULT 0;\n",
+        );
+        for sql in RAILS {
+            ok(&mut peer, By::Extended, sql);
+        }
+        let insert = "INSERT INTO public.\"Person\" (\"email\", \"birth\", \"meta\", \"updatedAt\") \
+            VALUES ('canary7f3@p', '2001-02-03 04:05:06.789', '{\"canary7f3\": 2}', now()) RETURNING \"email\", \"birth\", \"meta\", \"score\"";
+        let shown = ok(&mut peer, By::Extended, insert);
+        assert!(shown.contains("canary7f3@p") && shown.contains("2001-02-03 04:05:06.789"), "{shown}");
+        refused(&mut peer, By::Extended, insert, "23505");
+        refused(&mut peer, By::Simple, RAILS[5], "23505");
+        for by in BOTH {
+            let shown = ok(&mut peer, by, "SELECT name, age, birth, extra FROM people WHERE email = 'canary7f3@a'");
+            assert!(shown.contains("2001-02-03") && shown.contains("41"), "{shown}");
+            assert!(ok(&mut peer, by, "SELECT id FROM \"Person\" WHERE email = 'canary7f3@p'").contains("D("));
+        }
+        assert!(!contains(&scene.tap.to_server(), b"canary7f3"), "a plaintext reached the server");
+    }
+}
+
 /// The index that Django makes for LIKE becomes one that serves =, and the client is told.
 #[test]
 fn an_index_for_like_comes_with_a_notice() {

@@ -25,7 +25,7 @@ use super::named::{Cursor, Reply};
 use super::names::Gone;
 use super::open::Rows;
 use super::queue::{Expect, Queue};
-use super::schema::Own;
+use super::schema::OwnSchema;
 use super::seal::{LockedRow, Use};
 
 /// Bytes waiting for one side beyond which the other side is not read.
@@ -199,7 +199,7 @@ pub struct Machine {
     /// The lock query of a simple query has opened an implicit transaction that nothing has ended yet.
     pub(super) lock_open: bool,
     pub(super) reload: bool,
-    pub(super) own_schema: Own,
+    pub(super) own_schema: OwnSchema,
     pub(super) defined: Option<Defined>,
     pub(super) copy_in: bool,
     pub(super) copy: CopyIn,
@@ -253,7 +253,7 @@ impl Machine {
             unsynced: Unsynced::Nothing,
             lock_open: false,
             reload: false,
-            own_schema: Own::default(),
+            own_schema: OwnSchema::default(),
             defined: None,
             copy_in: false,
             copy: CopyIn::default(),

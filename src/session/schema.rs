@@ -14,7 +14,7 @@ use super::messages::{after_ddl, allowed, names_any, not_yet, readable};
 
 /// The schema as this session sees it.
 #[derive(Default)]
-pub(super) struct Own {
+pub(super) struct OwnSchema {
     /// What its server has told; `None` while the shared snapshot is as good.
     schema: Option<Arc<Schema>>,
     /// True when the next question for facts is to ask for it.
@@ -23,7 +23,7 @@ pub(super) struct Own {
     stale: bool,
 }
 
-impl Own {
+impl OwnSchema {
     /// The server is to be asked with the next question.
     pub(super) fn want(&mut self) {
         self.wanted = true;
@@ -40,7 +40,7 @@ impl Own {
 
     /// Nothing is uncommitted any more.
     pub(super) fn forget(&mut self) {
-        *self = Own { wanted: self.wanted, ..Own::default() };
+        *self = OwnSchema { wanted: self.wanted, ..OwnSchema::default() };
     }
 }
 
@@ -75,7 +75,8 @@ impl Machine {
             return false;
         }
         // Behind DDL whose reply is still to come, the session's own server is asked.
-        let stale = self.reload && self.own_schema.schema.is_none() && (self.queue.is_empty() || hits.touches);
+        let askable = self.queue.is_empty() || (hits.touches && !self.copy_in);
+        let stale = self.reload && self.own_schema.schema.is_none() && askable;
         if stale || hits.ddl {
             self.reload = hits.ddl;
         }
