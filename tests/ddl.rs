@@ -257,6 +257,29 @@ fn a_migration_is_one_transaction_on_18() {
     a_migration_is_one_transaction(Version::V18);
 }
 
+/// However the bytes are cut on either side.
+#[test]
+fn replies_come_in_pieces() {
+    let mut scene = scene(Version::Any);
+    scene.proxy.kill();
+    scene.tap = Tap::start_in(scene.cluster.host_port(), &[1, 3, 7]);
+    let config = std::fs::read_to_string(scene.site.config()).unwrap();
+    let upstream = config.lines().skip_while(|line| *line != "[upstream]").nth(1).unwrap().to_owned();
+    let config = config.replace(&upstream, &format!("address = \"{}\"", scene.tap.address()));
+    std::fs::write(scene.site.config(), config).unwrap();
+    scene.proxy = scene.site.serve();
+    let mut peer = Peer::connect(scene.proxy.address(), "app");
+    peer.send_in(&Out::new().query(CUSTOMERS).query("DROP TABLE customers").0, 3);
+    let shown = show(&peer.until_ready(2));
+    assert_eq!(shown, "C(CREATE TABLE\\x00) Z(I) C(DROP TABLE\\x00) Z(I)");
+    peer.send_in(&Out::new().run(CUSTOMERS, &[]).run("SELECT email FROM customers", &[]).sync().0, 5);
+    let shown = show(&peer.until_ready(1));
+    assert!(
+        shown.starts_with("1 2 n C(CREATE TABLE\\x00) 1 2 T(email") && shown.ends_with("C(SELECT 0\\x00) Z(I)"),
+        "{shown}"
+    );
+}
+
 /// What follows a statement fails with it: nothing is left behind, and the client is told once.
 #[test]
 fn a_definition_fails_as_a_whole() {

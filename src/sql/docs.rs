@@ -192,6 +192,8 @@ const END: &str = "
   finds it. It cannot be deferred, and a foreign key cannot point at it. A tool that looks constraints up in the catalog sees an index over
   an expression in its place: Django, asked to take `unique=True` or `db_index=True` off a sealed field, finds nothing to drop and leaves
   the index; drop it by name (`RunSQL`).
+- ALTER COLUMN TYPE to the policy's own type changes nothing: when the policy's `varchar(20)` becomes `varchar(10)`, the values that are
+  stored are not looked at. Any other type is refused.
 - DEFAULT (other than NULL), CHECK, PRIMARY KEY, REFERENCES, GENERATED, COLLATE and EXCLUDE on a sealed column are refused, so none of
   their literals reaches the server. To add a NOT NULL column to a table with rows, add it without, UPDATE it, then SET NOT NULL. (Django
   sends a DEFAULT for a new field that is not null: make it `null=True` first.)

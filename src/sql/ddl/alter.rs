@@ -139,7 +139,11 @@ impl Definition<'_> {
         let name = words.name().ok_or_else(|| unread(&words))?;
         let indexes = self.target.relation.as_ref().map(|relation| &relation.unique_indexes);
         if !indexes.is_some_and(|indexes| indexes.contains(&name)) {
-            return Ok(Fate::Stays);
+            return self.without_value(&words);
+        }
+        let _ = words.eat(&["cascade"]) || words.eat(&["restrict"]);
+        if !words.is_done() {
+            return Err(unread(&words));
         }
         let if_exists = if if_exists { "IF EXISTS " } else { "" };
         self.then.push(format!("DROP INDEX {if_exists}{}.{}", quote(&self.target.schema), quote(&name)));
@@ -210,7 +214,7 @@ impl Definition<'_> {
         };
         match [&old, &new].into_iter().find(|name| named(name)) {
             Some(name) => Err(self.refuse_rename(format!("column {}.{}.{name}", self.target.schema, self.target.name))),
-            None => Ok(Fate::Stays),
+            None => self.without_value(&words),
         }
     }
 
