@@ -541,7 +541,7 @@ fn psql_describes_a_table_and_lint_shows_its_definition() {
     std::fs::write(
         &path,
         "create table account (id int, email varchar(254) unique);\ncreate table people (email text);\n\
-         alter table people rename to y;\n",
+         alter table people rename to y;\ncreate index on account (email text_pattern_ops);\n",
     )
     .unwrap();
     let lint = String::from_utf8(scene.site.run(&["lint", path.to_str().unwrap()]).stdout).unwrap();
@@ -550,6 +550,7 @@ fn psql_describes_a_table_and_lint_shows_its_definition() {
          STORAGE EXTERNAL; CREATE UNIQUE INDEX account_email_key ON public.account (rowseal.eq(email))",
         "42804: column public.people.email has another type here than in the policy, which says character varying",
         "0A000: table public.people is named by the policy and cannot be renamed",
+        "-- the index on sealed column public.account.email serves = only, not LIKE",
     ] {
         assert!(lint.contains(expected), "{expected}: {lint}");
     }

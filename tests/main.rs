@@ -32,6 +32,7 @@ mod support;
 mod tamper;
 mod transactions;
 mod twin;
+mod twin_ddl;
 mod twin_formats;
 mod twin_psql;
 mod twin_sql;

@@ -136,7 +136,9 @@ fn rewritten(text: &str, plans: &[StatementPlan]) -> String {
         let role = plans.get(plan).and_then(|plan| plan.values.get(value)).map(|value| &value.role);
         write!(out, "<{}>", role.map_or_else(String::new, describe))
     };
-    render::render(text, plans, &mut slot).map(|rendered| rendered.text).unwrap_or_default()
+    let text = render::render(text, plans, &mut slot).map(|rendered| rendered.text).unwrap_or_default();
+    let notices = plans.iter().filter_map(|plan| plan.ddl.as_ref()?.notice.as_ref());
+    notices.fold(text, |text, notice| format!("{text}\n-- {notice}"))
 }
 
 fn describe(role: &Role) -> String {

@@ -43,6 +43,9 @@ const CLASSES: &[&str] = &[
     "bpchar_pattern",
 ];
 
+/// The name of the column that a part of an index is, and the column if it is sealed.
+type Part = Result<(Option<String>, Option<Arc<Column>>), Refusal>;
+
 /// Plans what follows CREATE [UNIQUE] INDEX; `None` when it cannot be read and is on no table of the policy.
 pub(super) fn plan(
     planner: Planner<'_>,
@@ -87,9 +90,34 @@ pub(super) fn plan(
 }
 
 impl Definition<'_> {
+    /// The sealed column whose token a part of an index is already: `rowseal.eq(column)`, also as Postgres prints it.
+    fn token_of(&self, words: &mut Words<'_, '_>) -> Result<Option<Arc<Column>>, Refusal> {
+        let mut rest = words.clone();
+        if rest.qualified().is_none_or(|parts| parts != ["rowseal", "eq"]) {
+            return Ok(None);
+        }
+        let Some(mut inside) = rest.group() else { return Ok(None) };
+        if let Some(column) = inside.group() {
+            let cast = inside.eat_token(&Token::DoubleColon) && inside.eat(&["bytea"]) && inside.is_done();
+            if !cast {
+                return Ok(None);
+            }
+            inside = column;
+        }
+        let name = inside.name().filter(|_| inside.is_done());
+        let column = name.map(|name| self.column(&name)).transpose()?.flatten();
+        if column.is_some() {
+            *words = rest;
+        }
+        Ok(column)
+    }
+
     /// One part of an index: the name of its column, if it is one, and the column if it is sealed.
-    fn index_part(&mut self, mut words: Words<'_, '_>) -> Result<(Option<String>, Option<Arc<Column>>), Refusal> {
+    fn index_part(&mut self, mut words: Words<'_, '_>) -> Part {
         let part = words.clone();
+        if let Some(column) = self.token_of(&mut words)? {
+            return self.index_order(&column, words);
+        }
         let Some(name) = words.name() else {
             return self.check_plain(&part, "in an expression of an index").map(|()| (None, None));
         };
@@ -106,11 +134,16 @@ impl Definition<'_> {
         if !words.is_done() && !order.iter().any(|word| words.peek(&[word])) {
             self.operator_class(&column, &mut words)?;
         }
+        self.index_order(&column, words)
+    }
+
+    /// What is left of a part of an index on a sealed column.
+    fn index_order(&self, column: &Arc<Column>, mut words: Words<'_, '_>) -> Part {
         let _ = words.eat(&["asc"]) || words.eat(&["desc"]);
         let _ = words.eat(&["nulls", "first"]) || words.eat(&["nulls", "last"]);
         match words.is_done() {
-            true => Ok((Some(name), Some(column))),
-            false => Err(refuse_definition(&column, "in this index")),
+            true => Ok((Some(column.name.clone()), Some(column.clone()))),
+            false => Err(refuse_definition(column, "in this index")),
         }
     }
 

@@ -178,8 +178,8 @@ impl<'a, 't> Words<'a, 't> {
     /// What is left, read as a type.
     pub(super) fn read_type(&self) -> Written {
         let name = self.normal();
-        if let Some(domain) = name.strip_prefix("rowseal.") {
-            return Written::Domain(domain.to_owned());
+        if let Some(domain) = name.strip_prefix("rowseal.").or_else(|| name.strip_prefix("\"rowseal\".")) {
+            return Written::Domain(domain.trim_matches('"').to_owned());
         }
         let bare = name.split_once('.').filter(|(_, base)| base.trim_end_matches("[]") == "citext");
         match LogicalType::parse(bare.map_or(&*name, |(_, base)| base)) {
