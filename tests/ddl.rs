@@ -361,10 +361,16 @@ fn a_session_sees_its_own_tables_before_they_are_committed() {
         );
         let shown = show(&peer.until_ready(1));
         assert!(shown.contains("canary7f3@a") && shown.contains("12.34") && !shown.contains("E("), "{shown}");
+        scene.cluster.psql("app", "CREATE DOMAIN mail AS rowseal.text; CREATE TABLE nested (a mail)");
         for by in BOTH {
             ok(&mut peer, by, "BEGIN");
             ok(&mut peer, by, "CREATE TABLE loose (a rowseal.text)");
             refused(&mut peer, by, "INSERT INTO loose VALUES ('canary7f3')", "0A000");
+            ok(&mut peer, by, "ROLLBACK");
+            // A domain over a domain of ours, which the session is not asked for.
+            ok(&mut peer, by, "BEGIN");
+            ok(&mut peer, by, "CREATE TABLE other ()");
+            refused(&mut peer, by, "INSERT INTO nested VALUES ('canary7f3')", "0A000");
             ok(&mut peer, by, "ROLLBACK");
         }
         assert!(!contains(&scene.tap.to_server(), b"canary7f3"), "a plaintext reached the server");

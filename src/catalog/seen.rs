@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde::Deserialize;
 
 use super::rows::{ColumnRow, IndexRow, ParentRow, relations};
-use super::{Catalog, Relation};
+use super::{Attribute, Catalog, Relation};
 use crate::hex;
 use crate::policy::Database;
 
@@ -85,8 +85,10 @@ impl Seen {
         }
         let names: HashSet<&str> = policy.tables.iter().map(|table| table.name.as_str()).collect();
         let oids: HashSet<u32> = seen.iter().map(|r| r.oid).collect();
+        // Domains over our domains are not asked for.
+        let asked = |a: &Attribute| shared.domains.get(&a.type_oid).is_some_and(|domain| domain.schema == "rowseal");
         let stays = |r: &&Arc<Relation>| {
-            !names.contains(r.name.as_str()) && !oids.contains(&r.oid) && !r.columns.iter().any(|a| a.is_cell)
+            !names.contains(r.name.as_str()) && !oids.contains(&r.oid) && !r.columns.iter().any(asked)
         };
         let mut all: Vec<Arc<Relation>> = shared.relations.iter().filter(stays).cloned().collect();
         all.extend(seen.into_iter().map(Arc::new));
