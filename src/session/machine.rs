@@ -1,13 +1,14 @@
 //! The session as a state machine without I/O: bytes of either side in, bytes for either side and work for the driver
 //! out. It must never forward what it did not understand, and never let a plaintext reach the server or a cell the
 //! client. Start reading at [`Machine::on_client`] (client.rs) and [`Machine::on_server`] (server_side.rs).
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
 use crate::audit::{Act, Audit, AuditError, Record, Who, WhoFields};
 use crate::catalog::Catalog;
+use crate::hash::HashMap;
 use crate::keys::registry::Wrapping;
 use crate::keys::{Granted, Keys, Need};
 use crate::policy::Database;
@@ -234,15 +235,15 @@ impl Machine {
             peer,
             facts: None,
             queue,
-            statements: HashMap::new(),
+            statements: HashMap::default(),
             gone: Gone::default(),
             parsed: None,
             undecided: false,
-            portals: HashMap::new(),
-            cursors: HashMap::new(),
+            portals: HashMap::default(),
+            cursors: HashMap::default(),
             fact_statements: HashSet::new(),
             fact_portals: HashSet::new(),
-            passed: HashMap::new(),
+            passed: HashMap::default(),
             facts_local: false,
             hold: None,
             skipping: false,
