@@ -15,6 +15,7 @@ mod guard;
 mod kms;
 mod lint;
 mod machine;
+mod misspelt;
 mod named;
 mod pipeline;
 mod positions;

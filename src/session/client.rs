@@ -279,7 +279,13 @@ impl Machine {
         Ok(())
     }
 
-    fn verdict(&self, text: &[u8], facts: &Facts, protocol: Protocol) -> Result<(Verdict, Hits), Refusal> {
+    /// What is to be done with a text; [`Verdict::Ask`] only where the server has not been asked yet.
+    pub(super) fn verdict(
+        &self,
+        text: &[u8],
+        facts: &Facts,
+        (protocol, held): (Protocol, &Held),
+    ) -> Result<(Verdict, Hits), Refusal> {
         let schema = self.shared.schema.load();
         let hits = schema.filter.scan(text);
         let missing = &schema.catalog.missing;
@@ -292,7 +298,10 @@ impl Machine {
         }
         let text = readable(text, facts)?;
         let context = sql::Context { catalog: &schema.catalog, search_path: &facts.search_path, protocol };
-        let verdict = self.shared.plans.plan(text, &context);
+        let verdict = match self.shared.plans.plan(text, &context) {
+            Verdict::Ask(asked) if held.named => asked.then.clone(),
+            verdict => verdict,
+        };
         match &verdict {
             Verdict::Rewrite(plans) => allowed(plans, facts)?,
             // Reading the schema again after DDL did not help: it is not committed yet.
@@ -310,9 +319,13 @@ impl Machine {
     fn query(&mut self, mut held: Held, facts: &Arc<Facts>) -> Result<(), Refusal> {
         let body = held.body.clone();
         let text = &body[..body.len() - 1];
-        let (verdict, hits) = self.verdict(text, facts, Protocol::Simple)?;
+        let (verdict, hits) = self.verdict(text, facts, (Protocol::Simple, &held))?;
         let plans = match verdict {
             Verdict::Refuse(refusal) => return Err(refusal),
+            Verdict::Ask(asked) => {
+                self.ask_first(held, &asked);
+                return Ok(());
+            }
             Verdict::Pass => {
                 self.plain_query();
                 frontend::put_query(&mut self.to_server, text);
@@ -396,10 +409,15 @@ impl Machine {
     /// A Parse that the filter hit.
     fn parse(&mut self, held: &Held, facts: &Arc<Facts>) -> Result<(), Refusal> {
         let parse = frontend::parse(&held.body).map_err(|_| malformed())?;
-        let (verdict, hits) = self.verdict(parse.text, facts, Protocol::Extended)?;
+        let (verdict, hits) = self.verdict(parse.text, facts, (Protocol::Extended, held))?;
         let name = Bytes::copy_from_slice(parse.name);
         let plan = match verdict {
             Verdict::Refuse(refusal) => return Err(refusal),
+            Verdict::Ask(asked) => {
+                let held = Held { tag: held.tag, body: held.body.clone(), reloaded: held.reloaded, ..Held::default() };
+                self.ask_first(held, &asked);
+                return Ok(());
+            }
             Verdict::Pass => {
                 self.plain_parse(name.clone(), hits.facts);
                 if hits.touches {
@@ -435,32 +453,6 @@ impl Machine {
         let before = self.statements.insert(name.clone(), Arc::new(prepared));
         self.parsed.get_or_insert_default().insert(name.clone(), self.queue.syncs());
         self.queue.push(Expect::Parse { name, before, positions: Some(positions) });
-        Ok(())
-    }
-
-    /// A Bind of such a statement: it goes on if it passes now too.
-    fn bind_passed(
-        &mut self,
-        body: &[u8],
-        (portal, statement): (&[u8], &[u8]),
-        facts: &Arc<Facts>,
-    ) -> Result<(), Refusal> {
-        let Some((text, _)) = self.passed.get(statement).cloned() else { return Err(malformed()) };
-        if !matches!(self.verdict(&text, facts, Protocol::Extended)?.0, Verdict::Pass) {
-            return Err(Refusal::new(
-                Class::NotSupported,
-                "the prepared statement means a sealed table under this search_path",
-            )
-            .hint("Prepare it again."));
-        }
-        self.passed.insert(Bytes::copy_from_slice(statement), (text, facts.clone()));
-        self.portals.remove(portal);
-        self.fact_portals.remove(portal);
-        if self.fact_statements.contains(statement) {
-            self.fact_portals.insert(Bytes::copy_from_slice(portal));
-        }
-        self.queue.push(Expect::Bind(None));
-        frontend::put_raw(&mut self.to_server, b'B', body);
         Ok(())
     }
 

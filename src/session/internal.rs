@@ -13,7 +13,7 @@ use super::queue::{Expect, Own};
 use super::seal::{self, Inputs};
 
 /// Name of the proxy's own statements and portals.
-const OWN: &[u8] = b"rowseal_internal";
+pub(super) const OWN: &[u8] = b"rowseal_internal";
 
 impl Machine {
     /// Sends one of the proxy's own statements inside the client's stream.
@@ -69,17 +69,23 @@ impl Machine {
     #[expect(clippy::unnecessary_wraps, reason = "one of the ways a held message goes on")]
     pub(super) fn ask_facts(&mut self, held: Held) -> Result<(), Fatal> {
         let question = facts::question(&self.shared.policy);
+        self.put_question(question.as_bytes(), &[], &[], Own::Facts);
+        self.end_question(held.tag);
+        self.hold = Some(Hold::Facts(held));
+        Ok(())
+    }
+
+    /// Asks for the replies to a question in front of a message of this kind: by a Sync where that ends nothing of the
+    /// client's.
+    pub(super) fn end_question(&mut self, tag: u8) {
         // The end of a simple query takes portals with it anyway.
-        let shared = if held.tag == b'Q' { Unsynced::Executed } else { Unsynced::Bound };
+        let shared = if tag == b'Q' { Unsynced::Executed } else { Unsynced::Bound };
         if self.unsynced >= shared {
-            self.ask(question.as_bytes(), &[], &[], Own::Facts);
+            frontend::put_empty(&mut self.to_server, b'H');
         } else {
-            self.put_question(question.as_bytes(), &[], &[], Own::Facts);
             frontend::put_empty(&mut self.to_server, b'S');
             self.queue.push(Expect::Own(Own::Sync));
         }
-        self.hold = Some(Hold::Facts(held));
-        Ok(())
     }
 
     /// Holds a message until the server has locked the rows it updates and said whose they are.

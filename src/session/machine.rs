@@ -133,12 +133,16 @@ pub(super) struct Held {
     pub locked: Option<Vec<LockedRow>>,
     pub granted: Option<Granted>,
     pub reloaded: bool,
+    /// The server knows the names in it.
+    pub named: bool,
 }
 
 /// Why the client's direction is held up.
 pub(super) enum Hold {
     /// The facts query is under way.
     Facts(Held),
+    /// Questions about the names in it are under way; with the refusal that follows if the server knows them.
+    Names(Held, Option<Refusal>),
     /// The lock query is under way.
     Lock(Held, Vec<LockedRow>),
     /// Keys are awaited.
@@ -355,8 +359,8 @@ impl Machine {
         };
         match loaded {
             Ok(()) => {
-                // What is not committed yet is not in the snapshot.
-                self.reload |= self.status != b'I' || !self.queue.is_empty();
+                // What this session has not committed yet is not in the snapshot.
+                self.reload |= !held.reloaded && (self.status != b'I' || !self.queue.is_empty());
                 self.resume(held)
             }
             Err(refusal) => {

@@ -5,11 +5,17 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
+use crate::refusal::{Class, Refusal};
+use crate::sql::Protocol;
 use crate::sql::filter::skip_blanks;
+use crate::sql::plan::Verdict;
 use crate::wire::frame::{HEADER, Header};
 use crate::wire::frontend;
 
-use super::machine::{Fatal, Hold, Machine, Prepared};
+use super::facts::Facts;
+use super::machine::{Fatal, Held, Hold, Machine, Prepared};
+use super::messages::malformed;
+use super::queue::Expect;
 
 /// The last names of sealed statements that are no more.
 #[derive(Default)]
@@ -87,7 +93,9 @@ impl Machine {
         if matches!(self.hold, Some(Hold::Copy)) {
             return None;
         }
-        let Some(Hold::Facts(held) | Hold::Lock(held, _) | Hold::Keys(held) | Hold::Schema(held)) = self.hold.take()
+        let Some(
+            Hold::Facts(held) | Hold::Names(held, _) | Hold::Lock(held, _) | Hold::Keys(held) | Hold::Schema(held),
+        ) = self.hold.take()
         else {
             return None;
         };
@@ -124,6 +132,33 @@ impl Machine {
             Err(_) if have < header.total => Ok(true),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// A Bind of a statement that named a sealed table and passed: it goes on if it passes now too.
+    pub(super) fn bind_passed(
+        &mut self,
+        body: &[u8],
+        (portal, statement): (&[u8], &[u8]),
+        facts: &Arc<Facts>,
+    ) -> Result<(), Refusal> {
+        let Some((text, _)) = self.passed.get(statement).cloned() else { return Err(malformed()) };
+        let asked = Held { named: true, ..Held::default() };
+        if !matches!(self.verdict(&text, facts, (Protocol::Extended, &asked))?.0, Verdict::Pass) {
+            return Err(Refusal::new(
+                Class::NotSupported,
+                "the prepared statement means a sealed table under this search_path",
+            )
+            .hint("Prepare it again."));
+        }
+        self.passed.insert(Bytes::copy_from_slice(statement), (text, facts.clone()));
+        self.portals.remove(portal);
+        self.fact_portals.remove(portal);
+        if self.fact_statements.contains(statement) {
+            self.fact_portals.insert(Bytes::copy_from_slice(portal));
+        }
+        self.queue.push(Expect::Bind(None));
+        frontend::put_raw(&mut self.to_server, b'B', body);
+        Ok(())
     }
 
     /// True when a statement passed under another search path than now: the server resolves its names anew.

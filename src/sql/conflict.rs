@@ -12,7 +12,7 @@ use super::plan::{Role, TenantSource};
 use super::scope::{Scope, ScopeRelation, tenant_attribute};
 use super::sealed::{SealedRef, Ty, attribute_type, is_null, not_searchable, only_plain, refuse_use};
 use super::update::refused_in_server;
-use super::write::{Target, is_default, set_target, tenant_moved};
+use super::write::{Target, is_default, tenant_moved};
 use crate::catalog::{Attribute, Relation};
 use crate::policy::{Column, Equality, TenantRule};
 use crate::refusal::Refusal;
@@ -107,7 +107,7 @@ impl Planner<'_> {
                 return Err(unsupported("a row assignment in ON CONFLICT"));
             };
             let value = &assignment.value;
-            match set_target(&scope.relations[0], name)? {
+            match self.target(&scope.relations[0], name)? {
                 Target::Sealed(sealed) => {
                     self.conflict_value(&sealed, value, (neighbour, single), &scope)?;
                 }

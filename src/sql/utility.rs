@@ -55,6 +55,35 @@ pub(super) fn moves_names(text: &Text<'_>, tokens: &Range<usize>, setters: &Hash
         })
 }
 
+/// True when the statement is of a kind that neither makes, changes nor drops what names mean.
+pub(super) fn leaves_names(text: &Text<'_>, tokens: &Range<usize>) -> bool {
+    const KINDS: &[&str] = &[
+        "select",
+        "with",
+        "values",
+        "table",
+        "insert",
+        "update",
+        "delete",
+        "begin",
+        "start",
+        "savepoint",
+        "release",
+        "commit",
+        "end",
+        "show",
+        "set",
+        "reset",
+        "explain",
+        "declare",
+        "fetch",
+        "move",
+        "close",
+        "lock",
+    ];
+    text.word(tokens.start).is_some_and(|word| KINDS.contains(&&*word))
+}
+
 /// True when the statement may change which relation a name means by renaming or dropping one.
 pub(super) fn renames(text: &Text<'_>, tokens: &Range<usize>) -> bool {
     matches!(text.word(tokens.start).as_deref(), Some("alter" | "drop" | "discard"))
