@@ -237,3 +237,42 @@ with psycopg.connect() as db:
     assert_eq!(python(twins.proxy.address(), "app", SCRIPT).unwrap(), plain);
     assert!(!contains(&twins.tap.to_server(), b"user7@example.com"));
 }
+
+/// What is meant for a statement that was never prepared does not go to the server, which has the last word on what is.
+#[test]
+fn values_for_names_that_were_never_prepared_stay_here() {
+    let twins = twins(Version::Any);
+    let mut peers = twins.both();
+    for sql in [
+        "execute ins(1, 1, 'canary7f3')",
+        "begin",
+        "execute ins(1, 1, 'canary7f3')",
+        "rollback",
+        "explain (analyze) execute ins(1, 1, 'canary7f3')",
+        "create table copied as execute ins($$canary7f3$$)",
+        "/* c */ execute \"Odd \"\"Name\"(E'canary7f3')",
+        "prepare ins as select $1::text || 'x'",
+        "execute ins('y')",
+        "explain (costs off) execute ins('y')",
+        "prepare other as select $1::int; execute other(5)",
+        "begin; execute ins('y'); execute other(6); commit",
+        "deallocate ins",
+        "execute ins('canary7f3')",
+        "do $$ begin execute 'prepare inner_one as select $1::text'; end $$",
+        "execute inner_one('y')",
+        "discard all",
+        "execute inner_one('canary7f3')",
+        "create function f() returns trigger language plpgsql as $$ begin execute 'select 1' using 'x'; return null; end $$",
+        "create table others (id int); create trigger t after insert on others for each row execute function f('y')",
+    ] {
+        same(&mut peers, &Out::new().query(sql), 1);
+    }
+    // Here it is the Parse that fails already.
+    peers.1.send(&Out::new().run("execute ins(1, 1, 'canary7f3')", &[]).sync().0);
+    assert_eq!(show(&peers.1.until_ready(1)), "E(ERROR 26000) Z(I)");
+    same(&mut peers, &Out::new().parse("p", "select $1::text").sync(), 1);
+    let run = Out::new().run("execute p('y')", &[]).sync();
+    same(&mut peers, &run, 1);
+    assert_eq!(peers.1.ask("select 1; execute ins('canary7f3')"), "E(ERROR 26000) Z(I)");
+    assert!(!contains(&twins.tap.to_server(), b"canary7f3"), "a plaintext reached the server");
+}

@@ -4,11 +4,14 @@
 use std::sync::Arc;
 
 use crate::refusal::{Class, Refusal};
+use crate::sql;
 use crate::sql::plan::{Asked, Question, Verdict};
+use crate::sql::render::Positions;
 use crate::wire::frontend;
 
 use super::internal::OWN;
 use super::machine::{Fatal, Held, Hold, Machine, Work};
+use super::named::mentions_execute;
 use super::queue::{Expect, Own};
 
 impl Machine {
@@ -47,6 +50,26 @@ impl Machine {
         self.hold = Some(Hold::Names(held, refused));
     }
 
+    /// The verdict on a text, after a question for each statement that it EXECUTEs with arguments and that is not known to
+    /// be sealed: there may be none of that name.
+    pub(super) fn with_prepared(&self, text: &[u8], verdict: Verdict) -> Result<Verdict, Refusal> {
+        if !mentions_execute(text) {
+            return Ok(verdict);
+        }
+        let used = sql::named::used_with_values(&String::from_utf8_lossy(text))?;
+        let unsealed = used.into_iter().filter(|name| !self.statements.contains_key(name.as_bytes()));
+        let mut questions: Vec<Question> = unsealed.map(Question::Prepared).collect();
+        let (reload, then) = match verdict {
+            verdict if questions.is_empty() => return Ok(verdict),
+            Verdict::Ask(asked) => {
+                questions.extend(asked.questions.iter().cloned());
+                (asked.reload, asked.then.clone())
+            }
+            verdict => (false, verdict),
+        };
+        Ok(Verdict::Ask(Arc::new(Asked { questions, reload, then })))
+    }
+
     /// Swallows the reply to a question about names; after the last one, what was held goes on.
     pub(super) fn asked(&mut self, tag: u8) -> Result<bool, Fatal> {
         let Some(Expect::Asked(_)) = self.queue.front() else { return Ok(false) };
@@ -64,7 +87,10 @@ impl Machine {
     /// What the client is told where the error may come of the question alone, which is not the client's statement.
     pub(super) fn misled(&self, fields: &[(u8, &[u8])]) -> Option<(Refusal, String)> {
         const NAMES: &[&[u8]] = &[b"42703", b"42P01", b"42702", b"3F000", b"42501"];
-        let Some(Expect::Asked(_)) = self.queue.front() else { return None };
+        let Some(Expect::Asked(positions)) = self.queue.front() else { return None };
+        if **positions == Positions::default() {
+            return None;
+        }
         let code = fields.iter().find(|(field, _)| *field == b'C').map_or(&b""[..], |(_, code)| code);
         let by_values = (code.starts_with(b"42") || code.starts_with(b"22")) && !NAMES.contains(&code);
         let refused = match &self.hold {

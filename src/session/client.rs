@@ -19,7 +19,7 @@ use super::messages::{
     BIND_NAMES, after_ddl, allowed, declared_fit, executes_sealed, inline, malformed, merge, names_any, names_awaited,
     names_prepared, not_yet, readable, result_formats, server_oids, server_params, settled, too_large, writes,
 };
-use super::named::Reply;
+use super::named::{Reply, mentions_execute};
 use super::queue::{Expect, Rewritten};
 use super::seal::{self, Inputs};
 
@@ -178,7 +178,8 @@ impl Machine {
         if reload || hits.ddl {
             self.reload = hits.ddl;
         }
-        let looked_at = hits.touches || hits.sql_prepare || reload || self.may_name(text, hits.sql_prepare);
+        let executes = hits.sql_prepare || (hits.facts && mentions_execute(text));
+        let looked_at = hits.touches || executes || reload || self.may_name(text, hits.sql_prepare);
         if looked_at && !ends_transaction(text) {
             self.begins(true);
             let held = Held {
@@ -281,6 +282,16 @@ impl Machine {
 
     /// What is to be done with a text; [`Verdict::Ask`] only where the server has not been asked yet.
     pub(super) fn verdict(
+        &self,
+        text: &[u8],
+        facts: &Facts,
+        (protocol, held): (Protocol, &Held),
+    ) -> Result<(Verdict, Hits), Refusal> {
+        let (verdict, hits) = self.planned(text, facts, (protocol, held))?;
+        Ok((if held.named { verdict } else { self.with_prepared(text, verdict)? }, hits))
+    }
+
+    fn planned(
         &self,
         text: &[u8],
         facts: &Facts,

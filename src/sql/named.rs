@@ -178,6 +178,37 @@ fn mention(text: &Text<'_>, tokens: &Range<usize>, context: &Context<'_>) -> Opt
     (!keyword).then(|| StatementPlan { range, named: Some(Named::Mention { name }), ..StatementPlan::default() })
 }
 
+/// The prepared statements that a text uses with arguments, but for those that it prepares itself.
+///
+/// # Errors
+/// 0A000 for a text that cannot be read.
+pub fn used_with_values(text: &str) -> Result<Vec<Arc<str>>, Refusal> {
+    let read = Text::read(text).map_err(|_| unread())?;
+    let (mut given, mut used) = (Vec::new(), Vec::new());
+    for tokens in read.statements() {
+        let at = match read.word(tokens.start).as_deref() {
+            Some("prepare") => {
+                given.extend(name(&read, tokens.start + 1));
+                continue;
+            }
+            Some("execute") => Some(tokens.start),
+            Some("explain" | "create") => tokens.clone().find(|at| read.word(*at).as_deref() == Some("execute")),
+            _ => None,
+        };
+        let Some(at) = at.filter(|at| at + 2 < tokens.end && read.token(at + 2) == Some(&Token::LParen)) else {
+            continue;
+        };
+        let Some(name) = name(&read, at + 1) else { continue };
+        if name.contains(char::REPLACEMENT_CHARACTER) {
+            return Err(unread());
+        }
+        if !given.contains(&name) && !used.contains(&name) {
+            used.push(name);
+        }
+    }
+    Ok(used)
+}
+
 /// The plan of one EXECUTE of a statement that was prepared with `plan`: the arguments take the place of the
 /// parameters.
 ///
