@@ -407,8 +407,8 @@ impl Machine {
         let Ok(rewritten) = sql::render::render(text, plans, &mut slot);
         let replies = plans.iter().map(|plan| Machine::reply(plan, None, facts)).collect();
         for plan in plans {
-            if let Some(Named::Prepare { name, plan: Some(_) }) = &plan.named {
-                self.doubt(name.as_bytes());
+            if let Some(Named::Prepare { name, plan: Some(prepared) }) = &plan.named {
+                self.doubt(name.as_bytes(), prepared);
             }
         }
         let positions = rewritten.positions(text);
@@ -492,15 +492,15 @@ impl Machine {
     fn bind(&mut self, mut held: Held, facts: &Arc<Facts>) -> Result<(), Refusal> {
         let body = held.body.clone();
         let bind = frontend::bind(&body).map_err(|_| malformed())?;
+        if self.gone.contains(bind.statement) {
+            // The server says that there is no such statement. It is not told the values, nor may it take another
+            // statement of that name for the one that is meant.
+            let nobody = [bind.statement, b" (not prepared)"].concat();
+            self.queue.push(Expect::Bind(None));
+            frontend::put_bind(&mut self.to_server, bind.portal, &nobody, &[], &[]);
+            return Ok(());
+        }
         let Some(prepared) = self.statements.get(bind.statement).cloned() else {
-            if self.gone.contains(bind.statement) {
-                // The server says that there is no such statement. It is not told the values, nor may it take another
-                // statement of that name for the one that is meant.
-                let nobody = [bind.statement, b" (not prepared)"].concat();
-                self.queue.push(Expect::Bind(None));
-                frontend::put_bind(&mut self.to_server, bind.portal, &nobody, &[], &[]);
-                return Ok(());
-            }
             return self.bind_passed(&body, (bind.portal, bind.statement), facts);
         };
         prepared.same_schemas(facts)?;

@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use crate::refusal::{Class, Refusal};
 use crate::sql::Protocol;
 use crate::sql::filter::skip_blanks;
-use crate::sql::plan::Verdict;
+use crate::sql::plan::{ParamRole, StatementPlan, Verdict};
 use crate::wire::frame::{HEADER, Header};
 use crate::wire::frontend;
 
@@ -49,16 +49,20 @@ impl Gone {
 }
 
 impl Machine {
-    /// A Parse has failed: its name means what it did before, also for a later Parse of that name under way.
+    /// A Parse has failed: its name means what it did before, also for a later Parse of that name under way. A sealed
+    /// statement of before is only used where it seals what the failed one would have.
     pub(super) fn restore(&mut self, name: Bytes, before: Option<Arc<Prepared>>) {
         if let Some(later) = self.queue.before_next_parse(&name) {
             *later = before;
             return;
         }
+        let failed = self.statements.get(&name);
         match before {
-            Some(before) => drop(self.statements.insert(name, before)),
-            None if self.statements.remove(&name).is_some() => self.gone.add(name),
-            None => {}
+            Some(before) if failed.is_none_or(|failed| before.seals_like(failed)) => {
+                self.statements.insert(name, before);
+            }
+            _ if self.statements.remove(&name).is_some() => self.gone.add(name),
+            _ => {}
         }
     }
 
@@ -81,9 +85,10 @@ impl Machine {
     }
 
     /// A PREPARE over sealed tables has not succeeded, or not yet: an EXECUTE of its name has values that are not for the
-    /// server, unless there is another sealed statement of that name.
-    pub(super) fn doubt(&mut self, name: &[u8]) {
-        if !self.statements.contains_key(name) && !self.gone.contains(name) {
+    /// server, unless there is another sealed statement of that name that seals them too.
+    pub(super) fn doubt(&mut self, name: &[u8], plan: &[StatementPlan]) {
+        let older = self.statements.get(name).and_then(|older| older.plan.first().zip(plan.first()));
+        if !older.is_some_and(|(older, new)| seals_like(older, new)) && !self.gone.contains(name) {
             self.gone.add(Bytes::copy_from_slice(name));
         }
     }
@@ -166,6 +171,21 @@ impl Machine {
         let now = self.facts.as_ref();
         self.passed.get(statement).is_some_and(|(_, then)| now.is_none_or(|now| now.search_path != then.search_path))
     }
+}
+
+impl Prepared {
+    /// True when this statement seals every parameter that the other one does.
+    fn seals_like(&self, other: &Prepared) -> bool {
+        self.plan.first().zip(other.plan.first()).is_some_and(|(plan, other)| seals_like(plan, other))
+    }
+}
+
+/// True when `older` sends on no parameter that stands for a sealed value in `new`. With another number of them it takes
+/// none at all.
+fn seals_like(older: &StatementPlan, new: &StatementPlan) -> bool {
+    let sealed = |role: &ParamRole| matches!(role, ParamRole::Sealed(_) | ParamRole::SealedMany(_));
+    let kept = |(older, new): (&ParamRole, &ParamRole)| sealed(older) || matches!(new, ParamRole::Plain);
+    older.params.len() != new.params.len() || older.params.iter().zip(&new.params).all(kept)
 }
 
 /// The names that a text may PREPARE, however it goes on: what follows each word PREPARE.
