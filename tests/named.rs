@@ -349,3 +349,26 @@ fn a_taken_name_takes_no_values_for_another_statement() {
     assert!(peers.1.ask("execute late(27, 'canary7f3', 'n')").starts_with("E("));
     assert!(!contains(&twins.tap.to_server(), b"canary7f3"), "a plaintext reached the server");
 }
+
+/// No name that a client gives is the proxy's own.
+#[test]
+fn the_proxys_own_names_are_nobodys() {
+    let twins = twins(Version::Any);
+    let mut peers = twins.both();
+    same(&mut peers, &Out::new().query(FILL), 1);
+    same(&mut peers, &Out::new().parse("rowseal_internal", "select email from users where id = $1").sync(), 1);
+    for sql in [
+        "set timezone = 'UTC'",
+        "select email from users where id = 1",
+        "update users set age = 5 where account_id = 1",
+        "begin; declare rowseal_internal cursor for select id, email from users order by id",
+        "fetch 1 from rowseal_internal",
+        "set timezone = 'UTC'",
+        "update users set age = 6 where account_id = 1",
+        "fetch 1 from rowseal_internal",
+        "commit",
+    ] {
+        same(&mut peers, &Out::new().query(sql), 1);
+    }
+    same(&mut peers, &Out::new().bind("", "rowseal_internal", &[Some("1")], 0).execute("", 0).sync(), 1);
+}

@@ -35,8 +35,8 @@ impl Machine {
         for question in questions {
             match question {
                 Question::Names { text, positions } => {
-                    frontend::put_close(out, b'S', OWN);
-                    frontend::put_parse(out, OWN, text.as_bytes(), &[]);
+                    frontend::put_close(out, b'S', &OWN);
+                    frontend::put_parse(out, &OWN, text.as_bytes(), &[]);
                     self.queue.push(Expect::Own(Own::Step));
                     self.queue.push(Expect::Asked(positions.clone()));
                 }
