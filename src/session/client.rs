@@ -16,8 +16,9 @@ use super::copy::{takes_rows, without_values};
 use super::facts::Facts;
 use super::machine::{Fatal, Held, Hold, Machine, OUT_BYTES_MAX, Prepared, Unsynced, Work};
 use super::messages::{
-    BIND_NAMES, after_ddl, allowed, declared_fit, executes_sealed, inline, malformed, merge, names_any, names_awaited,
-    names_prepared, not_yet, readable, result_formats, server_oids, server_params, settled, too_large, writes,
+    BIND_NAMES, after_ddl, allowed, bind_fits, declared_fit, executes_sealed, inline, malformed, merge, names_any,
+    names_awaited, names_prepared, not_yet, readable, result_formats, server_oids, server_params, settled, too_large,
+    writes,
 };
 use super::named::{Reply, mentions_execute};
 use super::queue::{Expect, Rewritten};
@@ -506,16 +507,7 @@ impl Machine {
         prepared.same_schemas(facts)?;
         let plan = &prepared.plan[0];
         allowed(&prepared.plan, facts)?;
-        if bind.values.len() != plan.params.len() {
-            return Err(Refusal::new(
-                Class::ProtocolViolation,
-                format!(
-                    "bind message supplies {} parameters, but the prepared statement requires {}",
-                    bind.values.len(),
-                    plan.params.len()
-                ),
-            ));
-        }
+        bind_fits(&bind, plan)?;
         let locked = held.locked.take();
         let (formats, oids) = (&bind.formats, &prepared.oids);
         let inputs = Inputs { params: &bind.values, formats, oids, facts, locked: locked.as_deref() };
