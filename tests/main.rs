@@ -36,5 +36,6 @@ mod twin_psql;
 mod twin_sql;
 mod twin_types;
 mod types;
+mod uncommitted;
 mod updates;
 mod wire;

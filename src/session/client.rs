@@ -23,6 +23,7 @@ use super::messages::{
 use super::named::{Reply, mentions_execute};
 use super::queue::{Expect, Rewritten};
 use super::seal::{self, Inputs};
+use super::uncommitted::passed_on;
 
 impl Machine {
     /// Takes what the client sent: as many whole messages as can go on now are consumed from `input`.
@@ -175,13 +176,18 @@ impl Machine {
         };
         let schema = self.shared.schema.load();
         let hits = schema.filter.scan(text);
-        let reload = self.reload && self.queue.is_empty();
+        let ends = ends_transaction(text);
+        let reload = self.reload && self.queue.is_empty() && !ends;
         if reload || hits.ddl {
             self.reload = hits.ddl;
         }
+        if hits.ddl {
+            self.uncommitted.note(text);
+        }
         let executes = hits.sql_prepare || (hits.facts && mentions_execute(text));
-        let looked_at = hits.touches || executes || reload || self.may_name(text, hits.sql_prepare);
-        if looked_at && !ends_transaction(text) {
+        let looked_at =
+            hits.touches || executes || reload || self.uncommitted.names(text) || self.may_name(text, hits.sql_prepare);
+        if looked_at && !ends {
             self.begins(true);
             let held = Held {
                 tag: header.tag,
@@ -305,6 +311,9 @@ impl Machine {
         {
             return Err(not_yet());
         }
+        if !hits.ddl {
+            self.uncommitted.refuse_values(text)?;
+        }
         if !hits.touches && !self.may_name(text, hits.sql_prepare) {
             return Ok((Verdict::Pass, hits));
         }
@@ -314,15 +323,12 @@ impl Machine {
             Verdict::Ask(asked) if held.named => asked.then.clone(),
             verdict => verdict,
         };
-        match &verdict {
-            Verdict::Rewrite(plans) => allowed(plans, facts)?,
-            // Reading the schema again after DDL did not help: it is not committed yet.
-            Verdict::Pass
-                if self.reload && !hits.ddl && writes(text.as_bytes()) && sql::names_sealed(text, &context) =>
-            {
-                return Err(after_ddl());
-            }
-            _ => {}
+        if let Verdict::Rewrite(plans) = &verdict {
+            allowed(plans, facts)?;
+        }
+        // Reading the schema again after DDL did not help: it is not committed yet.
+        if self.reload && !hits.ddl && passed_on(&verdict, text).any(|part| self.is_uncertain(part, &context)) {
+            return Err(after_ddl());
         }
         Ok((verdict, hits))
     }

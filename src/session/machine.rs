@@ -25,6 +25,7 @@ use super::names::Gone;
 use super::open::Rows;
 use super::queue::{Expect, Queue};
 use super::seal::{LockedRow, Use};
+use super::uncommitted::Uncommitted;
 
 /// Bytes waiting for one side beyond which the other side is not read.
 pub const OUT_BYTES_MAX: usize = 256 * 1024;
@@ -201,6 +202,7 @@ pub struct Machine {
     /// The lock query of a simple query has opened an implicit transaction that nothing has ended yet.
     pub(super) lock_open: bool,
     pub(super) reload: bool,
+    pub(super) uncommitted: Uncommitted,
     pub(super) copy_in: bool,
     pub(super) copy: CopyIn,
     pub(super) sending: Option<Box<Sending>>,
@@ -253,6 +255,7 @@ impl Machine {
             unsynced: Unsynced::Nothing,
             lock_open: false,
             reload: false,
+            uncommitted: Uncommitted::default(),
             copy_in: false,
             copy: CopyIn::default(),
             sending: None,
@@ -361,6 +364,9 @@ impl Machine {
             Ok(()) => {
                 // What this session has not committed yet is not in the snapshot.
                 self.reload |= !held.reloaded && (self.status != b'I' || !self.queue.is_empty());
+                if !self.reload && !held.reloaded {
+                    self.uncommitted = Uncommitted::default();
+                }
                 self.resume(held)
             }
             Err(refusal) => {

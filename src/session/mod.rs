@@ -23,3 +23,4 @@ pub mod queue;
 pub mod redact;
 pub mod seal;
 pub mod server_side;
+mod uncommitted;

@@ -134,6 +134,19 @@ pub fn names_sealed(text: &str, context: &Context<'_>) -> bool {
     })
 }
 
+/// True when a text has literals or parameters, or cannot be read.
+pub fn has_values(text: &str) -> bool {
+    Text::read(text).map_or(true, |read| read.statements().iter().any(|tokens| read.has_values(tokens)))
+}
+
+/// True when the name of such a relation stands in a statement with values, with a schema too, or the text cannot be read.
+pub fn gives_sealed(text: &str, context: &Context<'_>) -> bool {
+    Text::read(text).map_or(true, |read| {
+        let named = |i: usize| word(&read, i).is_some_and(|word| needle(&word, context));
+        read.statements().into_iter().any(|mut tokens| read.has_values(&tokens) && tokens.any(named))
+    })
+}
+
 /// True when a plan is more than passing the statement on.
 fn needs_work(plan: &StatementPlan) -> bool {
     let sealed = |c: &ResultColumn| matches!(c, ResultColumn::Sealed { .. });
