@@ -13,6 +13,7 @@ const MISSPELT: &[&str] = &[
     "INSERT INTO users (id, account_id, emial) SELECT 7, 1, 'canary7f3'",
     "INSERT INTO users (id, account_id, email) VALUES (7, 1, 'canary7f3') ON CONFLICT (id) DO UPDATE SET emial = 'canary7f3'",
     "INSERT INTO users (id, account_id, email) VALUES (7, 1, 'x') ON CONFLICT (id) DO UPDATE SET email = 'y' WHERE excluded.emial = 'canary7f3'",
+    "INSERT INTO users (id, account_id, email) VALUES (7, 1, 'x') ON CONFLICT (emial) DO UPDATE SET note = 'canary7f3'",
     "INSERT INTO users (id, account_id, email) VALUES (7, 1, 'x') RETURNING email, emial = 'canary7f3'",
     "INSERT INTO users (id, account_id, note) VALUES (7, 1, emial || 'canary7f3')",
     "UPDATE users SET emial = 'canary7f3' WHERE id = 1",
@@ -268,6 +269,7 @@ const WELL_SPELT: &[&str] = &[
     "EXECUTE well(2)",
     "BEGIN; DECLARE c CURSOR FOR SELECT id, value FROM users, json_array_elements('[1]') WHERE id < 3 AND value::text = '1' ORDER BY id; FETCH ALL c; COMMIT",
     "COPY (SELECT id, value FROM users, json_array_elements('[1]') WHERE id < 3 AND value::text = '1' ORDER BY id) TO STDOUT",
+    "SELECT id, \"?column?\" FROM users, (SELECT 1 + 1) o WHERE \"?column?\" = 2 AND id = 1",
     "SELECT email FROM members WHERE account = 1 AND email = 'a@x' AND number = 1",
 ];
 
@@ -308,4 +310,22 @@ fn well_spelt(version: Version) {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
+/// Where the server says something else of a statement without its values, that is no error of the client's, but told.
+#[test]
+fn errors_that_may_come_of_other_values_are_told_as_such() {
+    let wired = wired_behind(Version::Any, Tap::start);
+    let mut peer = wired.peer();
+    for sql in [
+        "SELECT emial FROM users, nowhere('canary7f3') WHERE emial = 'canary7f3'",
+        "SELECT emial FROM users, generate_series(1, 5) WHERE upper(7003007) = emial AND emial = 'canary7f3'",
+    ] {
+        peer.send(&Out::new().query(sql).0);
+        let replies = peer.until_ready(1);
+        assert_eq!(error(&replies).unwrap()[0], "0A000", "{sql}");
+        let detail = field(&replies[0].1, b'D');
+        assert!(detail.contains("says: function "), "{sql}: {detail}");
+    }
+    assert_untold(&wired, "other errors");
 }

@@ -13,6 +13,7 @@ use super::internal::OWN;
 use super::machine::{Fatal, Held, Hold, Machine, Work};
 use super::named::mentions_execute;
 use super::queue::{Expect, Own};
+use super::redact::redact;
 
 impl Machine {
     /// Holds a message that raises questions: first for the schema, where that may answer them, then for the server.
@@ -97,12 +98,15 @@ impl Machine {
             Some(Hold::Names(_, refused)) => refused.clone(),
             _ => None,
         };
-        by_values.then(|| (refused.unwrap_or_else(not_asked), String::new()))
+        let said = fields.iter().find(|(field, _)| *field == b'M').map_or(&b""[..], |(_, said)| said);
+        by_values.then(|| (refused.unwrap_or_else(|| not_asked(said)), String::new()))
     }
 }
 
-fn not_asked() -> Refusal {
+/// The refusal of a statement that the server does not take without its values, and what it says of that.
+fn not_asked(said: &[u8]) -> Refusal {
+    let said = String::from_utf8_lossy(&redact(said)).replace(char::is_control, " ");
     Refusal::new(Class::NotSupported, "a name in a statement over sealed columns is not known")
-        .detail("The server cannot say whether it means something: without its values it does not take the statement.")
-        .hint("Check the names of the columns, or write the name of the table in front of each.")
+        .detail(format!("The server was asked without the values of the statement, and says: {said}."))
+        .hint("Check the names of the columns, or write the name of the table or function in front of each.")
 }

@@ -30,15 +30,18 @@ pub(super) fn column_parts(expr: &Expr) -> Option<&[Ident]> {
     }
 }
 
-/// True for what could be written without quotes but for its case.
+/// True for what could be written without quotes but for its case, and for the name of a column that has none.
 pub(super) fn is_name(name: &str) -> bool {
+    if name == "?column?" {
+        return true;
+    }
     let plain = |c: char| c == '_' || c == '$' || c.is_ascii_alphanumeric();
     name.chars().all(plain) && !name.starts_with(|c: char| c.is_ascii_digit())
 }
 
 fn quoted_value() -> Refusal {
     Refusal::new(Class::UnknownColumn, "a name in double quotes means nothing in a statement over sealed columns")
-        .hint("A value is written in single quotes.")
+        .hint("A value is written in single quotes. A function's column can have the function's name in front.")
 }
 
 impl Planner<'_> {
