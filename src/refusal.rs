@@ -53,7 +53,7 @@ pub enum Class {
     BadBounds,
     /// A binary array of other elements than expected.
     ElementType,
-    /// Hexadecimal digits that are none.
+    /// Hexadecimal digits that are none, or a format code that there is not.
     BadParameter,
     /// Bytes that are not valid in the encoding.
     BadEncoding,

@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use crate::policy::{Column as PolicyColumn, Table as PolicyTable};
 
 mod load;
+mod setters;
 pub use load::{CatalogError, Marks, load, marks};
 
 /// A snapshot of one database's schema joined with its policy.
@@ -26,7 +27,8 @@ pub struct Catalog {
     pub fingerprint: u64,
     /// Names of policy tables that did not exist yet: a statement that names one is looked at all the same.
     pub missing: Vec<String>,
-    /// Names, in lower case, of functions of the database that may change a setting, and of tables whose triggers do.
+    /// Names, in lower case, of what may change a setting: functions of the database, relations that call one unseen,
+    /// operators by their symbols.
     pub setters: HashSet<String>,
     /// Names of relations that expose a sealed column; filled at first use.
     pub exposed: OnceLock<HashSet<String>>,

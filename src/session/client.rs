@@ -16,12 +16,14 @@ use super::copy::{takes_rows, without_values};
 use super::facts::Facts;
 use super::machine::{Fatal, Held, Hold, Machine, OUT_BYTES_MAX, Prepared, Unsynced, Work};
 use super::messages::{
-    BIND_NAMES, after_ddl, allowed, declared_fit, executes_sealed, inline, malformed, merge, names_any, names_awaited,
-    names_prepared, not_yet, readable, result_formats, server_oids, server_params, settled, too_large, writes,
+    BIND_NAMES, after_ddl, allowed, bind_fits, declared_fit, executes_sealed, inline, malformed, merge, names_any,
+    names_awaited, names_prepared, not_yet, readable, result_formats, server_oids, server_params, settled, too_large,
+    writes,
 };
-use super::named::Reply;
+use super::named::{Reply, mentions_execute};
 use super::queue::{Expect, Rewritten};
 use super::seal::{self, Inputs};
+use super::uncommitted::passed_on;
 
 impl Machine {
     /// Takes what the client sent: as many whole messages as can go on now are consumed from `input`.
@@ -174,12 +176,18 @@ impl Machine {
         };
         let schema = self.shared.schema.load();
         let hits = schema.filter.scan(text);
-        let reload = self.reload && self.queue.is_empty();
+        let ends = ends_transaction(text);
+        let reload = self.reload && self.queue.is_empty() && !ends;
         if reload || hits.ddl {
             self.reload = hits.ddl;
         }
-        let looked_at = hits.touches || hits.sql_prepare || reload || self.may_name(text, hits.sql_prepare);
-        if looked_at && !ends_transaction(text) {
+        if hits.ddl {
+            self.uncommitted.note(text);
+        }
+        let executes = hits.sql_prepare || (hits.facts && mentions_execute(text));
+        let looked_at =
+            hits.touches || executes || reload || self.uncommitted.names(text) || self.may_name(text, hits.sql_prepare);
+        if looked_at && !ends {
             self.begins(true);
             let held = Held {
                 tag: header.tag,
@@ -279,7 +287,23 @@ impl Machine {
         Ok(())
     }
 
-    fn verdict(&self, text: &[u8], facts: &Facts, protocol: Protocol) -> Result<(Verdict, Hits), Refusal> {
+    /// What is to be done with a text; [`Verdict::Ask`] only where the server has not been asked yet.
+    pub(super) fn verdict(
+        &self,
+        text: &[u8],
+        facts: &Facts,
+        (protocol, held): (Protocol, &Held),
+    ) -> Result<(Verdict, Hits), Refusal> {
+        let (verdict, hits) = self.planned(text, facts, (protocol, held))?;
+        Ok((if held.named { verdict } else { self.with_prepared(text, verdict)? }, hits))
+    }
+
+    fn planned(
+        &self,
+        text: &[u8],
+        facts: &Facts,
+        (protocol, held): (Protocol, &Held),
+    ) -> Result<(Verdict, Hits), Refusal> {
         let schema = self.shared.schema.load();
         let hits = schema.filter.scan(text);
         let missing = &schema.catalog.missing;
@@ -287,21 +311,24 @@ impl Machine {
         {
             return Err(not_yet());
         }
+        if !hits.ddl {
+            self.uncommitted.refuse_values(text)?;
+        }
         if !hits.touches && !self.may_name(text, hits.sql_prepare) {
             return Ok((Verdict::Pass, hits));
         }
         let text = readable(text, facts)?;
         let context = sql::Context { catalog: &schema.catalog, search_path: &facts.search_path, protocol };
-        let verdict = self.shared.plans.plan(text, &context);
-        match &verdict {
-            Verdict::Rewrite(plans) => allowed(plans, facts)?,
-            // Reading the schema again after DDL did not help: it is not committed yet.
-            Verdict::Pass
-                if self.reload && !hits.ddl && writes(text.as_bytes()) && sql::names_sealed(text, &context) =>
-            {
-                return Err(after_ddl());
-            }
-            _ => {}
+        let verdict = match self.shared.plans.plan(text, &context) {
+            Verdict::Ask(asked) if held.named => asked.then.clone(),
+            verdict => verdict,
+        };
+        if let Verdict::Rewrite(plans) = &verdict {
+            allowed(plans, facts)?;
+        }
+        // Reading the schema again after DDL did not help: it is not committed yet.
+        if self.reload && !hits.ddl && passed_on(&verdict, text).any(|part| self.is_uncertain(part, &context)) {
+            return Err(after_ddl());
         }
         Ok((verdict, hits))
     }
@@ -310,9 +337,13 @@ impl Machine {
     fn query(&mut self, mut held: Held, facts: &Arc<Facts>) -> Result<(), Refusal> {
         let body = held.body.clone();
         let text = &body[..body.len() - 1];
-        let (verdict, hits) = self.verdict(text, facts, Protocol::Simple)?;
+        let (verdict, hits) = self.verdict(text, facts, (Protocol::Simple, &held))?;
         let plans = match verdict {
             Verdict::Refuse(refusal) => return Err(refusal),
+            Verdict::Ask(asked) => {
+                self.ask_first(held, &asked);
+                return Ok(());
+            }
             Verdict::Pass => {
                 self.plain_query();
                 frontend::put_query(&mut self.to_server, text);
@@ -383,8 +414,8 @@ impl Machine {
         let Ok(rewritten) = sql::render::render(text, plans, &mut slot);
         let replies = plans.iter().map(|plan| Machine::reply(plan, None, facts)).collect();
         for plan in plans {
-            if let Some(Named::Prepare { name, plan: Some(_) }) = &plan.named {
-                self.doubt(name.as_bytes());
+            if let Some(Named::Prepare { name, plan: Some(prepared) }) = &plan.named {
+                self.doubt(name.as_bytes(), prepared);
             }
         }
         let positions = rewritten.positions(text);
@@ -396,10 +427,15 @@ impl Machine {
     /// A Parse that the filter hit.
     fn parse(&mut self, held: &Held, facts: &Arc<Facts>) -> Result<(), Refusal> {
         let parse = frontend::parse(&held.body).map_err(|_| malformed())?;
-        let (verdict, hits) = self.verdict(parse.text, facts, Protocol::Extended)?;
+        let (verdict, hits) = self.verdict(parse.text, facts, (Protocol::Extended, held))?;
         let name = Bytes::copy_from_slice(parse.name);
         let plan = match verdict {
             Verdict::Refuse(refusal) => return Err(refusal),
+            Verdict::Ask(asked) => {
+                let held = Held { tag: held.tag, body: held.body.clone(), reloaded: held.reloaded, ..Held::default() };
+                self.ask_first(held, &asked);
+                return Ok(());
+            }
             Verdict::Pass => {
                 self.plain_parse(name.clone(), hits.facts);
                 if hits.touches {
@@ -438,32 +474,6 @@ impl Machine {
         Ok(())
     }
 
-    /// A Bind of such a statement: it goes on if it passes now too.
-    fn bind_passed(
-        &mut self,
-        body: &[u8],
-        (portal, statement): (&[u8], &[u8]),
-        facts: &Arc<Facts>,
-    ) -> Result<(), Refusal> {
-        let Some((text, _)) = self.passed.get(statement).cloned() else { return Err(malformed()) };
-        if !matches!(self.verdict(&text, facts, Protocol::Extended)?.0, Verdict::Pass) {
-            return Err(Refusal::new(
-                Class::NotSupported,
-                "the prepared statement means a sealed table under this search_path",
-            )
-            .hint("Prepare it again."));
-        }
-        self.passed.insert(Bytes::copy_from_slice(statement), (text, facts.clone()));
-        self.portals.remove(portal);
-        self.fact_portals.remove(portal);
-        if self.fact_statements.contains(statement) {
-            self.fact_portals.insert(Bytes::copy_from_slice(portal));
-        }
-        self.queue.push(Expect::Bind(None));
-        frontend::put_raw(&mut self.to_server, b'B', body);
-        Ok(())
-    }
-
     fn plain_bind(&mut self, header: Header, input: &BytesMut) -> Result<bool, Fatal> {
         let have = input.len().min(header.total);
         let (portal, statement) = match frontend::bind_names(&input[HEADER..have]) {
@@ -489,30 +499,21 @@ impl Machine {
     fn bind(&mut self, mut held: Held, facts: &Arc<Facts>) -> Result<(), Refusal> {
         let body = held.body.clone();
         let bind = frontend::bind(&body).map_err(|_| malformed())?;
+        if self.gone.contains(bind.statement) {
+            // The server says that there is no such statement. It is not told the values, nor may it take another
+            // statement of that name for the one that is meant.
+            let nobody = [bind.statement, b" (not prepared)"].concat();
+            self.queue.push(Expect::Bind(None));
+            frontend::put_bind(&mut self.to_server, bind.portal, &nobody, &[], &[]);
+            return Ok(());
+        }
         let Some(prepared) = self.statements.get(bind.statement).cloned() else {
-            if self.gone.contains(bind.statement) {
-                // The server says that there is no such statement. It is not told the values, nor may it take another
-                // statement of that name for the one that is meant.
-                let nobody = [bind.statement, b" (not prepared)"].concat();
-                self.queue.push(Expect::Bind(None));
-                frontend::put_bind(&mut self.to_server, bind.portal, &nobody, &[], &[]);
-                return Ok(());
-            }
             return self.bind_passed(&body, (bind.portal, bind.statement), facts);
         };
         prepared.same_schemas(facts)?;
         let plan = &prepared.plan[0];
         allowed(&prepared.plan, facts)?;
-        if bind.values.len() != plan.params.len() {
-            return Err(Refusal::new(
-                Class::ProtocolViolation,
-                format!(
-                    "bind message supplies {} parameters, but the prepared statement requires {}",
-                    bind.values.len(),
-                    plan.params.len()
-                ),
-            ));
-        }
+        bind_fits(&bind, plan)?;
         let locked = held.locked.take();
         let (formats, oids) = (&bind.formats, &prepared.oids);
         let inputs = Inputs { params: &bind.values, formats, oids, facts, locked: locked.as_deref() };

@@ -26,6 +26,7 @@ use super::names::Gone;
 use super::open::Rows;
 use super::queue::{Expect, Queue};
 use super::seal::{LockedRow, Use};
+use super::uncommitted::Uncommitted;
 
 /// Bytes waiting for one side beyond which the other side is not read.
 pub const OUT_BYTES_MAX: usize = 256 * 1024;
@@ -134,12 +135,16 @@ pub(super) struct Held {
     pub locked: Option<Vec<LockedRow>>,
     pub granted: Option<Granted>,
     pub reloaded: bool,
+    /// The server knows the names in it.
+    pub named: bool,
 }
 
 /// Why the client's direction is held up.
 pub(super) enum Hold {
     /// The facts query is under way.
     Facts(Held),
+    /// Questions about the names in it are under way; with the refusal that follows if the server knows them.
+    Names(Held, Option<Refusal>),
     /// The lock query is under way.
     Lock(Held, Vec<LockedRow>),
     /// Keys are awaited.
@@ -198,6 +203,7 @@ pub struct Machine {
     /// The lock query of a simple query has opened an implicit transaction that nothing has ended yet.
     pub(super) lock_open: bool,
     pub(super) reload: bool,
+    pub(super) uncommitted: Uncommitted,
     pub(super) copy_in: bool,
     pub(super) copy: CopyIn,
     pub(super) sending: Option<Box<Sending>>,
@@ -250,6 +256,7 @@ impl Machine {
             unsynced: Unsynced::Nothing,
             lock_open: false,
             reload: false,
+            uncommitted: Uncommitted::default(),
             copy_in: false,
             copy: CopyIn::default(),
             sending: None,
@@ -356,8 +363,11 @@ impl Machine {
         };
         match loaded {
             Ok(()) => {
-                // What is not committed yet is not in the snapshot.
-                self.reload |= self.status != b'I' || !self.queue.is_empty();
+                // What this session has not committed yet is not in the snapshot.
+                self.reload |= !held.reloaded && (self.status != b'I' || !self.queue.is_empty());
+                if !self.reload && !held.reloaded {
+                    self.uncommitted = Uncommitted::default();
+                }
                 self.resume(held)
             }
             Err(refusal) => {

@@ -189,6 +189,33 @@ pub(super) fn declared_fit(plan: &StatementPlan, oids: &[u32]) -> Result<(), Ref
     Ok(())
 }
 
+/// Refuses a Bind with another number of parameters than its statement has, or with formats that there are not, as
+/// Postgres does.
+pub(super) fn bind_fits(bind: &frontend::Bind<'_>, plan: &StatementPlan) -> Result<(), Refusal> {
+    let (formats, given, wanted) = (bind.formats.len(), bind.values.len(), plan.params.len());
+    if formats > 1 && formats != given {
+        let message = format!("bind message has {formats} parameter formats but {given} parameters");
+        return Err(Refusal::new(Class::ProtocolViolation, message));
+    }
+    if given != wanted {
+        let name = String::from_utf8_lossy(bind.statement);
+        let message =
+            format!("bind message supplies {given} parameters, but prepared statement \"{name}\" requires {wanted}");
+        return Err(Refusal::new(Class::ProtocolViolation, message));
+    }
+    if let Some(format) = (0..given).map(|n| format_of(&bind.formats, n)).find(|format| !matches!(format, 0 | 1)) {
+        return Err(Refusal::new(Class::BadParameter, format!("unsupported format code: {format}")));
+    }
+    let results = bind.result_formats.len();
+    match &plan.result {
+        Some(columns) if results > 1 && results != columns.len() => Err(Refusal::new(
+            Class::ProtocolViolation,
+            format!("bind message has {results} result formats but query has {} columns", columns.len()),
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// The type a client is told for a parameter: what it declared, else what Postgres finds for a plain column.
 pub(super) fn client_oid(prepared: &Prepared, n: usize, column: &Column) -> u32 {
     const TEXT: u32 = 25;
@@ -226,10 +253,6 @@ pub(super) fn server_params<'a>(
 pub(super) fn result_formats(plan: &StatementPlan, client: &[i16]) -> Vec<i16> {
     match &plan.result {
         None => client.to_vec(),
-        // Neither one code nor one each: as many as no result has, for the server to say so.
-        Some(columns) if client.len() > 1 && client.len() != columns.len() => {
-            vec![0; columns.len() + plan.hidden + 2]
-        }
         Some(columns) => columns
             .iter()
             .enumerate()

@@ -2,8 +2,9 @@
 //!
 //! [`machine`] holds the state; [`client`] and [`server_side`] its two directions; [`seal`] and [`open`] turn plans
 //! and rows into bytes; [`queue`] knows which reply belongs to what, [`names`] which statement a name
-//! means, and [`named`] what cursors and statements prepared in SQL stand for. [`copy`] says whose rows a COPY carries;
-//! [`copy_in`] and [`copy_out`] carry them.
+//! means, and [`named`] what cursors and statements prepared in SQL stand for; [`ask`] asks the server about names.
+//! [`copy`] says whose rows a COPY carries; [`copy_in`] and [`copy_out`] carry them.
+pub mod ask;
 pub mod client;
 pub mod copy;
 pub mod copy_in;
@@ -22,3 +23,4 @@ pub mod queue;
 pub mod redact;
 pub mod seal;
 pub mod server_side;
+mod uncommitted;

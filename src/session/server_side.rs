@@ -121,7 +121,7 @@ impl Machine {
             // The client does not know that rows are waited for.
             b'G' if self.mute == Mute::UntilReady => self.put_copy_fail(),
             _ if self.mute == Mute::UntilReady => self.advance(header.tag),
-            _ if self.own(header.tag, body)? => {}
+            _ if self.own(header.tag, body)? || self.asked(header.tag)? => {}
             b'n' if matches!(self.queue.front(), Some(Expect::QueryPortal(_))) => self.advance(b'n'),
             b'T' => self.describe_rows(frame)?,
             b't' => self.describe_parameters(frame)?,
@@ -245,7 +245,8 @@ impl Machine {
             _ => None,
         };
         self.facts = None;
-        let told = self.copy_in_fails(&backend::notice(body)?);
+        let fields = backend::notice(body)?;
+        let told = self.copy_in_fails(&fields).or_else(|| self.misled(&fields));
         self.sending = None;
         self.rows = super::open::Rows::default();
         match (self.mute, own) {
@@ -273,15 +274,16 @@ impl Machine {
 
     /// After an error in the extended protocol everything up to the next Sync is skipped by the server.
     fn fail_pipeline(&mut self) {
-        let simple = matches!(&self.hold, Some(Hold::Facts(held)) if held.tag == b'Q');
+        let simple = matches!(&self.hold, Some(Hold::Facts(held) | Hold::Names(held, _)) if held.tag == b'Q');
         if self.queue.fail_facts(simple) {
             self.drop_held();
             self.skipping = !simple;
             return;
         }
         let (skipped, synced) = self.queue.skip_to_sync();
-        let held = skipped.iter().any(|expect| matches!(expect, Expect::Own(Own::Facts | Own::Lock)));
-        let first_own = matches!(skipped.first(), Some(Expect::Own(_)));
+        let held =
+            skipped.iter().any(|expect| matches!(expect, Expect::Own(Own::Facts | Own::Lock) | Expect::Asked(_)));
+        let first_own = matches!(skipped.first(), Some(Expect::Own(_) | Expect::Asked(_)));
         for expect in skipped.into_iter().rev() {
             if let Expect::Parse { name, before, .. } = expect {
                 self.restore(name, before);
@@ -295,7 +297,7 @@ impl Machine {
             return;
         }
         // The held message is answered by this error (or skipped with the rest of the pipeline).
-        if !matches!(self.hold, Some(Hold::Facts(_) | Hold::Lock(..))) {
+        if !matches!(self.hold, Some(Hold::Facts(_) | Hold::Names(..) | Hold::Lock(..))) {
             return;
         }
         let tag = self.drop_held();

@@ -8,7 +8,7 @@ use super::Context;
 use super::facts::Fact;
 use super::operand::{Operand, Shape, parameter};
 use super::plan::{Edit, LockQuery, ParamRole, Piece, ResultColumn, Role, Source, StatementPlan, ValueSlot};
-use super::scope::ScopeColumn;
+use super::scope::{Known, ScopeColumn};
 use super::text::Text;
 use crate::policy::Column;
 use crate::refusal::{Class, Refusal};
@@ -42,6 +42,8 @@ pub(super) struct Planner<'a> {
     pub(super) view_depth: usize,
     /// True inside a WITH: a statement there cannot run in two steps.
     pub(super) is_inner: bool,
+    /// Whether all names that were walked mean something; the worst of them.
+    pub(super) unknown: Known,
 }
 
 impl<'a> Planner<'a> {
@@ -64,6 +66,7 @@ impl<'a> Planner<'a> {
             constants: Vec::new(),
             view_depth: 0,
             is_inner: false,
+            unknown: Known::Yes,
         }
     }
 

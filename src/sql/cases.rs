@@ -5,7 +5,9 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::filter::Filter;
-use super::plan::{Copy, ParamRole, ResultColumn, Role, RowTenant, Source, StatementPlan, TenantSource, Verdict};
+use super::plan::{
+    Copy, ParamRole, Question, ResultColumn, Role, RowTenant, Source, StatementPlan, TenantSource, Verdict,
+};
 use super::{Context, Protocol, plan, render};
 use crate::catalog::{Attribute, Catalog, Relation};
 use crate::policy::{Column, Equality, Mask, Padding, Table, TenantRule};
@@ -274,10 +276,27 @@ fn found(statement: &str, catalog: &Catalog, filter: &Filter) -> String {
         return "no hit\n".into();
     }
     let context = Context { catalog, search_path: &["public".to_owned()], protocol: Protocol::Extended };
-    match plan(statement, &context) {
+    described(statement, &plan(statement, &context))
+}
+
+fn described(statement: &str, verdict: &Verdict) -> String {
+    match verdict {
         Verdict::Pass => "pass\n".into(),
         Verdict::Refuse(refusal) => format!("refuse {} {}\n", refusal.class.sqlstate(), refusal.message),
-        Verdict::Rewrite(plans) => describe(statement, &plans),
+        Verdict::Rewrite(plans) => describe(statement, plans),
+        Verdict::Ask(asked) => {
+            let reload = if asked.reload { " anew" } else { "" };
+            let asks: String =
+                asked.questions.iter().map(|question| format!("ask{reload} {}\n", question_text(question))).collect();
+            asks + &described(statement, &asked.then)
+        }
+    }
+}
+
+fn question_text(question: &Question) -> &str {
+    match question {
+        Question::Names { text, .. } => text,
+        Question::Prepared(name) => name,
     }
 }
 
@@ -346,12 +365,20 @@ fn case_files_hold() {
 /// The text that the server sees in place of a statement, for checks on what it must not hold.
 fn sent(statement: &str, catalog: &Catalog) -> Option<String> {
     let context = Context { catalog, search_path: &["public".to_owned()], protocol: Protocol::Simple };
-    match plan(statement, &context) {
+    sent_by(statement, &plan(statement, &context))
+}
+
+fn sent_by(statement: &str, verdict: &Verdict) -> Option<String> {
+    match verdict {
+        Verdict::Ask(asked) => {
+            let asks: Vec<&str> = asked.questions.iter().map(question_text).collect();
+            Some(asks.join("\n") + &sent_by(statement, &asked.then).unwrap_or_default())
+        }
         Verdict::Pass => Some(statement.to_owned()),
         Verdict::Refuse(_) => None,
         Verdict::Rewrite(plans) => {
             let mut slot = |_: usize, _: usize, out: &mut String| write!(out, "'\\x'::bytea");
-            let text = render::render(statement, &plans, &mut slot).unwrap().text;
+            let text = render::render(statement, plans, &mut slot).unwrap().text;
             Some(plans.iter().filter_map(render::render_lock_extended).fold(text, |text, lock| text + "\n" + &lock))
         }
     }
@@ -362,13 +389,19 @@ fn positions_map_back() {
     let catalog = catalog();
     let text = "SELECT é, email FROM users WHERE nme = 1";
     let context = Context { catalog: &catalog, search_path: &["public".to_owned()], protocol: Protocol::Extended };
-    let Verdict::Rewrite(plans) = plan(text, &context) else { panic!("not rewritten") };
+    let Verdict::Ask(asked) = plan(text, &context) else { panic!("not asked") };
+    let Question::Names { text: asks, positions: asked_positions } = &asked.questions[0] else {
+        panic!("another question")
+    };
+    let Verdict::Rewrite(plans) = &asked.then else { panic!("not rewritten") };
     let rendered = render::render_extended(text, &plans[0]);
     let chars = |text: &str, word: &str| text[..text.find(word).unwrap()].chars().count() + 1;
     let server = chars(&rendered.text, "nme");
     let positions = rendered.positions(text);
     assert_eq!(positions.map(server), chars(text, "nme"));
     assert_eq!(positions.map(8), 8);
+    let (asks, positions) = (&**asks, asked_positions);
+    assert_eq!(positions.map(chars(asks, "nme")), chars(text, "nme"));
 }
 
 #[test]

@@ -167,10 +167,17 @@ const END: &str = "
 fn outcome(statement: &str) -> String {
     let catalog = catalog();
     let context = Context { catalog: &catalog, search_path: &["public".to_owned()], protocol: Protocol::Extended };
-    match plan(statement, &context) {
+    decided(statement, &plan(statement, &context))
+}
+
+fn decided(statement: &str, verdict: &Verdict) -> String {
+    match verdict {
+        Verdict::Ask(asked) => {
+            format!("the server is asked for its names first; then: {}", decided(statement, &asked.then))
+        }
         Verdict::Pass => "passes as it is".to_owned(),
         Verdict::Refuse(refusal) => format!("refused ({}): {}", refusal.class.sqlstate(), refusal.message),
-        Verdict::Rewrite(plans) => rewritten(statement, &plans),
+        Verdict::Rewrite(plans) => rewritten(statement, plans),
     }
 }
 

@@ -10,7 +10,7 @@ use super::build::{Planner, unknown_column};
 use super::extent::column_range;
 use super::ident::fold;
 use super::operators::Rule;
-use super::scope::{Scope, whole_row};
+use super::scope::{Known, Scope, whole_row};
 use super::sealed::{Part, Ty, only_plain};
 use crate::refusal::{Class, Refusal};
 
@@ -28,6 +28,20 @@ pub(super) fn column_parts(expr: &Expr) -> Option<&[Ident]> {
         Expr::Nested(inner) => column_parts(inner),
         _ => None,
     }
+}
+
+/// True for what could be written without quotes but for its case, and for the name of a column that has none.
+pub(super) fn is_name(name: &str) -> bool {
+    if name == "?column?" {
+        return true;
+    }
+    let plain = |c: char| c == '_' || c == '$' || c.is_ascii_alphanumeric();
+    name.chars().all(plain) && !name.starts_with(|c: char| c.is_ascii_digit())
+}
+
+fn quoted_value() -> Refusal {
+    Refusal::new(Class::UnknownColumn, "a name in double quotes means nothing in a statement over sealed columns")
+        .hint("A value is written in single quotes. A function's column can have the function's name in front.")
 }
 
 impl Planner<'_> {
@@ -149,13 +163,20 @@ impl Planner<'_> {
 
     /// A column reference, with the part that a place may rewrite.
     fn reference(&mut self, expr: &Expr, scope: &Scope<'_>) -> Result<Ty, Refusal> {
-        let found = scope.resolve(column_parts(expr).unwrap_or(&[]))?;
-        if found.unknown {
-            let name = column_parts(expr).and_then(|parts| parts.last()).map(fold);
-            if name.is_some_and(|name| scope.awaits(&name) || self.context.catalog.awaits(&name)) {
-                return Err(unknown_column());
+        let parts = column_parts(expr).unwrap_or(&[]);
+        let found = match scope.resolve(parts) {
+            Ok(found) if found.known == Known::Yes => found,
+            Ok(found) => {
+                self.not_known(parts, found.known, scope)?;
+                found
             }
-        }
+            Err(refusal) => {
+                if scope.misses(parts) {
+                    self.unknown = Known::No;
+                }
+                return Err(refusal);
+            }
+        };
         let range = || column_range(self.text, expr).ok_or_else(|| unsupported("this column reference"));
         match found.ty {
             Ty::Sealed(mut sealed) => {
@@ -173,6 +194,21 @@ impl Planner<'_> {
                 }
                 Ok(ty)
             }
+        }
+    }
+
+    /// Notes a name that means nothing that is known. One that is like a sealed column's is refused, whatever the server says
+    /// of it, and one in double quotes that is rather a value.
+    fn not_known(&mut self, parts: &[Ident], known: Known, scope: &Scope<'_>) -> Result<(), Refusal> {
+        self.unknown = self.unknown.max(known);
+        if let Some(name) = parts.last().map(fold)
+            && (scope.awaits(&name) || self.context.catalog.awaits(&name))
+        {
+            return Err(unknown_column());
+        }
+        match parts {
+            [name] if name.quote_style.is_some() && !is_name(&name.value) => Err(quoted_value()),
+            _ => Ok(()),
         }
     }
 

@@ -6,6 +6,8 @@ use crate::policy::Column;
 use crate::refusal::Refusal;
 use crate::wire::copy::Options;
 
+pub use super::question::Question;
+
 /// What is to be done with the text of a Query or a Parse.
 #[derive(Debug, Clone)]
 pub enum Verdict {
@@ -15,6 +17,19 @@ pub enum Verdict {
     Rewrite(Arc<[StatementPlan]>),
     /// Refuse the whole text.
     Refuse(Refusal),
+    /// Ask the server first.
+    Ask(Arc<Asked>),
+}
+
+/// What the server is asked before a text goes to it, without its values.
+#[derive(Debug)]
+pub struct Asked {
+    /// The questions, at least one.
+    pub questions: Vec<Question>,
+    /// True when the schema is to be read again first: the answer may be in it by now.
+    pub reload: bool,
+    /// What is to be done when no answer is an error. Never [`Verdict::Ask`].
+    pub then: Verdict,
 }
 
 /// The plan of one statement.

@@ -453,7 +453,14 @@ impl Planner<'_> {
         }
         exprs.iter().try_for_each(|item| match output_column(&item.expr, columns)? {
             Some(column) => only_plain(&column.ty, "in ORDER BY"),
-            None => self.plain(&item.expr, scope, "in ORDER BY"),
+            None => {
+                let before = self.unknown;
+                self.plain(&item.expr, scope, "in ORDER BY")?;
+                if matches!(item.expr, Expr::Identifier(_)) && has_unnamed(columns) {
+                    self.unknown = before;
+                }
+                Ok(())
+            }
         })
     }
 
@@ -473,6 +480,11 @@ pub(super) fn has_whole_key(sealed: &SealedRef, spots: &[Spot]) -> bool {
     let key = &sealed.table.primary_key;
     let has = |attnum: &i16| spots.iter().any(|s| s.row == spot.row && s.attnum == *attnum);
     !key.is_empty() && key.iter().all(has)
+}
+
+/// True when the server gives a name to an output column that is not known here: a function's, say.
+fn has_unnamed(columns: &Columns) -> bool {
+    columns.as_ref().is_none_or(|columns| columns.iter().any(|column| column.name.is_none()))
 }
 
 /// The output column that ORDER BY or DISTINCT ON names, or gives the number of.

@@ -58,8 +58,18 @@ pub(super) struct Reference {
     pub(super) ty: Ty,
     /// The name to be written in place of the client's.
     pub(super) written: Option<String>,
-    /// True when no relation in scope is known to have such a column.
-    pub(super) unknown: bool,
+    pub(super) known: Known,
+}
+
+/// Whether a name means something here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Known {
+    /// A column, a row, or something that is no column.
+    Yes,
+    /// No column that is known; a relation here has others.
+    Perhaps,
+    /// Nothing, as far as the schema is known.
+    No,
 }
 
 /// Words that look like a column and are a function.
@@ -158,9 +168,10 @@ impl<'p> Scope<'p> {
         let found = match names.as_slice() {
             [column] => self.resolve_bare(column)?,
             [relation, column] => self.resolve_two(relation, column)?,
-            [schema, relation, column] => self.resolve_three(schema, relation, column)?.into(),
+            [schema, relation, column] => self.resolve_three(schema, relation, column)?,
             [_, schema, relation, column] => {
-                self.resolve_in(Some(schema), relation, column)?.unwrap_or(Ty::Plain).into()
+                let found = self.resolve_in(Some(schema), relation, column)?;
+                found.into_option().map_or_else(Reference::unknown, |ty| self.reference_to(ty, relation, column))
             }
             _ => return Err(Refusal::new(Class::NotSupported, "a name of so many parts cannot be resolved")),
         };
@@ -173,7 +184,7 @@ impl<'p> Scope<'p> {
     fn resolve_bare(&self, name: &str) -> Result<Reference, Refusal> {
         if let Some((relation, column)) = self.find_bare(name) {
             let written = self.relations[relation].columns[column].written.clone();
-            return Ok(Reference { ty: self.reference(relation, column), written, unknown: false });
+            return Ok(Reference { ty: self.reference(relation, column), written, known: Known::Yes });
         }
         if let Some(relation) = self.relations.iter().find(|r| r.alias.as_deref() == Some(name)) {
             return whole_row(relation).map(|()| Ty::Plain.into());
@@ -182,13 +193,26 @@ impl<'p> Scope<'p> {
             Some(parent) => {
                 let found = parent.resolve_bare(name)?;
                 not_grouped(&found.ty)?;
-                Ok(Reference { unknown: found.unknown && !self.is_open(), ..found })
+                Ok(Reference {
+                    known: if self.is_open() { found.known.min(Known::Perhaps) } else { found.known },
+                    ..found
+                })
             }
             None => {
-                let unknown = !(self.is_open() || SYSTEM.contains(&name) || CALLS.contains(&name));
-                Ok(Reference { unknown, ..Ty::Plain.into() })
+                let known = match () {
+                    () if SYSTEM.contains(&name) || CALLS.contains(&name) => Known::Yes,
+                    () if self.is_open() => Known::Perhaps,
+                    () => Known::No,
+                };
+                Ok(Reference { known, ..Ty::Plain.into() })
             }
         }
+    }
+
+    /// True when a reference that was refused means nothing: the relation it names does not have the column.
+    pub(super) fn misses(&self, parts: &[Ident]) -> bool {
+        let names: Vec<String> = parts.iter().map(fold).collect();
+        matches!(names.as_slice(), [.., alias, column] if self.lacks(alias, column))
     }
 
     /// True when the nearest relation of that name is known not to have the column.
@@ -264,8 +288,7 @@ impl<'p> Scope<'p> {
 
     fn resolve_two(&self, relation: &str, column: &str) -> Result<Reference, Refusal> {
         if let Some(found) = self.resolve_in(None, relation, column)?.into_option() {
-            let unknown = self.lacks(relation, column);
-            return Ok(Reference { unknown, ..found.into() });
+            return Ok(self.reference_to(found, relation, column));
         }
         // column.field
         let found = self.resolve_bare(relation)?;
@@ -275,16 +298,22 @@ impl<'p> Scope<'p> {
         }
     }
 
-    fn resolve_three(&self, schema: &str, relation: &str, column: &str) -> Result<Ty, Refusal> {
+    fn resolve_three(&self, schema: &str, relation: &str, column: &str) -> Result<Reference, Refusal> {
         if let Some(found) = self.resolve_in(Some(schema), relation, column)?.into_option() {
-            return Ok(found);
+            return Ok(self.reference_to(found, relation, column));
         }
         // alias.column.field
         match self.resolve_in(None, schema, relation)? {
             Found::Ty(Ty::Sealed(sealed)) => Err(refuse_use(&sealed.column, "as a composite value")),
-            Found::Ty(other) => Ok(other),
-            Found::Nothing => Ok(Ty::Plain),
+            Found::Ty(other) => Ok(self.reference_to(other, schema, relation)),
+            Found::Nothing => Ok(Reference::unknown()),
         }
+    }
+
+    /// A reference by the name of a relation that is here.
+    fn reference_to(&self, ty: Ty, relation: &str, column: &str) -> Reference {
+        let known = if self.lacks(relation, column) { Known::No } else { Known::Yes };
+        Reference { known, ..ty.into() }
     }
 
     fn resolve_in(&self, schema: Option<&str>, alias: &str, name: &str) -> Result<Found, Refusal> {
@@ -328,9 +357,16 @@ impl<'p> Scope<'p> {
     }
 }
 
+impl Reference {
+    /// A name of which nothing is known.
+    fn unknown() -> Self {
+        Reference { known: Known::No, ..Ty::Plain.into() }
+    }
+}
+
 impl From<Ty> for Reference {
     fn from(ty: Ty) -> Self {
-        Reference { ty, written: None, unknown: false }
+        Reference { ty, written: None, known: Known::Yes }
     }
 }
 
@@ -346,9 +382,6 @@ impl Found {
             Found::Ty(ty) => Some(ty),
             Found::Nothing => None,
         }
-    }
-    fn unwrap_or(self, other: Ty) -> Ty {
-        self.into_option().unwrap_or(other)
     }
 }
 

@@ -17,7 +17,7 @@ use super::query::List;
 use super::scope::{Scope, ScopeColumn, ScopeRelation, first_sealed, tenant_attribute};
 use super::sealed::{SealedRef, Ty, refuse_use};
 use super::tenant;
-use super::write::{Target, default_refused, is_default, set_target, tenant_moved};
+use super::write::{Target, default_refused, is_default, tenant_moved};
 use crate::catalog::{Attribute, Relation};
 use crate::policy::{Column, TenantRule};
 use crate::refusal::Refusal;
@@ -109,7 +109,7 @@ impl Planner<'_> {
                 }
                 (AssignmentTarget::Tuple(names), value) => {
                     for name in names {
-                        match set_target(&scope.relations[0], name)? {
+                        match self.target(&scope.relations[0], name)? {
                             Target::Plain => {}
                             Target::Sealed(sealed) => return Err(refuse_use(&sealed.column, "in a row assignment")),
                             Target::Tenant(_) => return Err(self.moved(scope)),
@@ -129,7 +129,7 @@ impl Planner<'_> {
         scope: &Scope<'_>,
         changes: &mut Changes<'e>,
     ) -> Result<(), Refusal> {
-        match set_target(&scope.relations[0], name)? {
+        match self.target(&scope.relations[0], name)? {
             Target::Plain if is_default(value) => Ok(()),
             Target::Plain => self.plain(value, scope, "in SET"),
             Target::Tenant(attribute) => {
