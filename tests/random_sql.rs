@@ -13,6 +13,7 @@ use compare::{Fault, Twins};
 mod compare;
 mod grammar;
 mod known;
+mod pinned;
 mod tables;
 
 /// Of a hundred statements of a kind, at most so many are refused.

@@ -72,7 +72,9 @@ impl Planner<'_> {
     fn output(&mut self, e: &Expr, alias: Option<String>, scope: &Scope<'_>) -> Result<ScopeColumn, Refusal> {
         let spot = column_parts(e).and_then(|parts| scope.spot(parts));
         let constant = operand(self.text, e);
+        let before = self.edits.len();
         let mut ty = self.expr(e, scope)?;
+        let edited = self.edits.len() > before;
         let is_sealed = matches!(ty, Ty::Sealed(_) | Ty::Many(_));
         let labelled = alias.is_some();
         let name = match alias {
@@ -85,7 +87,7 @@ impl Planner<'_> {
             Ty::Sealed(sealed) if !labelled => {
                 let range = extent(self.text, e).ok_or_else(|| unsupported("this expression"))?;
                 if let Some(name) = name.clone() {
-                    sealed.parts.push(Part::Label { at: range.end, name });
+                    sealed.parts.push(Part::Label { at: range.end, name, edited });
                 }
             }
             Ty::Plain | Ty::Sealed(_) | Ty::Many(_) => {}

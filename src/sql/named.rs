@@ -170,12 +170,12 @@ fn mention(text: &Text<'_>, tokens: &Range<usize>, context: &Context<'_>) -> Opt
 }
 
 /// The plan of one EXECUTE of a statement that was prepared with `plan`: the arguments take the place of the
-/// parameters.
+/// parameters. Postgres does not look at the arguments of a statement without parameters: they are left out.
 ///
 /// # Errors
 /// 0A000 when a sealed argument is an expression, 42601 for another number of arguments than parameters.
 pub fn call(plan: &StatementPlan, call: &Call) -> Result<StatementPlan, Refusal> {
-    if call.arguments.len() != plan.params.len() {
+    if call.arguments.len() != plan.params.len() && !plan.params.is_empty() {
         return Err(Refusal::new(
             Class::Syntax,
             format!("wrong number of parameters for prepared statement \"{}\"", call.name),
@@ -219,9 +219,13 @@ pub fn call(plan: &StatementPlan, call: &Call) -> Result<StatementPlan, Refusal>
         }
     }
     with.push(Piece::Text(")".to_owned()));
-    edits.push(Edit { range: after, with });
+    if plan.server_params > 0 {
+        edits.push(Edit { range: after, with });
+    } else if !after.is_empty() {
+        edits.push(Edit { range: after, with: Vec::new() });
+    }
     Ok(StatementPlan {
-        edits: if plan.server_params == 0 { Vec::new() } else { edits },
+        edits,
         values,
         result: plan.result.clone(),
         hidden: plan.hidden,

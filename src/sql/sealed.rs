@@ -54,8 +54,8 @@ pub(super) enum Part {
     Star { text: Option<String> },
     /// A literal or parameter that may stand in for the column.
     Constant(Operand),
-    /// Where an output column gets its name, if the text before is edited.
-    Label { at: usize, name: String },
+    /// Where an output column gets its name, if the text before is edited; `edited`: it has been already.
+    Label { at: usize, name: String, edited: bool },
 }
 
 impl std::fmt::Debug for Part {
@@ -265,7 +265,7 @@ impl Planner<'_> {
                     }
                     self.wrapped(range, text, (&open, &close));
                 }
-                Part::Label { at, name } if self.edits.len() > before => {
+                Part::Label { at, name, edited } if *edited || self.edits.len() > before => {
                     self.edit(*at..*at, format!(" AS {}", quote(name)));
                 }
                 Part::Star { .. } | Part::Label { .. } | Part::Constant(_) => {}

@@ -128,7 +128,8 @@ fn prepared(dice: &mut Dice) -> Vec<Step> {
 
 fn cursor(dice: &mut Dice) -> Vec<Step> {
     let mut writer = Writer::new(dice, false);
-    let query = writer.query(1);
+    // FETCH takes some rows only: which ones must not be left to the server.
+    let query = writer.ordered_query();
     let binary = if dice.one_in(6) { "BINARY " } else { "" };
     let texts = [
         format!("DECLARE c {binary}CURSOR FOR {query}"),
@@ -382,6 +383,14 @@ impl Writer<'_> {
             alias if self.dice.one_in(2) => format!("{schema}{} AS {alias}", seen.table.name),
             alias => format!("{schema}{} {alias}", seen.table.name),
         }
+    }
+
+    /// A query whose rows come in one order.
+    fn ordered_query(&mut self) -> String {
+        let table = self.table();
+        let seen = Seen { table, alias: self.dice.pick(&["", "t", "\"T\""]) };
+        let (items, from, condition) = (self.items(seen), self.written_name(seen), self.condition(seen));
+        format!("SELECT {items} FROM {from} WHERE {condition} ORDER BY {}", seen.of(table.id()))
     }
 
     fn query(&mut self, depth: usize) -> String {
