@@ -73,7 +73,7 @@ fn prepare(text: &Text<'_>, tokens: &Range<usize>, context: &Context<'_>) -> Res
 /// The types of PREPARE with bytea, or an array of it, for the parameters that the proxy computes.
 fn typed(types: &[Range<usize>], inner: &StatementPlan) -> Vec<Edit> {
     let stored = |at: usize| match inner.params.get(at) {
-        Some(ParamRole::Sealed(_)) => Some("pg_catalog.bytea"),
+        Some(ParamRole::Sealed(..)) => Some("pg_catalog.bytea"),
         Some(ParamRole::SealedMany(_)) => Some("pg_catalog.bytea[]"),
         Some(ParamRole::Plain | ParamRole::Both(_)) | None => None,
     };

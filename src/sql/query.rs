@@ -88,7 +88,8 @@ impl Planner<'_> {
                 };
                 let (table_oid, attnum) = if sealed.is_column { (sealed.table.oid, sealed.attnum) } else { (0, 0) };
                 let constants = Constants(std::mem::take(&mut self.constants).into());
-                Ok(ResultColumn::Sealed { tenant, table_oid, attnum, column: sealed.column, constants })
+                let (column, described) = (sealed.column, sealed.described);
+                Ok(ResultColumn::Sealed { tenant, table_oid, attnum, described, column, constants })
             }
             Ty::Many(sealed) => {
                 Err(refuse_use(&sealed.column, "as an array")

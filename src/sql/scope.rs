@@ -263,7 +263,7 @@ impl<'p> Scope<'p> {
     }
 
     fn resolve_two(&self, relation: &str, column: &str) -> Result<Reference, Refusal> {
-        if let Some(found) = self.resolve_in(None, relation, column)?.into_option() {
+        if let Some(found) = self.resolve_in(None, relation, column)? {
             let unknown = self.lacks(relation, column);
             return Ok(Reference { unknown, ..found.into() });
         }
@@ -276,18 +276,18 @@ impl<'p> Scope<'p> {
     }
 
     fn resolve_three(&self, schema: &str, relation: &str, column: &str) -> Result<Ty, Refusal> {
-        if let Some(found) = self.resolve_in(Some(schema), relation, column)?.into_option() {
+        if let Some(found) = self.resolve_in(Some(schema), relation, column)? {
             return Ok(found);
         }
         // alias.column.field
         match self.resolve_in(None, schema, relation)? {
-            Found::Ty(Ty::Sealed(sealed)) => Err(refuse_use(&sealed.column, "as a composite value")),
-            Found::Ty(other) => Ok(other),
-            Found::Nothing => Ok(Ty::Plain),
+            Some(Ty::Sealed(sealed)) => Err(refuse_use(&sealed.column, "as a composite value")),
+            Some(other) => Ok(other),
+            None => Ok(Ty::Plain),
         }
     }
 
-    fn resolve_in(&self, schema: Option<&str>, alias: &str, name: &str) -> Result<Found, Refusal> {
+    fn resolve_in(&self, schema: Option<&str>, alias: &str, name: &str) -> Result<Option<Ty>, Refusal> {
         let matches = |r: &ScopeRelation| {
             r.alias.as_deref() == Some(alias)
                 && schema.is_none_or(|s| !r.aliased && r.base.as_ref().is_some_and(|b| b.schema == s))
@@ -296,20 +296,20 @@ impl<'p> Scope<'p> {
             let relation = &self.relations[index];
             let column = relation.columns.iter().position(|c| c.name.as_deref() == Some(name));
             return match column {
-                Some(column) => Ok(Found::Ty(self.reference(index, column))),
-                None if SYSTEM.contains(&name) || relation.opaque => Ok(Found::Ty(Ty::Plain)),
-                None => whole_row(relation).map(|()| Found::Ty(Ty::Plain)),
+                Some(column) => Ok(Some(self.reference(index, column))),
+                None if SYSTEM.contains(&name) || relation.opaque => Ok(Some(Ty::Plain)),
+                None => whole_row(relation).map(|()| Some(Ty::Plain)),
             };
         }
         match self.parent {
             Some(parent) => {
                 let found = parent.resolve_in(schema, alias, name)?;
-                if let Found::Ty(ty) = &found {
+                if let Some(ty) = &found {
                     not_grouped(ty)?;
                 }
                 Ok(found)
             }
-            None => Ok(Found::Nothing),
+            None => Ok(None),
         }
     }
 
@@ -320,6 +320,8 @@ impl<'p> Scope<'p> {
         if let Ty::Sealed(sealed) = &mut ty {
             sealed.tenant = sealed.home.and_then(|home| {
                 let tenant = relation.columns.iter().position(|c| c.spot == Some(home))?;
+                let name = relation.columns[tenant].name.as_deref();
+                (relation.columns.iter().filter(|c| c.name.as_deref() == name).count() == 1).then_some(())?;
                 Some(format!("{}::text", relation.written(tenant)?))
             });
             sealed.is_key = sealed.spot.is_some_and(|spot| self.keys.contains(&spot));
@@ -331,24 +333,6 @@ impl<'p> Scope<'p> {
 impl From<Ty> for Reference {
     fn from(ty: Ty) -> Self {
         Reference { ty, written: None, unknown: false }
-    }
-}
-
-/// What a qualified name means.
-enum Found {
-    Ty(Ty),
-    Nothing,
-}
-
-impl Found {
-    fn into_option(self) -> Option<Ty> {
-        match self {
-            Found::Ty(ty) => Some(ty),
-            Found::Nothing => None,
-        }
-    }
-    fn unwrap_or(self, other: Ty) -> Ty {
-        self.into_option().unwrap_or(other)
     }
 }
 

@@ -16,7 +16,7 @@ use super::operators::{self, Rule};
 use super::plan::Piece;
 use super::query::List;
 use super::scope::Scope;
-use super::sealed::{Part, SealedRef, Ty, is_null, only_plain, refuse_use};
+use super::sealed::{Part, SealedRef, Ty, cast_type, common_type, is_null, only_plain, refuse_use};
 use crate::refusal::Refusal;
 use crate::types::LogicalType;
 
@@ -119,7 +119,8 @@ impl Planner<'_> {
                 // It may come from another row than the one at hand, and so from another tenant's.
                 let confined = self.tenants(&sealed);
                 let sealed = aggregated(sealed).computed();
-                let sealed = SealedRef { home: None, tied: Vec::new(), confined, ..sealed };
+                let described = sealed.described.without_modifier();
+                let sealed = SealedRef { home: None, tied: Vec::new(), confined, described, ..sealed };
                 if rule == Rule::Array { Ty::Many(sealed) } else { Ty::Sealed(sealed) }
             }
             ty => {
@@ -138,8 +139,13 @@ impl Planner<'_> {
         scope: &Scope<'_>,
     ) -> Result<Ty, Refusal> {
         self.case_conditions(subject, whens, scope)?;
-        let results: Vec<&Expr> = whens.iter().map(|w| &w.result).chain(otherwise).collect();
-        self.merged(&results, scope, "in CASE")
+        // ELSE says most about the type.
+        let results: Vec<&Expr> = otherwise.into_iter().chain(whens.iter().map(|w| &w.result)).collect();
+        let mut ty = self.merged(&results, scope, "in CASE")?;
+        if let (Ty::Sealed(sealed), None) = (&mut ty, otherwise) {
+            sealed.described = sealed.described.without_modifier();
+        }
+        Ok(ty)
     }
 
     /// The subject and conditions of CASE.
@@ -203,6 +209,11 @@ impl Planner<'_> {
                 ty => only_plain(ty, place)?,
             }
         }
+        let types = types.iter().zip(exprs).map(|(ty, e)| match ty {
+            Ty::Sealed(sealed) => Some(sealed.described),
+            _ => operand(self.text, e).as_ref().and_then(cast_type),
+        });
+        whole.described = common_type(types).unwrap_or(whole.described);
         Ok(Ty::Sealed(whole))
     }
 
@@ -290,7 +301,12 @@ impl Planner<'_> {
         ];
         self.edit_pieces(start..self.text.tokens[open].range.end, head);
         self.edit(range.end..self.text.tokens[close].range.end, " END");
-        Ok(Ty::Sealed(sealed.computed()))
+        // Two varchars are compared as texts, and the first of the two texts is the result.
+        let described = match sealed.described {
+            LogicalType::Varchar(_) => LogicalType::Text,
+            other => other,
+        };
+        Ok(Ty::Sealed(SealedRef { described, ..sealed.computed() }))
     }
 
     /// A subquery that gives one value.

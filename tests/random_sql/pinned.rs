@@ -18,7 +18,10 @@ use Sent::{P, Q};
 const CASES: &[&[Sent]] = &[
     // NULLIF has a name of its own, also where others read it.
     &[P("SELECT nullif(login, 'zqwxvk.l1'), nullif(email, 'zqwxvk-ann') AS e FROM people WHERE account_id = 1", &[])],
-    &[P("WITH w AS (SELECT nullif(born, $q$1971-08-23$q$), doc FROM people WHERE account_id = 2) SELECT w.* FROM w", &[])],
+    &[P(
+        "WITH w AS (SELECT nullif(born, $q$1971-08-23$q$), doc FROM people WHERE account_id = 2) SELECT w.* FROM w",
+        &[],
+    )],
     &[Q("WITH w AS (SELECT nullif(age, 1204857733), code FROM people WHERE account_id = 1) SELECT \"nullif\" FROM w")],
     &[Q("SELECT CASE WHEN id = 1 THEN login ELSE nullif(login, 'zqwxvk.l1') END FROM people")],
     // A comment before SET is no part of what comes after it.
@@ -32,6 +35,64 @@ const CASES: &[&[Sent]] = &[
         Q("EXECUTE q ('zqwxvk-bob')"),
         Q("EXECUTE q ('3', 1 + 1)"),
     ],
+    // An expression over a column has the length that Postgres gives it.
+    &[P(
+        "SELECT tag, CASE WHEN id = 1 THEN tag END, CASE WHEN id = 1 THEN tag ELSE tag END, coalesce(tag, tag), \
+         coalesce(tag, 'x'), coalesce(tag, 'x'::text), coalesce('x'::text, tag) FROM memos ORDER BY id",
+        &[],
+    )],
+    &[P(
+        "SELECT first_value(tag) OVER w, lag(tag) OVER w, nullif(tag, 'zqwxvk-red'), (SELECT tag FROM memos WHERE id = 1), \
+         coalesce(nullif(tag, 'zqwxvk-red'), tag) FROM memos WINDOW w AS (ORDER BY id) ORDER BY id",
+        &[],
+    )],
+    &[P("SELECT (array_agg(tag ORDER BY id))[1] FROM memos", &[])],
+    &[P("SELECT tag FROM memos WHERE id = 1 UNION ALL SELECT tag FROM memos WHERE id = 3", &[])],
+    &[P("SELECT tag FROM memos WHERE id = 1 UNION ALL SELECT NULL", &[])],
+    &[P("SELECT tag FROM memos UNION SELECT tag FROM memos WHERE id > 2", &[])],
+    // A column of INTERSECT or EXCEPT is no table's.
+    &[P("SELECT account_id, email FROM people EXCEPT SELECT account_id, email FROM people WHERE id = 1", &[])],
+    &[P("SELECT login, grp FROM people INTERSECT SELECT login, grp FROM people WHERE id IN (1, 5) ORDER BY grp", &[])],
+    // The type of a parameter.
+    &[P("SELECT id FROM memos WHERE tag = $1", &["zqwxvk-red"])],
+    &[P("SELECT id FROM memos WHERE tag IN ($1)", &["zqwxvk-red"])],
+    &[P("SELECT id FROM memos WHERE tag IN ($1, $2)", &["zqwxvk-red", "a longer one than it has"])],
+    &[P("SELECT id FROM memos WHERE tag NOT IN ($1, 'zqwxvk-red'::text)", &["zqwxvk-red"])],
+    &[P("SELECT id FROM memos WHERE tag = $1::varchar OR body = $2::varchar", &["zqwxvk-red", "zqwxvk-ann"])],
+    &[P("SELECT id FROM memos WHERE body = $1::text AND coalesce(tag, $2) = $3", &["zqwxvk-ann", "x", "zqwxvk-red"])],
+    &[P("SELECT id FROM memos WHERE tag = ANY (ARRAY[$1, 'zqwxvk-red'])", &["zqwxvk-blue"])],
+    &[P(
+        "INSERT INTO memos (id, body, tag) VALUES (90, $1, $2), (91, NULL, $3)",
+        &["zqwxvk-n", "zqwxvk-m", "zqwxvk-k"],
+    )],
+    &[P("UPDATE memos SET tag = coalesce($1, tag) WHERE tag = $2 RETURNING tag", &["zqwxvk-m", "zqwxvk-red"])],
+    // Columns of one name.
+    &[Q("WITH w AS (DELETE FROM memos WHERE id = 1 RETURNING tag, tag, id) SELECT * FROM w")],
+    &[P("WITH w AS (DELETE FROM people WHERE id = 1 RETURNING email, account_id, email) SELECT * FROM w", &[])],
+    &[P("SELECT * FROM (SELECT email, account_id, email FROM people WHERE id < 3) s", &[])],
+    &[P("SELECT s.* FROM (SELECT email, account_id, account_id FROM people WHERE id < 3) s", &[])],
+    // An array of texts is compared with texts only.
+    &[Q("SELECT id FROM people WHERE code = ANY (ARRAY['5f0c9d7e-3b1a-4c2d-8e9f-0a1b2c3d4e5f', NULL])")],
+    &[P("SELECT id FROM people WHERE account_id = 1 AND age <> ALL (ARRAY['1731845099'])", &[])],
+    &[P(
+        "DELETE FROM people WHERE account_id = 1 AND born = ANY (ARRAY['1971-08-23', '1903-11-27']) RETURNING id",
+        &[],
+    )],
+    &[P("SELECT id FROM people WHERE account_id = 1 AND age = ANY (ARRAY[1731845099, $1])", &["1204857733"])],
+    &[P("SELECT id FROM people WHERE code = ANY (ARRAY['5f0c9d7e-3b1a-4c2d-8e9f-0a1b2c3d4e5f']::uuid[])", &[])],
+    // A bad literal is found when a statement is prepared, one that is too long when it runs.
+    &[P("SELECT id FROM people WHERE account_id = 1 AND age = 'zqwxvk'", &[])],
+    &[P("UPDATE people SET code = 'zqwxvk' WHERE account_id = 1 AND email = $1", &["zqwxvk-ann"])],
+    &[P("INSERT INTO memos (id, tag) VALUES (900, 'zqwxvk-is too long')", &[])],
+    &[P("SELECT coalesce(age, 'zqwxvk') FROM people WHERE id = 1", &[])],
+    &[Q("SELECT coalesce(born, 'zqwxvk') FROM people WHERE id = 1")],
+    &[P("SELECT id FROM people WHERE account_id = 1 AND age = ANY ('{1, zqwxvk}')", &[])],
+    &[Q("PREPARE p AS SELECT id FROM people WHERE account_id = 1 AND age = 'zqwxvk'")],
+    &[Q("PREPARE p AS INSERT INTO memos (id, tag) VALUES (900, 'zqwxvk-is too long')"), Q("EXECUTE p")],
+    // Rows are described once all of them are changed.
+    &[Q("UPDATE memos SET body = 'zqwxvk-ann' WHERE id > 1 RETURNING id, body")],
+    &[Q("BEGIN"), Q("UPDATE memos SET tag = 'zqwxvk-n', id = 1 RETURNING tag"), Q("ROLLBACK")],
+    &[Q("UPDATE memos SET tag = 'zqwxvk-n' WHERE body IS NOT NULL RETURNING id, tag")],
 ];
 
 fn step(sent: &Sent) -> Step {
