@@ -286,7 +286,7 @@ impl Machine {
         let missing = &schema.catalog.missing;
         if names_any(text, missing) && (writes(text) || sql::asks_with_values(&String::from_utf8_lossy(text), missing))
         {
-            return Err(not_yet());
+            return Err(self.no_table(text, facts, protocol).unwrap_or_else(not_yet));
         }
         if !hits.touches && !self.may_name(text, hits.sql_prepare) {
             return Ok((Verdict::Pass, hits));

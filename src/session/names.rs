@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
-use crate::sql::filter::skip_blanks;
+use crate::refusal::{Class, Refusal};
+use crate::sql::{self, Protocol, filter::skip_blanks};
 use crate::wire::frame::{HEADER, Header};
 use crate::wire::frontend;
 
+use super::facts::Facts;
 use super::machine::{Fatal, Hold, Machine, Prepared};
 
 /// The last names of sealed statements that are no more.
@@ -43,6 +45,19 @@ impl Gone {
 }
 
 impl Machine {
+    /// Postgres's own error for a statement on a table of the policy that does not exist. Sure only outside a transaction,
+    /// which may have made it.
+    pub(super) fn no_table(&self, text: &[u8], facts: &Facts, protocol: Protocol) -> Option<Refusal> {
+        if self.status != b'I' || !self.queue.is_empty() {
+            return None;
+        }
+        let schema = self.shared.schema.load();
+        let context = sql::Context { catalog: &schema.catalog, search_path: &facts.search_path, protocol };
+        let name = sql::missing::missing_table(std::str::from_utf8(text).ok()?, &context)?;
+        let hint = "The policy has sealed columns for this table: create it with them before it is used.";
+        Some(Refusal::new(Class::NoTable, format!("relation \"{name}\" does not exist")).hint(hint))
+    }
+
     /// A Parse has failed: its name means what it did before, also for a later Parse of that name under way.
     pub(super) fn restore(&mut self, name: Bytes, before: Option<Arc<Prepared>>) {
         if let Some(later) = self.queue.before_next_parse(&name) {

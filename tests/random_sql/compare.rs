@@ -124,11 +124,12 @@ impl Twins {
     }
 
     fn steps(&mut self, case: &Case) -> Result<(), (Fault, String)> {
-        let mut open = false;
+        let (mut open, mut elsewhere) = (false, Vec::new());
         for step in &case.steps {
             if step.run == Run::Aside {
                 self.sealed_aside.ask(&written(&step.sql, true));
                 self.plain_aside.ask(&written(&step.sql, false));
+                elsewhere.push(step.sql.clone());
                 continue;
             }
             let count = self.counts.entry(step.kind).or_default();
@@ -152,7 +153,7 @@ impl Twins {
             if plain == sealed {
                 continue;
             }
-            let answers = super::known::Answers { step, plain: &plain, sealed: &sealed };
+            let answers = super::known::Answers { step, plain: &plain, sealed: &sealed, elsewhere: &elsewhere };
             if let Some(reason) = super::known::reason(&answers) {
                 *self.allowed.entry(reason).or_default() += 1;
                 return Ok(());

@@ -89,6 +89,9 @@ const CASES: &[&[Sent]] = &[
     &[P("SELECT id FROM people WHERE account_id = 1 AND age = ANY ('{1, zqwxvk}')", &[])],
     &[Q("PREPARE p AS SELECT id FROM people WHERE account_id = 1 AND age = 'zqwxvk'")],
     &[Q("PREPARE p AS INSERT INTO memos (id, tag) VALUES (900, 'zqwxvk-is too long')"), Q("EXECUTE p")],
+    // A table of the policy that does not exist.
+    &[Q("SELECT id FROM awaited WHERE x = 'zqwxvk-a'"), P("INSERT INTO public.awaited (x) VALUES ($1)", &["zqwxvk-a"])],
+    &[P("UPDATE awaited SET x = 'zqwxvk-a'", &[]), Q("DELETE FROM people USING awaited WHERE email = 'zqwxvk-a'")],
     // Rows are described once all of them are changed.
     &[Q("UPDATE memos SET body = 'zqwxvk-ann' WHERE id > 1 RETURNING id, body")],
     &[Q("BEGIN"), Q("UPDATE memos SET tag = 'zqwxvk-n', id = 1 RETURNING tag"), Q("ROLLBACK")],

@@ -44,6 +44,13 @@ body = { type = "text", equality = "tenant" }
 tag = { type = "varchar(12)", equality = "tenant" }
 
 [[database.table]]
+name = "public.awaited"
+tenant = { name = "1" }
+
+[database.table.columns]
+x = { type = "text", equality = "tenant" }
+
+[[database.table]]
 name = "public.\"Odd Table\""
 tenant = { column = "\"Org\"" }
 
