@@ -199,7 +199,9 @@ pub(super) fn server_params<'a>(
                 format: format_of(inputs.formats, n),
                 value: inputs.params.get(n).copied().flatten().map(Cow::Borrowed),
             },
-            Some(ParamRole::Sealed(..) | ParamRole::SealedMany(_)) | None => Param { format: 0, value: None },
+            Some(ParamRole::Sealed(..) | ParamRole::SealedMany(_) | ParamRole::Unused) | None => {
+                Param { format: 0, value: None }
+            }
         })
         .collect();
     for (slot, value) in plan.values.iter().zip(values) {

@@ -409,7 +409,7 @@ impl Machine {
                 }
                 ParamRole::SealedMany(column) => super::seal::declared(&prepared.oids, n)
                     .unwrap_or_else(|| super::elements::array_oid(column.logical)),
-                ParamRole::Plain | ParamRole::Both(_) => server.get(n).copied().unwrap_or(0),
+                ParamRole::Plain | ParamRole::Both(_) | ParamRole::Unused => server.get(n).copied().unwrap_or(0),
             })
             .collect();
         backend::put_parameter_description(&mut self.to_client, &oids);

@@ -181,6 +181,11 @@ impl<'a> Planner<'a> {
                 }
             };
         }
+        for (role, plain) in params.iter_mut().zip(plain) {
+            if matches!(role, ParamRole::Plain) && !plain {
+                *role = ParamRole::Unused;
+            }
+        }
         let lock = self.lock.take().map(|lock| number_lock(lock, &self.values));
         Ok(StatementPlan {
             range: self.bytes(),
@@ -257,7 +262,7 @@ fn take_param(
             Ok(true)
         }
         ParamRole::Sealed(first, _) | ParamRole::Both(first) if first.logical == column.logical && !many => Ok(false),
-        ParamRole::Sealed(..) | ParamRole::SealedMany(_) | ParamRole::Both(_) => {
+        ParamRole::Sealed(..) | ParamRole::SealedMany(_) | ParamRole::Both(_) | ParamRole::Unused => {
             Err(super::sealed::refuse_use(column, "with a parameter that also stands for another type"))
         }
     }

@@ -251,6 +251,7 @@ fn describe_param(role: &ParamRole) -> String {
         ParamRole::Sealed(c, _) => format!("sealed:{}", c.name),
         ParamRole::SealedMany(c) => format!("many:{}", c.name),
         ParamRole::Both(c) => format!("both:{}", c.name),
+        ParamRole::Unused => "unused".into(),
     }
 }
 

@@ -111,7 +111,7 @@ impl Planner<'_> {
     fn compare(&mut self, sealed: &SealedRef, other: &Expr, several: Several) -> Result<(), Refusal> {
         let found = self.search_operand(sealed, other)?;
         if is_null(&found) {
-            return self.raw(sealed);
+            return self.null_or_not(sealed);
         }
         if let (Several::List(many), Some(Part::Column { range, text, .. })) = (several, sealed.parts.first()) {
             let values = self.tokens_of(sealed, &found)?;

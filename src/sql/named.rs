@@ -75,7 +75,7 @@ fn typed(types: &[Range<usize>], inner: &StatementPlan) -> Vec<Edit> {
     let stored = |at: usize| match inner.params.get(at) {
         Some(ParamRole::Sealed(..)) => Some("pg_catalog.bytea"),
         Some(ParamRole::SealedMany(_)) => Some("pg_catalog.bytea[]"),
-        Some(ParamRole::Plain | ParamRole::Both(_)) | None => None,
+        Some(ParamRole::Plain | ParamRole::Both(_) | ParamRole::Unused) | None => None,
     };
     let edit = |(at, range): (usize, &Range<usize>)| {
         Some(Edit { range: range.clone(), with: vec![Piece::Text(stored(at)?.to_owned())] })

@@ -297,6 +297,8 @@ pub enum ParamRole {
     SealedMany(Arc<Column>),
     /// Sent on as it is and also used as a sealed value or token under another number.
     Both(Arc<Column>),
+    /// Not in the text: NULL is sent.
+    Unused,
 }
 
 /// One output column.

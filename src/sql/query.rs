@@ -86,7 +86,8 @@ impl Planner<'_> {
                     None if is_packed => RowTenant::Prefix,
                     None => RowTenant::Unknown,
                 };
-                let (table_oid, attnum) = if sealed.is_column { (sealed.table.oid, sealed.attnum) } else { (0, 0) };
+                let is_origin = sealed.is_column && !sealed.is_stray;
+                let (table_oid, attnum) = if is_origin { (sealed.table.oid, sealed.attnum) } else { (0, 0) };
                 let constants = Constants(std::mem::take(&mut self.constants).into());
                 let (column, described) = (sealed.column, sealed.described);
                 Ok(ResultColumn::Sealed { tenant, table_oid, attnum, described, column, constants })

@@ -25,6 +25,8 @@ pub(super) struct SealedRef {
     pub(super) table: Arc<Relation>,
     pub(super) attnum: i16,
     pub(super) is_column: bool,
+    /// True where the server no longer tells which table it is from.
+    pub(super) is_stray: bool,
     /// The table column it comes from.
     pub(super) spot: Option<Spot>,
     /// The tenant column of the row it comes from.
@@ -130,6 +132,7 @@ impl SealedRef {
             table: Arc::clone(table),
             attnum,
             is_column: true,
+            is_stray: false,
             spot: None,
             home: None,
             tied: Vec::new(),
@@ -147,7 +150,7 @@ impl SealedRef {
     /// As a value of which nothing is known but its column and the rule of its table.
     pub(super) fn anywhere(&self) -> Self {
         let (is_column, described) = (self.is_column, self.described);
-        SealedRef { is_column, described, ..Self::of(&self.column, &self.table, self.attnum) }
+        SealedRef { is_column, is_stray: true, described, ..Self::of(&self.column, &self.table, self.attnum) }
     }
 
     /// As an expression over the column.
@@ -259,6 +262,8 @@ impl Planner<'_> {
 
     fn written(&mut self, sealed: &SealedRef, packs: bool) -> Result<(), Refusal> {
         let before = self.edits.len();
+        // What stands in place of a literal would give a name of its own.
+        let marked = sealed.parts.iter().any(|part| matches!(part, Part::Constant(_)));
         for part in &sealed.parts {
             match part {
                 Part::Column { range, text, tenant, is_key } => {
@@ -273,7 +278,7 @@ impl Planner<'_> {
                     }
                     self.wrapped(range, text, (&open, &close));
                 }
-                Part::Label { at, name, edited } if *edited || self.edits.len() > before => {
+                Part::Label { at, name, edited } if *edited || marked || self.edits.len() > before => {
                     self.edit(*at..*at, format!(" AS {}", quote(name)));
                 }
                 Part::Star { .. } | Part::Label { .. } | Part::Constant(_) => {}

@@ -353,13 +353,13 @@ fn same_places(a: &SealedRef, b: &SealedRef, left: &[ScopeColumn], right: &[Scop
     })
 }
 
-/// True when no other operation stands beside UNION.
+/// True for a UNION that tells all rows of its branches apart, and has no other operation than UNION in them.
 fn only_unions(body: &SetExpr) -> bool {
-    match body {
-        SetExpr::SetOperation { left, op, set_quantifier, right } => {
-            let plain = matches!(set_quantifier, SetQuantifier::All | SetQuantifier::Distinct | SetQuantifier::None);
-            *op == SetOperator::Union && plain && only_unions(left) && only_unions(right)
-        }
-        _ => true,
+    fn unions(body: &SetExpr) -> bool {
+        let SetExpr::SetOperation { left, op, set_quantifier, right } = body else { return true };
+        let plain = matches!(set_quantifier, SetQuantifier::All | SetQuantifier::Distinct | SetQuantifier::None);
+        *op == SetOperator::Union && plain && unions(left) && unions(right)
     }
+    let keeps = matches!(body, SetExpr::SetOperation { set_quantifier: SetQuantifier::All, .. });
+    !keeps && unions(body)
 }

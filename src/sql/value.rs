@@ -253,15 +253,15 @@ impl Planner<'_> {
         let range = extent(self.text, inner).ok_or_else(refuse)?;
         let after = self.text.token_ending(range.end).ok_or_else(refuse)? + 1;
         let (name, last) = type_name(self.text, after + 1).ok_or_else(refuse)?;
-        match (name, sealed.column.logical) {
-            ("text", LogicalType::Varchar(_)) => sealed.unreadable = Some("in a cast"),
-            ("varchar", LogicalType::Text) => sealed.unreadable = Some("in a cast"),
-            ("varchar", LogicalType::Varchar(Some(_))) | ("numeric", LogicalType::Numeric(Some(_))) => {
-                sealed.unreadable = Some("in a cast");
-            }
-            (name, logical) if logical.domain() == name => {}
+        let described = match (name, sealed.column.logical) {
+            ("text", LogicalType::Varchar(_)) => LogicalType::Text,
+            ("varchar", LogicalType::Text) => LogicalType::Varchar(None),
+            (name, logical) if logical.domain() == name => logical.without_modifier(),
             _ => return Err(refuse()),
-        }
+        };
+        // The value is the same, but it is no longer the column itself.
+        sealed.is_stray |= sealed.described != described;
+        sealed.described = described;
         match kind {
             CastKind::DoubleColon => self.edit(range.end..self.text.tokens[last].range.end, ""),
             CastKind::Cast if self.text.token(last + 1) == Some(&Token::RParen) => {
@@ -287,20 +287,21 @@ impl Planner<'_> {
         let refuse = || refuse_use(&sealed.column, "in this NULLIF");
         let tokens = if is_null(&found) { Vec::new() } else { self.tokens_of(&sealed, &found)? };
         let (text, range) = (sealed.reference_text().map(str::to_owned), extent(self.text, value));
-        let (Some(text), Some(range), [token], Some((start, open))) =
-            (text, range, &tokens[..], call(self.text, call_))
-        else {
+        let (Some(text), Some(range), Some((start, open))) = (text, range, call(self.text, call_)) else {
             return Err(refuse());
         };
         let close = closing(self.text, open).ok_or_else(refuse)?;
-        self.compared.push(Arc::clone(&sealed.column));
-        let head = vec![
-            Piece::Text(format!("CASE rowseal.eq({text}) WHEN ")),
-            Piece::Value(*token),
-            Piece::Text(" THEN NULL ELSE ".into()),
-        ];
+        let (head, end) = match &tokens[..] {
+            [] => (vec![Piece::Text("(".into())], ")"),
+            [token] => {
+                self.compared.push(Arc::clone(&sealed.column));
+                let case = Piece::Text(format!("CASE rowseal.eq({text}) WHEN "));
+                (vec![case, Piece::Value(*token), Piece::Text(" THEN NULL ELSE ".into())], " END")
+            }
+            _ => return Err(refuse()),
+        };
         self.edit_pieces(start..self.text.tokens[open].range.end, head);
-        self.edit(range.end..self.text.tokens[close].range.end, " END");
+        self.edit(range.end..self.text.tokens[close].range.end, end);
         // Two varchars are compared as texts, and the first of the two texts is the result.
         let described = match sealed.described {
             LogicalType::Varchar(_) => LogicalType::Text,

@@ -43,6 +43,8 @@ pub struct Twins {
     plain_aside: Peer,
     pub counts: BTreeMap<&'static str, Count>,
     pub allowed: BTreeMap<&'static str, usize>,
+    /// What refusals said, without the names in it.
+    pub refusals: BTreeMap<String, usize>,
     log_read: usize,
 }
 
@@ -70,7 +72,7 @@ impl Twins {
         }
         [&sealed, &plain].into_iter().for_each(tables::keep);
         let (sealed_aside, plain_aside) = (peer(sealed.host_port()), peer(plain.host_port()));
-        let (counts, allowed, log_read) = Default::default();
+        let (counts, allowed, refusals, log_read) = Default::default();
         let site = site;
         Twins {
             sealed,
@@ -84,6 +86,7 @@ impl Twins {
             plain_aside,
             counts,
             allowed,
+            refusals,
             log_read,
         }
     }
@@ -124,12 +127,11 @@ impl Twins {
     }
 
     fn steps(&mut self, case: &Case) -> Result<(), (Fault, String)> {
-        let (mut open, mut elsewhere) = (false, Vec::new());
-        for step in &case.steps {
+        let mut open = false;
+        for (n, step) in case.steps.iter().enumerate() {
             if step.run == Run::Aside {
                 self.sealed_aside.ask(&written(&step.sql, true));
                 self.plain_aside.ask(&written(&step.sql, false));
-                elsewhere.push(step.sql.clone());
                 continue;
             }
             let count = self.counts.entry(step.kind).or_default();
@@ -144,6 +146,7 @@ impl Twins {
             }
             if is_refused(&sealed) {
                 self.counts.entry(step.kind).or_default().refused += 1;
+                *self.refusals.entry(said(&sealed)).or_default() += 1;
                 // The plain side is where the sealed one is now only if nothing had been begun.
                 if open { return Ok(()) } else { continue }
             }
@@ -153,7 +156,7 @@ impl Twins {
             if plain == sealed {
                 continue;
             }
-            let answers = super::known::Answers { step, plain: &plain, sealed: &sealed, elsewhere: &elsewhere };
+            let answers = super::known::Answers { steps: &case.steps[..=n], plain: &plain, sealed: &sealed };
             if let Some(reason) = super::known::reason(&answers) {
                 *self.allowed.entry(reason).or_default() += 1;
                 return Ok(());
@@ -258,11 +261,18 @@ fn replies(peer: &mut Peer, step: &Step) -> Result<Vec<Message>, String> {
 fn is_refused(messages: &[Message]) -> bool {
     let refused = |(tag, body): &Message| match &*field(body, b'C') {
         _ if *tag != b'E' => false,
-        "0A000" | "42501" => true,
-        "55000" => field(body, b'M').starts_with("the tenant of "),
+        "0A000" | "42501" | "55000" => true,
         _ => false,
     };
     messages.iter().any(refused)
+}
+
+/// What the error says, but for the column.
+fn said(messages: &[Message]) -> String {
+    let error = messages.iter().find(|(tag, _)| *tag == b'E');
+    let message = error.map_or(String::new(), |(_, body)| field(body, b'M'));
+    let named = |word: &&str| !word.contains('.') && !word.ends_with('"');
+    message.split(' ').filter(named).collect::<Vec<_>>().join(" ")
 }
 
 /// Rows in a fixed order unless the statement asks for one. Which rows come before an error is left to the server.
@@ -270,10 +280,19 @@ fn shown(sql: &str, mut messages: Vec<Message>) -> String {
     if messages.iter().any(|(tag, _)| *tag == b'E') {
         messages.retain(|(tag, _)| *tag != b'D');
     }
-    if !sql.contains("ORDER BY") || sql.contains("OVER (ORDER BY") {
+    if !is_ordered(sql) {
         messages.chunk_by_mut(|a, b| a.0 == b'D' && b.0 == b'D').for_each(<[Message]>::sort);
     }
-    show(&messages)
+    let told = messages.iter().filter(|(tag, _)| *tag == b'E').map(|(_, body)| (field(body, b'C'), field(body, b'M')));
+    // What the proxy says of a value leaves the value out.
+    let told: String =
+        told.filter(|(code, _)| !code.starts_with("22")).map(|(_, said)| format!(" \"{said}\"")).collect();
+    show(&messages) + &told
+}
+
+/// True when a statement, the only one of its text, says itself how its rows are ordered.
+fn is_ordered(sql: &str) -> bool {
+    !sql.contains("; ") && sql.rfind("ORDER BY") > sql.rfind(')').max(Some(0))
 }
 
 /// A cell, or one in hexadecimal, in what a client was sent.
@@ -293,7 +312,7 @@ fn needles() -> &'static [Vec<u8>] {
     NEEDLES.get_or_init(|| {
         let hex: String = MARK.bytes().map(|b| format!("{b:02x}")).collect();
         let mut all: Vec<Vec<u8>> = vec![MARK.into(), MARK.to_uppercase().into(), hex.into()];
-        for values in [Values::Age, Values::Amount, Values::Code, Values::Born, Values::Moment] {
+        for values in [Values::Age, Values::Amount, Values::Code, Values::Born, Values::Moment, Values::Price] {
             for text in values.texts() {
                 let digits = text.trim_start_matches('-');
                 all.push(digits.split(['.', ' ']).next().unwrap().into());

@@ -89,6 +89,28 @@ const CASES: &[&[Sent]] = &[
     &[P("SELECT id FROM people WHERE account_id = 1 AND age = ANY ('{1, zqwxvk}')", &[])],
     &[Q("PREPARE p AS SELECT id FROM people WHERE account_id = 1 AND age = 'zqwxvk'")],
     &[Q("PREPARE p AS INSERT INTO memos (id, tag) VALUES (900, 'zqwxvk-is too long')"), Q("EXECUTE p")],
+    // A parameter that is not in the text is not sent.
+    &[P("SELECT id FROM people WHERE login = $2", &["zqwxvk-x", "zqwxvk.l1"])],
+    // A name for what stands in place of a literal.
+    &[P("SELECT CASE WHEN id < 3 THEN body ELSE 'x' END, coalesce(body, 'x') FROM memos", &[])],
+    // UNION ALL keeps what a UNION within it has told apart, and gives the rest as it is.
+    &[Q(
+        "SELECT login FROM people UNION SELECT login FROM people WHERE id > 2 UNION ALL SELECT login FROM people UNION \
+         SELECT login FROM people WHERE id = 1",
+    )],
+    // A column of WITH RECURSIVE is no table's.
+    &[P(
+        "WITH RECURSIVE r AS (SELECT id, email FROM people WHERE id = 1 UNION ALL SELECT p.id, p.email FROM people p \
+         JOIN r ON p.id = r.id + 1) SELECT r.*, email FROM r",
+        &[],
+    )],
+    &[P("SELECT nullif(tag, NULL), nullif(body, NULL)::text FROM memos WHERE nullif(body, NULL) = 'zqwxvk-ann'", &[])],
+    // A cast that leaves the value as it is.
+    &[P("SELECT tag::varchar, tag::text, CAST(tag AS text) AS t, body::varchar, body::text FROM memos", &[])],
+    &[P("SELECT price::numeric, nullif(price, 5)::numeric, price FROM parts", &[])],
+    &[Q("SELECT tag::text FROM memos WHERE tag::text = 'zqwxvk-red' ORDER BY id")],
+    // A comparison with NULL is one of groups too.
+    &[Q("SELECT account_id, email, count(*) FILTER (WHERE email = NULL) FROM people GROUP BY account_id, email")],
     // A table of the policy that does not exist.
     &[Q("SELECT id FROM awaited WHERE x = 'zqwxvk-a'"), P("INSERT INTO public.awaited (x) VALUES ($1)", &["zqwxvk-a"])],
     &[P("UPDATE awaited SET x = 'zqwxvk-a'", &[]), Q("DELETE FROM people USING awaited WHERE email = 'zqwxvk-a'")],
