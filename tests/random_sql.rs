@@ -14,6 +14,7 @@ mod changes;
 mod compare;
 mod grammar;
 mod known;
+mod params;
 mod pinned;
 mod queries;
 mod tables;

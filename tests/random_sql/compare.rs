@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use memchr::memmem;
 
-use super::grammar::{Case, Dice, Run, Step};
+use super::grammar::{Case, Dice, Execute, Run, Step};
+use super::params::Param;
 use super::tables::{self, MARK, POLICY, ROWS, TABLES, Values, written};
 use crate::support::peer::{Message, Out, Peer, field, show};
 use crate::support::postgres::{Cluster, Version};
@@ -236,11 +237,19 @@ impl Twins {
 fn replies(peer: &mut Peer, step: &Step) -> Result<Vec<Message>, String> {
     let out = match &step.run {
         Run::Simple | Run::Aside => Out::new().query(&step.sql),
-        Run::Extended { params, format, portal } => {
-            let params: Vec<Option<&str>> = params.iter().map(Option::as_deref).collect();
-            let out = Out::new().parse("", &step.sql).describe('S', "").bind("", "", &params, *format);
-            let out = if *portal { out.describe('P', "") } else { out };
-            out.execute("", 0).sync()
+        Run::Extended { params, format, portal, execute } => {
+            let oids: Vec<u32> = params.iter().map(|param| param.oid).collect();
+            let params: Vec<_> = params.iter().map(Param::sent).collect();
+            let bound = |out: Out| {
+                let out = out.bind_as("", &params, &[*format]);
+                if *portal { out.describe('P', "") } else { out }
+            };
+            let out = bound(Out::new().parse_as("", &step.sql, &oids).describe('S', ""));
+            match execute {
+                Execute::Once => out.execute("", 0).sync(),
+                Execute::InParts => out.execute("", 2).execute("", 0).sync(),
+                Execute::Twice => bound(out.execute("", 0)).execute("", 0).sync(),
+            }
         }
     };
     peer.send_anyway(&out.0);
@@ -291,7 +300,7 @@ fn shown(sql: &str, mut messages: Vec<Message>) -> String {
 }
 
 /// True when a statement, the only one of its text, says itself how its rows are ordered.
-fn is_ordered(sql: &str) -> bool {
+pub fn is_ordered(sql: &str) -> bool {
     !sql.contains("; ") && sql.rfind("ORDER BY") > sql.rfind(')').max(Some(0))
 }
 

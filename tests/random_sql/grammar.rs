@@ -1,4 +1,6 @@
 //! What is tried: a case is made from its seed alone, so that a seed is all one needs to see it again.
+use super::compare::is_ordered;
+use super::params::Param;
 use super::tables::{TABLES, Values};
 use super::writer::{Writer, quoted};
 
@@ -33,9 +35,19 @@ pub enum Run {
     /// A simple query.
     Simple,
     /// Parse, Describe, Bind, Execute; results in this format.
-    Extended { params: Vec<Option<String>>, format: i16, portal: bool },
+    Extended { params: Vec<Param>, format: i16, portal: bool, execute: Execute },
     /// On another connection that goes to the server directly.
     Aside,
+}
+
+/// How a statement is executed once it is described.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Execute {
+    Once,
+    /// Two rows, then the rest.
+    InParts,
+    /// Bound and executed twice.
+    Twice,
 }
 
 /// One statement of a case.
@@ -125,7 +137,7 @@ fn prepared(dice: &mut Dice) -> Vec<Step> {
     let mut writer = Writer::new(dice, true);
     let (_, text) = writer.statement();
     let (text, params) = writer.finish(&text);
-    let literals: Vec<String> = params.iter().map(|p| p.as_deref().map_or("NULL".to_owned(), quoted)).collect();
+    let literals: Vec<String> = params.iter().map(|p| p.text.as_deref().map_or("NULL".to_owned(), quoted)).collect();
     let arguments = if literals.is_empty() { String::new() } else { format!(" ({})", literals.join(", ")) };
     let execute = format!("EXECUTE p{arguments}");
     let texts = [format!("PREPARE p AS {text}"), execute.clone(), execute.clone(), "DEALLOCATE p".to_owned(), execute];
@@ -159,7 +171,16 @@ fn step(dice: &mut Dice) -> Step {
         sql = decorated(dice, &sql);
     }
     let format = i16::from(dice.one_in(2));
-    let run = if extended { Run::Extended { params, format, portal: dice.one_in(3) } } else { Run::Simple };
+    if !extended {
+        return Step { kind, sql, run: Run::Simple };
+    }
+    let execute = match dice.below(8) {
+        0 if is_ordered(&sql) => Execute::InParts,
+        1 => Execute::Twice,
+        _ => Execute::Once,
+    };
+    let params = params.into_iter().map(|param| param.dressed(dice)).collect();
+    let run = Run::Extended { params, format, portal: dice.one_in(3), execute };
     Step { kind, sql, run }
 }
 

@@ -1,7 +1,8 @@
 //! Statements that once differed from Postgres: each gives on sealed tables, and describes, all that it does on plain
 //! ones. None is refused, and none is among the [`known`](super::known) differences.
 use super::compare::Twins;
-use super::grammar::{Case, Run, Step};
+use super::grammar::{Case, Execute, Run, Step};
+use super::params::Param;
 use crate::support::postgres::Version;
 
 /// One statement.
@@ -124,8 +125,8 @@ fn step(sent: &Sent) -> Step {
     let (sql, run) = match sent {
         Q(sql) => (sql, Run::Simple),
         P(sql, params) => {
-            let params = params.iter().map(|param| Some((*param).to_owned())).collect();
-            (sql, Run::Extended { params, format: 1, portal: true })
+            let params = params.iter().map(|param| Param::new(Some((*param).to_owned()), "text")).collect();
+            (sql, Run::Extended { params, format: 1, portal: true, execute: Execute::Once })
         }
     };
     Step { kind: "pinned", sql: (*sql).to_owned(), run }

@@ -35,7 +35,7 @@ impl Writer<'_> {
             0 | 1 if distinct.is_empty() => sql += &format!(" ORDER BY {}", seen.key()),
             2 if distinct.is_empty() => sql += &format!(" ORDER BY {} LIMIT 2 OFFSET 1", seen.key()),
             3 if distinct.is_empty() && self.parameters => {
-                let limit = self.parameter(Some("2".to_owned()));
+                let limit = self.parameter(Some("2".to_owned()), "int8");
                 sql += &format!(" ORDER BY {} LIMIT {limit}", seen.key());
             }
             4 if distinct.is_empty() => {

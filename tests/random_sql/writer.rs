@@ -1,5 +1,6 @@
 //! Writes pieces of statements: values, conditions, select lists.
 use super::grammar::Dice;
+use super::params::Param;
 use super::tables::{Column, Eq, Kind, TABLES, Table, VIEWS};
 
 /// A table under the name that the statement gives it.
@@ -24,7 +25,14 @@ impl Seen<'_> {
 pub struct Writer<'d> {
     pub dice: &'d mut Dice,
     pub parameters: bool,
-    pub params: Vec<Option<String>>,
+    pub params: Vec<Param>,
+}
+
+/// The type of an array of these.
+fn array_of(kind: &str) -> &'static str {
+    const ARRAYS: &[&str] =
+        &["text[]", "varchar[]", "int8[]", "int4[]", "numeric[]", "uuid[]", "date[]", "timestamptz[]", "jsonb[]"];
+    ARRAYS.iter().find(|array| array.strip_suffix("[]") == Some(kind)).unwrap()
 }
 
 pub fn quoted(text: &str) -> String {
@@ -37,7 +45,7 @@ impl Writer<'_> {
     }
 
     /// A statement with its parameters: those that did not get into it are left out, and the others numbered anew.
-    pub fn finish(&mut self, sql: &str) -> (String, Vec<Option<String>>) {
+    pub fn finish(&mut self, sql: &str) -> (String, Vec<Param>) {
         let mut parts = sql.split('$');
         let (mut out, mut kept, mut numbers) = (parts.next().unwrap().to_owned(), Vec::new(), Vec::new());
         while let Some(part) = parts.next() {
@@ -81,8 +89,8 @@ impl Writer<'_> {
     }
 
     /// The next parameter.
-    pub fn parameter(&mut self, value: Option<String>) -> String {
-        self.params.push(value);
+    pub fn parameter(&mut self, value: Option<String>, kind: &'static str) -> String {
+        self.params.push(Param::new(value, kind));
         format!("${}", self.params.len())
     }
 
@@ -90,7 +98,7 @@ impl Writer<'_> {
     pub fn value(&mut self, column: &Column) -> String {
         let value = self.some_value(column);
         if self.parameters && !self.dice.one_in(3) {
-            let parameter = self.parameter(value.map(str::to_owned));
+            let parameter = self.parameter(value.map(str::to_owned), column.kind);
             return if self.dice.one_in(8) { format!("{parameter}::{}", column.kind) } else { parameter };
         }
         let Some(value) = value else { return "NULL".to_owned() };
@@ -120,7 +128,7 @@ impl Writer<'_> {
         let text = format!("{{{}}}", members.iter().map(shown).collect::<Vec<_>>().join(","));
         let kind = column.kind.split('(').next().unwrap();
         match self.dice.below(4) {
-            0 | 1 if self.parameters => self.parameter(Some(text)),
+            0 | 1 if self.parameters => self.parameter(Some(text), array_of(kind)),
             0 => format!("{}::{kind}[]", quoted(&text)),
             1 => quoted(&text),
             _ => {
