@@ -292,10 +292,11 @@ fn shown(sql: &str, mut messages: Vec<Message>) -> String {
     if !is_ordered(sql) {
         messages.chunk_by_mut(|a, b| a.0 == b'D' && b.0 == b'D').for_each(<[Message]>::sort);
     }
-    let told = messages.iter().filter(|(tag, _)| *tag == b'E').map(|(_, body)| (field(body, b'C'), field(body, b'M')));
-    // What the proxy says of a value leaves the value out.
-    let told: String =
-        told.filter(|(code, _)| !code.starts_with("22")).map(|(_, said)| format!(" \"{said}\"")).collect();
+    // What the proxy says of a value leaves the value out. Details show rows and keys of indexes, which are cells and tokens.
+    let errors = messages.iter().filter(|(tag, body)| *tag == b'E' && !field(body, b'C').starts_with("22"));
+    let told: String = errors
+        .map(|(_, body)| format!(" \"{}\" {} at {};", field(body, b'M'), field(body, b'H'), field(body, b'P')))
+        .collect();
     show(&messages) + &told
 }
 

@@ -179,7 +179,8 @@ fn step(dice: &mut Dice) -> Step {
         1 => Execute::Twice,
         _ => Execute::Once,
     };
-    let params = params.into_iter().map(|param| param.dressed(dice)).collect();
+    let is_only = params.len() == 1;
+    let params = params.into_iter().map(|param| param.dressed(dice, is_only)).collect();
     let run = Run::Extended { params, format, portal: dice.one_in(3), execute };
     Step { kind, sql, run }
 }

@@ -94,6 +94,12 @@ const CASES: &[&[Sent]] = &[
     &[P("SELECT id FROM people WHERE login = $2", &["zqwxvk-x", "zqwxvk.l1"])],
     // A name for what stands in place of a literal.
     &[P("SELECT CASE WHEN id < 3 THEN body ELSE 'x' END, coalesce(body, 'x') FROM memos", &[])],
+    // DISTINCT ON of an output column by its name.
+    &[Q("SELECT DISTINCT ON (e) email AS e FROM contacts JOIN orders o ON o.id > 0 WHERE contacts.account_id = 1")],
+    &[P(
+        "SELECT DISTINCT ON (c.account_id, e) c.account_id, c.email AS e FROM contacts c JOIN orders o ON o.id > 0",
+        &[],
+    )],
     // UNION ALL keeps what a UNION within it has told apart, and gives the rest as it is.
     &[Q(
         "SELECT login FROM people UNION SELECT login FROM people WHERE id > 2 UNION ALL SELECT login FROM people UNION \
@@ -144,7 +150,8 @@ fn check(version: Version) {
         }
     }
     assert!(wrong.is_empty(), "{version:?}: {} are wrong:\n{}", wrong.len(), wrong.join("\n"));
-    assert!(twins.allowed.is_empty(), "{version:?}: {:?}", twins.allowed);
+    let told = |reason: &&&str| reason.starts_with("a table of the policy that does not exist");
+    assert_eq!(twins.allowed.keys().filter(told).count(), twins.allowed.len(), "{version:?}: {:?}", twins.allowed);
 }
 
 #[test]

@@ -23,7 +23,16 @@ impl Writer<'_> {
         };
         if self.dice.one_in(14) {
             let (apart, condition) = (self.apart(seen), self.condition(seen));
-            return format!("SELECT DISTINCT ON ({apart}) {apart} FROM {from} WHERE {condition}");
+            let name = seen.of(self.searchable(table).name);
+            let sql = format!("FROM {from} WHERE {condition}");
+            return match (self.dice.below(3), table.tenant) {
+                (0, Some(tenant)) => {
+                    let tenant = seen.of(tenant);
+                    format!("SELECT DISTINCT ON ({tenant}, shown) {tenant}, {name} AS shown {sql}")
+                }
+                (1, None) => format!("SELECT DISTINCT ON (shown) {name} AS shown {sql}"),
+                _ => format!("SELECT DISTINCT ON ({apart}) {apart} {sql}"),
+            };
         }
         let (items, condition) = (self.items(seen), self.condition(seen));
         let distinct = if self.dice.one_in(10) { "DISTINCT " } else { "" };
@@ -80,7 +89,7 @@ impl Writer<'_> {
 
     pub fn join(&mut self) -> String {
         let (a, b) = (Seen { table: &TABLES[0], alias: "a" }, Seen { table: &TABLES[1], alias: "b" });
-        let (left, right, condition) = (self.items(a), self.items(b), self.condition(a));
+        let (left, right, condition) = (self.joined(a), self.joined(b), self.condition(a));
         match self.dice.below(12) {
             0 => {
                 let on = "a.account_id = b.account_id AND a.email = b.email";
@@ -103,7 +112,7 @@ impl Writer<'_> {
             }
             3 => {
                 let own = Seen { table: &TABLES[0], alias: "b" };
-                let right = self.items(own);
+                let right = self.joined(own);
                 return format!(
                     "SELECT {left}, {right} FROM people a JOIN people b ON a.account_id = b.account_id AND a.age = b.age \
                      WHERE {condition}"
@@ -241,14 +250,20 @@ impl Writer<'_> {
             return String::new();
         }
         // Windows are not allowed there.
-        let items = (0..1 + self.dice.below(3)).map(|_| {
-            loop {
-                let item = self.item(seen);
-                if !item.contains(" OVER (") || self.dice.one_in(20) {
-                    break item;
-                }
+        let items = if self.dice.one_in(30) { self.items(seen) } else { self.joined(seen) };
+        format!(" RETURNING {items}")
+    }
+
+    /// Something to select where rows may be there twice, so that windows over them are not ordered in one way.
+    fn joined(&mut self, seen: Seen<'_>) -> String {
+        let mut items = Vec::new();
+        for _ in 0..1 + self.dice.below(3) {
+            let mut item = self.item(seen);
+            while item.contains(" OVER (") {
+                item = self.item(seen);
             }
-        });
-        format!(" RETURNING {}", items.collect::<Vec<_>>().join(", "))
+            items.push(item);
+        }
+        items.join(", ")
     }
 }
