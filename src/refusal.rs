@@ -23,6 +23,8 @@ pub enum Class {
     NotSupported,
     /// A sealed column that is not known to be where it is named.
     UnknownColumn,
+    /// A table that does not exist.
+    NoTable,
     /// The policy denies it.
     Denied,
     /// A statement that Postgres would not read either.
@@ -83,6 +85,7 @@ impl Class {
             Class::TlsRequired => "08004",
             Class::TooManyConnections => "53300",
             Class::NotSupported | Class::UnknownColumn => "0A000",
+            Class::NoTable => "42P01",
             Class::Denied => "42501",
             Class::Syntax => "42601",
             Class::NoParameter => "42P02",

@@ -14,6 +14,7 @@ use crate::wire::frontend;
 
 use super::copy::{takes_rows, without_values};
 use super::facts::Facts;
+use super::literals;
 use super::machine::{Fatal, Held, Hold, Machine, OUT_BYTES_MAX, Prepared, Unsynced, Work};
 use super::messages::{
     BIND_NAMES, after_ddl, allowed, bind_fits, declared_fit, executes_sealed, inline, malformed, merge, names_any,
@@ -309,7 +310,7 @@ impl Machine {
         let missing = &schema.catalog.missing;
         if names_any(text, missing) && (writes(text) || sql::asks_with_values(&String::from_utf8_lossy(text), missing))
         {
-            return Err(not_yet());
+            return Err(self.no_table(text, facts, protocol).unwrap_or_else(not_yet));
         }
         if !hits.ddl {
             self.uncommitted.refuse_values(text)?;
@@ -365,6 +366,7 @@ impl Machine {
         if plans.len() > 1 {
             settled(text, &plans)?;
         }
+        plans.iter().try_for_each(|plan| literals::check_shown(plan, facts))?;
         let inputs = Inputs { params: &[], formats: &[], oids: &[], facts, locked: locked.as_deref() };
         let mut uses = Vec::new();
         let mut values = Vec::new();
@@ -451,6 +453,7 @@ impl Machine {
         };
         declared_fit(statement, &parse.oids)?;
         without_values(statement)?;
+        literals::check(statement, facts)?;
         self.refuse_names(statement)?;
         let text = String::from_utf8_lossy(parse.text);
         let rewritten = sql::render::render_extended(&text, statement);

@@ -213,6 +213,8 @@ pub struct Machine {
     pub(super) client_skip: usize,
     pub(super) server_pass: usize,
     pub(super) server_skip: usize,
+    /// The description of rows that the client is told once there are some, or their end.
+    pub(super) described: BytesMut,
     pub(super) rows: Rows,
     pub(super) rows_wait: bool,
     pub(super) statement: u64,
@@ -266,6 +268,7 @@ impl Machine {
             client_skip: 0,
             server_pass: 0,
             server_skip: 0,
+            described: BytesMut::new(),
             rows: Rows::default(),
             rows_wait: false,
             statement: 0,

@@ -5,15 +5,13 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 
 use crate::hex;
-use crate::policy::{Column, Read};
+use crate::policy::Read;
 use crate::refusal::{Class, Refusal};
-use crate::sql::plan::{Copy, ParamRole, Role, Source, StatementPlan, ValueSlot};
-use crate::types::LogicalType;
+use crate::sql::plan::{Copy, ParamRole, Role, StatementPlan};
 use crate::wire::frame::{HEADER, Header};
 use crate::wire::frontend::{self, Param, format_of};
 
 use super::facts::{Facts, quote};
-use super::machine::Prepared;
 use super::open::{Shape, Stored, denied};
 use super::seal::{self, Inputs};
 
@@ -175,7 +173,8 @@ pub(super) fn server_oids(plan: &StatementPlan, client: &[u32]) -> Vec<u32> {
 /// Refuses a parameter declared to be of a type whose values are not read as those of its sealed column.
 pub(super) fn declared_fit(plan: &StatementPlan, oids: &[u32]) -> Result<(), Refusal> {
     for (n, role) in plan.params.iter().enumerate() {
-        let (ParamRole::Sealed(column) | ParamRole::Both(column), Some(oid)) = (role, seal::declared(oids, n)) else {
+        let (ParamRole::Sealed(column, _) | ParamRole::Both(column), Some(oid)) = (role, seal::declared(oids, n))
+        else {
             continue;
         };
         if !column.logical.reads(oid) {
@@ -216,16 +215,6 @@ pub(super) fn bind_fits(bind: &frontend::Bind<'_>, plan: &StatementPlan) -> Resu
     }
 }
 
-/// The type a client is told for a parameter: what it declared, else what Postgres finds for a plain column.
-pub(super) fn client_oid(prepared: &Prepared, n: usize, column: &Column) -> u32 {
-    const TEXT: u32 = 25;
-    let searches = |slot: &ValueSlot| {
-        matches!(slot.source, Source::Param(of) if usize::from(of) == n) && matches!(slot.role, Role::Search { .. })
-    };
-    let compared = matches!(column.logical, LogicalType::Varchar(_)) && prepared.plan[0].values.iter().any(searches);
-    seal::declared(&prepared.oids, n).unwrap_or(if compared { TEXT } else { column.logical.oid() })
-}
-
 pub(super) fn server_params<'a>(
     plan: &StatementPlan,
     inputs: &Inputs<'a>,
@@ -237,7 +226,9 @@ pub(super) fn server_params<'a>(
                 format: format_of(inputs.formats, n),
                 value: inputs.params.get(n).copied().flatten().map(Cow::Borrowed),
             },
-            Some(ParamRole::Sealed(_) | ParamRole::SealedMany(_)) | None => Param { format: 0, value: None },
+            Some(ParamRole::Sealed(..) | ParamRole::SealedMany(_) | ParamRole::Unused) | None => {
+                Param { format: 0, value: None }
+            }
         })
         .collect();
     for (slot, value) in plan.values.iter().zip(values) {

@@ -13,6 +13,7 @@ pub mod driver;
 pub mod elements;
 pub mod facts;
 pub mod internal;
+mod literals;
 pub mod machine;
 pub mod messages;
 pub mod named;

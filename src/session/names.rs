@@ -6,8 +6,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 
 use crate::refusal::{Class, Refusal};
-use crate::sql::Protocol;
-use crate::sql::filter::skip_blanks;
+use crate::sql::{self, Protocol, filter::skip_blanks};
 use crate::sql::plan::{ParamRole, StatementPlan, Verdict};
 use crate::wire::frame::{HEADER, Header};
 use crate::wire::frontend;
@@ -49,6 +48,19 @@ impl Gone {
 }
 
 impl Machine {
+    /// Postgres's own error for a statement on a table of the policy that does not exist. Sure only outside a transaction,
+    /// which may have made it.
+    pub(super) fn no_table(&self, text: &[u8], facts: &Facts, protocol: Protocol) -> Option<Refusal> {
+        if self.status != b'I' || !self.queue.is_empty() {
+            return None;
+        }
+        let schema = self.shared.schema.load();
+        let context = sql::Context { catalog: &schema.catalog, search_path: &facts.search_path, protocol };
+        let name = sql::missing::missing_table(std::str::from_utf8(text).ok()?, &context)?;
+        let hint = "The policy has sealed columns for this table: create it with them before it is used.";
+        Some(Refusal::new(Class::NoTable, format!("relation \"{name}\" does not exist")).hint(hint))
+    }
+
     /// A Parse has failed: its name means what it did before, also for a later Parse of that name under way. A sealed
     /// statement of before is only used where it seals what the failed one would have.
     pub(super) fn restore(&mut self, name: Bytes, before: Option<Arc<Prepared>>) {
@@ -183,7 +195,7 @@ impl Prepared {
 /// True when `older` sends on no parameter that stands for a sealed value in `new`. With another number of them it takes
 /// none at all.
 fn seals_like(older: &StatementPlan, new: &StatementPlan) -> bool {
-    let sealed = |role: &ParamRole| matches!(role, ParamRole::Sealed(_) | ParamRole::SealedMany(_));
+    let sealed = |role: &ParamRole| matches!(role, ParamRole::Sealed(..) | ParamRole::SealedMany(_));
     let kept = |(older, new): (&ParamRole, &ParamRole)| sealed(older) || matches!(new, ParamRole::Plain);
     older.params.len() != new.params.len() || older.params.iter().zip(&new.params).all(kept)
 }

@@ -147,7 +147,7 @@ struct Found {
 }
 
 impl<'a> Batch<'a> {
-    /// Takes the rows apart. `None` for a row with another number of columns than planned.
+    /// Takes the rows apart. `None` for a row with other columns than planned: their number, or a cell where there is none.
     ///
     /// # Errors
     /// [`Malformed`] when a row is not a DataRow; XX001 for a sealed value that is not in the form of one.
@@ -163,6 +163,9 @@ impl<'a> Batch<'a> {
                 return Ok(Ok(None));
             }
             let start = batch.values.len() - width;
+            if !batch.is_as_planned(start) {
+                return Ok(Ok(None));
+            }
             for (at, tenant) in sealed(shape) {
                 let Some(value) = batch.values[start + at] else { continue };
                 if let Err(refusal) = batch.find(start + at, tenant, value) {
@@ -171,6 +174,14 @@ impl<'a> Batch<'a> {
             }
         }
         Ok(Ok(Some(batch)))
+    }
+
+    /// False for a row with a cell where the plan has none: its columns are others by now.
+    fn is_as_planned(&self, start: usize) -> bool {
+        let is_plain = |at: usize| matches!(self.shape.columns.get(at), Some(ResultColumn::Plain));
+        let holds = |value: &Option<&[u8]>| value.is_some_and(begins_as_cell);
+        let cells = self.values[start..].iter().enumerate().any(|(at, value)| is_plain(at) && holds(value));
+        !cells || self.shape.facts.read == Read::Sealed
     }
 
     fn find(&mut self, value: usize, tenant: RowTenant, bytes: &[u8]) -> Result<(), Refusal> {
@@ -351,6 +362,11 @@ impl<'a> Batch<'a> {
         record(uses, column, dek, cell.slot());
         show(column, &plain, self.shape.format(at), session.facts, out)
     }
+}
+
+/// True for a value that begins as a cell does, in binary or in the hex form of bytea.
+fn begins_as_cell(value: &[u8]) -> bool {
+    value.starts_with(b"\xC1\x52\x53\x01\x01") || value.starts_with(b"\\xc152530101")
 }
 
 /// Appends a literal of the statement as a value of the column.

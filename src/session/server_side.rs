@@ -14,7 +14,7 @@ use crate::wire::frontend;
 
 use super::facts;
 use super::machine::{Fatal, Held, Hold, Machine, Mute, OUT_BYTES_MAX, Prepared, Work};
-use super::messages::{client_oid, refuse_call, too_large};
+use super::messages::{refuse_call, too_large};
 use super::named::Reply;
 use super::notices::put_error;
 use super::open::{Batch, Session, Shape};
@@ -61,6 +61,10 @@ impl Machine {
                 }
                 input.reserve(header.total - input.len());
                 break;
+            }
+            if matches!(header.tag, b'D' | b'C') && !self.described.is_empty() {
+                let described = self.described.split();
+                self.to_client.extend_from_slice(&described);
             }
             if header.tag == b'D'
                 && self.mute == Mute::Off
@@ -245,6 +249,7 @@ impl Machine {
             _ => None,
         };
         self.facts = None;
+        self.described.clear();
         let fields = backend::notice(body)?;
         let told = self.copy_in_fails(&fields).or_else(|| self.misled(&fields));
         self.sending = None;
@@ -334,8 +339,19 @@ impl Machine {
         Ok(())
     }
 
-    /// RowDescription: sealed columns get the client's types.
+    /// RowDescription: sealed columns get the client's types. That of a simple query that runs as extended messages waits:
+    /// the server tells of rows only once it has changed them all.
     fn describe_rows(&mut self, frame: &[u8]) -> Result<(), Fatal> {
+        let waits = matches!(self.queue.front(), Some(Expect::QueryPortal(_)));
+        let told = self.to_client.len();
+        self.describe_rows_now(frame)?;
+        if waits && self.mute == Mute::Off {
+            self.described = self.to_client.split_off(told);
+        }
+        Ok(())
+    }
+
+    fn describe_rows_now(&mut self, frame: &[u8]) -> Result<(), Fatal> {
         let shape = match self.queue.front() {
             Some(Expect::Statement(Some(prepared))) => self.statement_shape(prepared),
             Some(Expect::Portal(Some(reply)) | Expect::QueryPortal(Some(reply))) => self.shape_of(reply),
@@ -356,7 +372,7 @@ impl Machine {
         fields.truncate(shape.columns.len());
         let sealed_reader = shape.facts.read == Read::Sealed;
         for (at, column) in shape.columns.iter().enumerate() {
-            let ResultColumn::Sealed { column, table_oid, attnum, .. } = column else { continue };
+            let ResultColumn::Sealed { table_oid, attnum, described, .. } = column else { continue };
             let field = &mut fields[at];
             if field.type_oid != 17 {
                 self.reload = true;
@@ -366,7 +382,7 @@ impl Machine {
             (field.table_oid, field.attnum, field.format) = (*table_oid, *attnum, shape.format(at));
             if !sealed_reader {
                 (field.type_oid, field.typlen, field.typmod) =
-                    (column.logical.oid(), column.logical.typlen(), column.logical.typmod());
+                    (described.oid(), described.typlen(), described.typmod());
             }
         }
         backend::put_row_description(&mut self.to_client, &fields);
@@ -390,10 +406,12 @@ impl Machine {
             .iter()
             .enumerate()
             .map(|(n, role)| match role {
-                ParamRole::Sealed(column) => client_oid(prepared, n, column),
+                ParamRole::Sealed(_, described) => {
+                    super::seal::declared(&prepared.oids, n).unwrap_or_else(|| described.oid())
+                }
                 ParamRole::SealedMany(column) => super::seal::declared(&prepared.oids, n)
                     .unwrap_or_else(|| super::elements::array_oid(column.logical)),
-                ParamRole::Plain | ParamRole::Both(_) => server.get(n).copied().unwrap_or(0),
+                ParamRole::Plain | ParamRole::Both(_) | ParamRole::Unused => server.get(n).copied().unwrap_or(0),
             })
             .collect();
         backend::put_parameter_description(&mut self.to_client, &oids);

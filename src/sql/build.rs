@@ -12,6 +12,7 @@ use super::scope::{Known, ScopeColumn};
 use super::text::Text;
 use crate::policy::Column;
 use crate::refusal::{Class, Refusal};
+use crate::types::LogicalType;
 
 /// The state of planning one statement.
 pub(super) struct Planner<'a> {
@@ -108,13 +109,32 @@ impl<'a> Planner<'a> {
             Shape::Literal(text, _) => Source::Literal(Arc::clone(text)),
             Shape::Null => Source::Rows,
         };
-        self.slot(source, role)
+        let slot = self.slot(source, role);
+        if let Some(Ok(first)) = operand.casts.first().map(|cast| LogicalType::parse(cast)) {
+            self.values[slot].described = first;
+        }
+        slot
     }
 
     /// A new value from any source.
     pub(super) fn slot(&mut self, source: Source, role: Role) -> usize {
-        self.values.push(ValueSlot { source, role, param: 0 });
+        let described = match (&role, role_column(&role).map(|column| column.logical)) {
+            // A varchar is compared as text.
+            (Role::Search { .. }, Some(LogicalType::Varchar(_))) | (_, None) => LogicalType::Text,
+            (_, Some(own)) => own,
+        };
+        self.values.push(ValueSlot { source, role, param: 0, described });
         self.values.len() - 1
+    }
+
+    /// Says that these values are taken for varchars, not for texts.
+    pub(super) fn as_varchars(&mut self, operand: &Operand, slots: &[usize]) {
+        for slot in slots.iter().filter(|_| operand.casts.is_empty()) {
+            let described = &mut self.values[*slot].described;
+            if *described == LogicalType::Text {
+                *described = LogicalType::Varchar(None);
+            }
+        }
     }
 
     /// Replaces an operand by values, separated by commas.
@@ -152,7 +172,7 @@ impl<'a> Planner<'a> {
             let keeps = match (role, role_column(&value.role)) {
                 (Some((i, role)), Some(column)) => {
                     let many = matches!(value.role, Role::SearchMany { .. });
-                    take_param(role, plain[i], (column, many))?.then_some(i)
+                    take_param(role, plain[i], (column, many, value.described))?.then_some(i)
                 }
                 _ => None,
             };
@@ -163,6 +183,11 @@ impl<'a> Planner<'a> {
                     next
                 }
             };
+        }
+        for (role, plain) in params.iter_mut().zip(plain) {
+            if matches!(role, ParamRole::Plain) && !plain {
+                *role = ParamRole::Unused;
+            }
         }
         let lock = self.lock.take().map(|lock| number_lock(lock, &self.values));
         Ok(StatementPlan {
@@ -220,7 +245,11 @@ fn too_many() -> Refusal {
 }
 
 /// Gives a client parameter to a value; true when the value keeps its number.
-fn take_param(role: &mut ParamRole, plain: bool, (column, many): (&Arc<Column>, bool)) -> Result<bool, Refusal> {
+fn take_param(
+    role: &mut ParamRole,
+    plain: bool,
+    (column, many, described): (&Arc<Column>, bool, LogicalType),
+) -> Result<bool, Refusal> {
     match role {
         ParamRole::Plain if many && !plain => {
             *role = ParamRole::SealedMany(Arc::clone(column));
@@ -232,11 +261,11 @@ fn take_param(role: &mut ParamRole, plain: bool, (column, many): (&Arc<Column>, 
             Ok(false)
         }
         ParamRole::Plain => {
-            *role = ParamRole::Sealed(Arc::clone(column));
+            *role = ParamRole::Sealed(Arc::clone(column), described);
             Ok(true)
         }
-        ParamRole::Sealed(first) | ParamRole::Both(first) if first.logical == column.logical && !many => Ok(false),
-        ParamRole::Sealed(_) | ParamRole::SealedMany(_) | ParamRole::Both(_) => {
+        ParamRole::Sealed(first, _) | ParamRole::Both(first) if first.logical == column.logical && !many => Ok(false),
+        ParamRole::Sealed(..) | ParamRole::SealedMany(_) | ParamRole::Both(_) | ParamRole::Unused => {
             Err(super::sealed::refuse_use(column, "with a parameter that also stands for another type"))
         }
     }

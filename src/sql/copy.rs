@@ -244,7 +244,8 @@ fn row_plan(base: &Relation, columns: &[&Attribute]) -> Result<StatementPlan, Re
             tenant::no_tenant(sealed).hint("Name the tenant column among the columns that are copied.")
         })?;
         let role = Role::Seal { column: Arc::clone(sealed), row: 0, tenant };
-        values.push(ValueSlot { source: Source::Param(place(at)?), role, param: 0 });
+        let source = Source::Param(place(at)?);
+        values.push(ValueSlot { source, role, param: 0, described: sealed.logical });
     }
     Ok(StatementPlan { values, sealed_rows: 1, ..StatementPlan::default() })
 }
@@ -265,6 +266,7 @@ fn selected(base: &Arc<Relation>, columns: &[&Attribute]) -> (String, Vec<Result
             column: Arc::clone(sealed),
             table_oid: base.oid,
             attnum: column.attnum,
+            described: sealed.logical,
             tenant: if with_tenant.is_some() { RowTenant::Prefix } else { RowTenant::Unknown },
             constants: Constants::default(),
         });

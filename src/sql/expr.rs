@@ -11,7 +11,7 @@ use super::extent::column_range;
 use super::ident::fold;
 use super::operators::Rule;
 use super::scope::{Known, Scope, whole_row};
-use super::sealed::{Part, Ty, only_plain};
+use super::sealed::{Part, SealedRef, Ty, only_plain};
 use crate::refusal::{Class, Refusal};
 
 /// A refusal of a form of SQL in a statement that names a sealed table.
@@ -217,11 +217,14 @@ impl Planner<'_> {
         match self.expr(expr, scope)? {
             Ty::Blocked(refusal) => Err(refusal),
             Ty::Plain | Ty::Many(_) => Ok(()),
-            Ty::Sealed(sealed) => {
-                let grouped = sealed.parts.iter().any(|p| matches!(p, Part::Column { is_key: true, .. }));
-                if grouped { self.tokens(&sealed) } else { self.raw(&sealed) }
-            }
+            Ty::Sealed(sealed) => self.null_or_not(&sealed),
         }
+    }
+
+    /// Writes a value of which only matters whether it is NULL.
+    pub(super) fn null_or_not(&mut self, sealed: &SealedRef) -> Result<(), Refusal> {
+        let grouped = sealed.parts.iter().any(|p| matches!(p, Part::Column { is_key: true, .. }));
+        if grouped { self.tokens(sealed) } else { self.raw(sealed) }
     }
 
     fn access(&mut self, root: &Expr, chain: &[AccessExpr], scope: &Scope<'_>) -> Result<Ty, Refusal> {

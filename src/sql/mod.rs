@@ -19,6 +19,7 @@ mod ident;
 mod insert;
 mod join;
 mod list;
+pub mod missing;
 pub mod named;
 mod operand;
 mod operators;

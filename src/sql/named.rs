@@ -78,9 +78,9 @@ fn prepare(
 /// The types of PREPARE with bytea, or an array of it, for the parameters that the proxy computes.
 fn typed(types: &[Range<usize>], inner: &StatementPlan) -> Vec<Edit> {
     let stored = |at: usize| match inner.params.get(at) {
-        Some(ParamRole::Sealed(_)) => Some("pg_catalog.bytea"),
+        Some(ParamRole::Sealed(..)) => Some("pg_catalog.bytea"),
         Some(ParamRole::SealedMany(_)) => Some("pg_catalog.bytea[]"),
-        Some(ParamRole::Plain | ParamRole::Both(_)) | None => None,
+        Some(ParamRole::Plain | ParamRole::Both(_) | ParamRole::Unused) | None => None,
     };
     let edit = |(at, range): (usize, &Range<usize>)| {
         Some(Edit { range: range.clone(), with: vec![Piece::Text(stored(at)?.to_owned())] })
@@ -210,12 +210,12 @@ pub fn used_with_values(text: &str) -> Result<Vec<Arc<str>>, Refusal> {
 }
 
 /// The plan of one EXECUTE of a statement that was prepared with `plan`: the arguments take the place of the
-/// parameters.
+/// parameters. Postgres does not look at the arguments of a statement without parameters: they are left out.
 ///
 /// # Errors
 /// 0A000 when a sealed argument is an expression, 42601 for another number of arguments than parameters.
 pub fn call(plan: &StatementPlan, call: &Call) -> Result<StatementPlan, Refusal> {
-    if call.arguments.len() != plan.params.len() {
+    if call.arguments.len() != plan.params.len() && !plan.params.is_empty() {
         return Err(Refusal::new(
             Class::Syntax,
             format!("wrong number of parameters for prepared statement \"{}\"", call.name),
@@ -259,9 +259,13 @@ pub fn call(plan: &StatementPlan, call: &Call) -> Result<StatementPlan, Refusal>
         }
     }
     with.push(Piece::Text(")".to_owned()));
-    edits.push(Edit { range: after, with });
+    if plan.server_params > 0 {
+        edits.push(Edit { range: after, with });
+    } else if !after.is_empty() {
+        edits.push(Edit { range: after, with: Vec::new() });
+    }
     Ok(StatementPlan {
-        edits: if plan.server_params == 0 { Vec::new() } else { edits },
+        edits,
         values,
         result: plan.result.clone(),
         hidden: plan.hidden,

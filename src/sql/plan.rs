@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::policy::Column;
 use crate::refusal::Refusal;
+use crate::types::LogicalType;
 use crate::wire::copy::Options;
 
 pub use super::question::Question;
@@ -208,6 +209,8 @@ pub struct ValueSlot {
     /// The number (from 1) of the server-side parameter that carries it in the extended protocol. A client parameter
     /// that is used in one place only keeps its number; other uses get numbers above the client's.
     pub param: u16,
+    /// The type that Postgres gives to a parameter in its place.
+    pub described: LogicalType,
 }
 
 /// Where a plaintext comes from.
@@ -303,12 +306,14 @@ impl std::fmt::Debug for TenantSource {
 pub enum ParamRole {
     /// Sent on as it is; the server says its type.
     Plain,
-    /// Never sent on: it stands for sealed values or search tokens of this column, whose type the client is told.
-    Sealed(Arc<Column>),
+    /// Never sent on: it stands for sealed values or search tokens of this column. The client is told this type.
+    Sealed(Arc<Column>, LogicalType),
     /// The same for an array of values of this column's type.
     SealedMany(Arc<Column>),
     /// Sent on as it is and also used as a sealed value or token under another number.
     Both(Arc<Column>),
+    /// Not in the text: NULL is sent.
+    Unused,
 }
 
 /// One output column.
@@ -324,6 +329,8 @@ pub enum ResultColumn {
         table_oid: u32,
         /// Its number in the table, for the row description.
         attnum: i16,
+        /// The type that the client is told: that of an expression over the column may have another length, or none.
+        described: LogicalType,
         /// Where the tenant that the row itself names is found.
         tenant: RowTenant,
         /// Literals of the statement that may stand in place of a cell.

@@ -86,9 +86,11 @@ impl Planner<'_> {
                     None if is_packed => RowTenant::Prefix,
                     None => RowTenant::Unknown,
                 };
-                let (table_oid, attnum) = if sealed.is_column { (sealed.table.oid, sealed.attnum) } else { (0, 0) };
+                let is_origin = sealed.is_column && !sealed.is_stray;
+                let (table_oid, attnum) = if is_origin { (sealed.table.oid, sealed.attnum) } else { (0, 0) };
                 let constants = Constants(std::mem::take(&mut self.constants).into());
-                Ok(ResultColumn::Sealed { tenant, table_oid, attnum, column: sealed.column, constants })
+                let (column, described) = (sealed.column, sealed.described);
+                Ok(ResultColumn::Sealed { tenant, table_oid, attnum, described, column, constants })
             }
             Ty::Many(sealed) => {
                 Err(refuse_use(&sealed.column, "as an array")
@@ -429,11 +431,13 @@ impl Planner<'_> {
     fn distinct_on(&mut self, on: &[Expr], scope: &Scope<'_>, columns: &Columns) -> Result<(), Refusal> {
         let others: Vec<Spot> = on.iter().filter_map(|e| scope.spot(column_parts(e)?)).collect();
         for e in on {
+            // A name is that of an output column, if there is one.
             let output = output_column(e, columns)?;
             match output.map(|c| &c.ty) {
                 Some(Ty::Plain) => {}
-                Some(ty) if column_parts(e).is_none() => only_plain(ty, "with DISTINCT ON")?,
-                _ => match self.expr(e, scope)? {
+                Some(Ty::Sealed(sealed)) if column_parts(e).is_some() => self.output_token(e, sealed, &others)?,
+                Some(ty) => only_plain(ty, "with DISTINCT ON")?,
+                None => match self.expr(e, scope)? {
                     Ty::Sealed(sealed) => {
                         self.groupable(&sealed, &others)?;
                         self.tokens(&sealed)?;
@@ -442,6 +446,17 @@ impl Planner<'_> {
                 },
             }
         }
+        Ok(())
+    }
+
+    /// Writes the token in place of the name of an output column.
+    fn output_token(&mut self, e: &Expr, sealed: &SealedRef, others: &[Spot]) -> Result<(), Refusal> {
+        let refuse = || refuse_use(&sealed.column, "in an expression with DISTINCT ON");
+        let text = sealed.reference_text().ok_or_else(refuse)?;
+        let range = super::extent::column_range(self.text, e).ok_or_else(refuse)?;
+        self.groupable(sealed, others)?;
+        self.compared.push(std::sync::Arc::clone(&sealed.column));
+        self.edit(range, format!("rowseal.eq({text})"));
         Ok(())
     }
 

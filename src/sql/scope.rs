@@ -171,7 +171,7 @@ impl<'p> Scope<'p> {
             [schema, relation, column] => self.resolve_three(schema, relation, column)?,
             [_, schema, relation, column] => {
                 let found = self.resolve_in(Some(schema), relation, column)?;
-                found.into_option().map_or_else(Reference::unknown, |ty| self.reference_to(ty, relation, column))
+                found.map_or_else(Reference::unknown, |ty| self.reference_to(ty, relation, column))
             }
             _ => return Err(Refusal::new(Class::NotSupported, "a name of so many parts cannot be resolved")),
         };
@@ -287,7 +287,7 @@ impl<'p> Scope<'p> {
     }
 
     fn resolve_two(&self, relation: &str, column: &str) -> Result<Reference, Refusal> {
-        if let Some(found) = self.resolve_in(None, relation, column)?.into_option() {
+        if let Some(found) = self.resolve_in(None, relation, column)? {
             return Ok(self.reference_to(found, relation, column));
         }
         // column.field
@@ -299,14 +299,14 @@ impl<'p> Scope<'p> {
     }
 
     fn resolve_three(&self, schema: &str, relation: &str, column: &str) -> Result<Reference, Refusal> {
-        if let Some(found) = self.resolve_in(Some(schema), relation, column)?.into_option() {
+        if let Some(found) = self.resolve_in(Some(schema), relation, column)? {
             return Ok(self.reference_to(found, relation, column));
         }
         // alias.column.field
         match self.resolve_in(None, schema, relation)? {
-            Found::Ty(Ty::Sealed(sealed)) => Err(refuse_use(&sealed.column, "as a composite value")),
-            Found::Ty(other) => Ok(self.reference_to(other, schema, relation)),
-            Found::Nothing => Ok(Reference::unknown()),
+            Some(Ty::Sealed(sealed)) => Err(refuse_use(&sealed.column, "as a composite value")),
+            Some(other) => Ok(self.reference_to(other, schema, relation)),
+            None => Ok(Reference::unknown()),
         }
     }
 
@@ -316,7 +316,7 @@ impl<'p> Scope<'p> {
         Reference { known, ..ty.into() }
     }
 
-    fn resolve_in(&self, schema: Option<&str>, alias: &str, name: &str) -> Result<Found, Refusal> {
+    fn resolve_in(&self, schema: Option<&str>, alias: &str, name: &str) -> Result<Option<Ty>, Refusal> {
         let matches = |r: &ScopeRelation| {
             r.alias.as_deref() == Some(alias)
                 && schema.is_none_or(|s| !r.aliased && r.base.as_ref().is_some_and(|b| b.schema == s))
@@ -325,20 +325,20 @@ impl<'p> Scope<'p> {
             let relation = &self.relations[index];
             let column = relation.columns.iter().position(|c| c.name.as_deref() == Some(name));
             return match column {
-                Some(column) => Ok(Found::Ty(self.reference(index, column))),
-                None if SYSTEM.contains(&name) || relation.opaque => Ok(Found::Ty(Ty::Plain)),
-                None => whole_row(relation).map(|()| Found::Ty(Ty::Plain)),
+                Some(column) => Ok(Some(self.reference(index, column))),
+                None if SYSTEM.contains(&name) || relation.opaque => Ok(Some(Ty::Plain)),
+                None => whole_row(relation).map(|()| Some(Ty::Plain)),
             };
         }
         match self.parent {
             Some(parent) => {
                 let found = parent.resolve_in(schema, alias, name)?;
-                if let Found::Ty(ty) = &found {
+                if let Some(ty) = &found {
                     not_grouped(ty)?;
                 }
                 Ok(found)
             }
-            None => Ok(Found::Nothing),
+            None => Ok(None),
         }
     }
 
@@ -349,6 +349,8 @@ impl<'p> Scope<'p> {
         if let Ty::Sealed(sealed) = &mut ty {
             sealed.tenant = sealed.home.and_then(|home| {
                 let tenant = relation.columns.iter().position(|c| c.spot == Some(home))?;
+                let name = relation.columns[tenant].name.as_deref();
+                (relation.columns.iter().filter(|c| c.name.as_deref() == name).count() == 1).then_some(())?;
                 Some(format!("{}::text", relation.written(tenant)?))
             });
             sealed.is_key = sealed.spot.is_some_and(|spot| self.keys.contains(&spot));
@@ -367,21 +369,6 @@ impl Reference {
 impl From<Ty> for Reference {
     fn from(ty: Ty) -> Self {
         Reference { ty, written: None, known: Known::Yes }
-    }
-}
-
-/// What a qualified name means.
-enum Found {
-    Ty(Ty),
-    Nothing,
-}
-
-impl Found {
-    fn into_option(self) -> Option<Ty> {
-        match self {
-            Found::Ty(ty) => Some(ty),
-            Found::Nothing => None,
-        }
     }
 }
 

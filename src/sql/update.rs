@@ -245,8 +245,9 @@ impl Planner<'_> {
                 .hint("Pin the primary key and the tenant, or update the table itself."));
         }
         let alias = quote(relation.alias.as_deref().ok_or_else(fail)?);
-        let set = self.keyword("set").ok_or_else(fail)?;
-        let target = self.text.tokens[self.tokens.start].range.end..self.text.tokens[set].range.start;
+        // A comment before SET stays out: what follows would be part of it.
+        let last = self.keyword("set").and_then(|set| set.checked_sub(1)).ok_or_else(fail)?;
+        let target = self.text.tokens[self.tokens.start].range.end..self.text.tokens[last].range.end;
         let clause = self.where_clause(update).ok_or_else(fail)?;
         let mut lock = self.lock_head(relation, base, &alias, &target)?;
         if let Some((tenant, _)) = &changes.tenant {

@@ -16,7 +16,7 @@ use super::operators::{self, Rule};
 use super::plan::Piece;
 use super::query::List;
 use super::scope::Scope;
-use super::sealed::{Part, SealedRef, Ty, is_null, only_plain, refuse_use};
+use super::sealed::{Part, SealedRef, Ty, cast_type, common_type, is_null, only_plain, refuse_use};
 use crate::refusal::Refusal;
 use crate::types::LogicalType;
 
@@ -119,7 +119,8 @@ impl Planner<'_> {
                 // It may come from another row than the one at hand, and so from another tenant's.
                 let confined = self.tenants(&sealed);
                 let sealed = aggregated(sealed).computed();
-                let sealed = SealedRef { home: None, tied: Vec::new(), confined, ..sealed };
+                let described = sealed.described.without_modifier();
+                let sealed = SealedRef { home: None, tied: Vec::new(), confined, described, ..sealed };
                 if rule == Rule::Array { Ty::Many(sealed) } else { Ty::Sealed(sealed) }
             }
             ty => {
@@ -138,8 +139,13 @@ impl Planner<'_> {
         scope: &Scope<'_>,
     ) -> Result<Ty, Refusal> {
         self.case_conditions(subject, whens, scope)?;
-        let results: Vec<&Expr> = whens.iter().map(|w| &w.result).chain(otherwise).collect();
-        self.merged(&results, scope, "in CASE")
+        // ELSE says most about the type.
+        let results: Vec<&Expr> = otherwise.into_iter().chain(whens.iter().map(|w| &w.result)).collect();
+        let mut ty = self.merged(&results, scope, "in CASE")?;
+        if let (Ty::Sealed(sealed), None) = (&mut ty, otherwise) {
+            sealed.described = sealed.described.without_modifier();
+        }
+        Ok(ty)
     }
 
     /// The subject and conditions of CASE.
@@ -203,6 +209,11 @@ impl Planner<'_> {
                 ty => only_plain(ty, place)?,
             }
         }
+        let types = types.iter().zip(exprs).map(|(ty, e)| match ty {
+            Ty::Sealed(sealed) => Some(sealed.described),
+            _ => operand(self.text, e).as_ref().and_then(cast_type),
+        });
+        whole.described = common_type(types).unwrap_or(whole.described);
         Ok(Ty::Sealed(whole))
     }
 
@@ -242,15 +253,15 @@ impl Planner<'_> {
         let range = extent(self.text, inner).ok_or_else(refuse)?;
         let after = self.text.token_ending(range.end).ok_or_else(refuse)? + 1;
         let (name, last) = type_name(self.text, after + 1).ok_or_else(refuse)?;
-        match (name, sealed.column.logical) {
-            ("text", LogicalType::Varchar(_)) => sealed.unreadable = Some("in a cast"),
-            ("varchar", LogicalType::Text) => sealed.unreadable = Some("in a cast"),
-            ("varchar", LogicalType::Varchar(Some(_))) | ("numeric", LogicalType::Numeric(Some(_))) => {
-                sealed.unreadable = Some("in a cast");
-            }
-            (name, logical) if logical.domain() == name => {}
+        let described = match (name, sealed.column.logical) {
+            ("text", LogicalType::Varchar(_)) => LogicalType::Text,
+            ("varchar", LogicalType::Text) => LogicalType::Varchar(None),
+            (name, logical) if logical.domain() == name => logical.without_modifier(),
             _ => return Err(refuse()),
-        }
+        };
+        // The value is the same, but it is no longer the column itself.
+        sealed.is_stray |= sealed.described != described;
+        sealed.described = described;
         match kind {
             CastKind::DoubleColon => self.edit(range.end..self.text.tokens[last].range.end, ""),
             CastKind::Cast if self.text.token(last + 1) == Some(&Token::RParen) => {
@@ -276,21 +287,27 @@ impl Planner<'_> {
         let refuse = || refuse_use(&sealed.column, "in this NULLIF");
         let tokens = if is_null(&found) { Vec::new() } else { self.tokens_of(&sealed, &found)? };
         let (text, range) = (sealed.reference_text().map(str::to_owned), extent(self.text, value));
-        let (Some(text), Some(range), [token], Some((start, open))) =
-            (text, range, &tokens[..], call(self.text, call_))
-        else {
+        let (Some(text), Some(range), Some((start, open))) = (text, range, call(self.text, call_)) else {
             return Err(refuse());
         };
         let close = closing(self.text, open).ok_or_else(refuse)?;
-        self.compared.push(Arc::clone(&sealed.column));
-        let head = vec![
-            Piece::Text(format!("CASE rowseal.eq({text}) WHEN ")),
-            Piece::Value(*token),
-            Piece::Text(" THEN NULL ELSE ".into()),
-        ];
+        let (head, end) = match &tokens[..] {
+            [] => (vec![Piece::Text("(".into())], ")"),
+            [token] => {
+                self.compared.push(Arc::clone(&sealed.column));
+                let case = Piece::Text(format!("CASE rowseal.eq({text}) WHEN "));
+                (vec![case, Piece::Value(*token), Piece::Text(" THEN NULL ELSE ".into())], " END")
+            }
+            _ => return Err(refuse()),
+        };
         self.edit_pieces(start..self.text.tokens[open].range.end, head);
-        self.edit(range.end..self.text.tokens[close].range.end, " END");
-        Ok(Ty::Sealed(sealed.computed()))
+        self.edit(range.end..self.text.tokens[close].range.end, end);
+        // Two varchars are compared as texts, and the first of the two texts is the result.
+        let described = match sealed.described {
+            LogicalType::Varchar(_) => LogicalType::Text,
+            other => other,
+        };
+        Ok(Ty::Sealed(SealedRef { described, ..sealed.computed() }))
     }
 
     /// A subquery that gives one value.
