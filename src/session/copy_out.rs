@@ -225,8 +225,8 @@ impl Row {
             let written = match (column, opened.get(at).copied().flatten()) {
                 (ResultColumn::Plain, _) if field.kind == Kind::Null => Written::Null,
                 (ResultColumn::Plain, _) => Written::Raw(&self.bytes[field.raw.clone()]),
-                (ResultColumn::Sealed { .. }, Some(value)) => Written::Value(value),
-                (ResultColumn::Sealed { .. }, None) => Written::Null,
+                (ResultColumn::Sealed { .. } | ResultColumn::Built(_), Some(value)) => Written::Value(value),
+                (ResultColumn::Sealed { .. } | ResultColumn::Built(_), None) => Written::Null,
             };
             writer.field(at, written, &mut row);
         }

@@ -354,8 +354,18 @@ impl Machine {
         fields.truncate(shape.columns.len());
         let sealed_reader = shape.facts.read == Read::Sealed;
         for (at, column) in shape.columns.iter().enumerate() {
-            let ResultColumn::Sealed { column, table_oid, attnum, .. } = column else { continue };
             let field = &mut fields[at];
+            let (column, table_oid, attnum) = match column {
+                ResultColumn::Plain => continue,
+                ResultColumn::Sealed { column, table_oid, attnum, .. } => (column, table_oid, attnum),
+                ResultColumn::Built(built) => {
+                    field.format = shape.format(at);
+                    if let (false, Some((oid, typmod))) = (sealed_reader, super::built::array_type(built)) {
+                        (field.type_oid, field.typlen, field.typmod) = (oid, -1, typmod);
+                    }
+                    continue;
+                }
+            };
             if field.type_oid != 17 {
                 self.reload = true;
                 self.break_off(&changed());
@@ -484,7 +494,7 @@ impl Machine {
 }
 
 /// True when the bytes hold something that begins like a cell, in binary or in the hex form of bytea.
-fn holds_cell(bytes: &[u8]) -> bool {
+pub(super) fn holds_cell(bytes: &[u8]) -> bool {
     CELL.find_iter(bytes).any(|at| matches!(bytes.get(at + 5..at + 7), Some([0..=3, 0 | 16]) | None))
         || CELL_ESCAPED.find(bytes).is_some()
         || CELL_HEX
@@ -492,7 +502,7 @@ fn holds_cell(bytes: &[u8]) -> bool {
             .any(|at| matches!(bytes.get(at + 12..at + 16), Some([b'0', b'0'..=b'3', b'0' | b'1', b'0']) | None))
 }
 
-fn unplanned() -> Refusal {
+pub(super) fn unplanned() -> Refusal {
     Refusal::new(Class::NotSupported, "the result holds sealed values that cannot be opened here")
         .hint("Select the sealed columns by name from their table.")
 }

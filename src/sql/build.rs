@@ -42,6 +42,8 @@ pub(super) struct Planner<'a> {
     pub(super) view_depth: usize,
     /// True inside a WITH: a statement there cannot run in two steps.
     pub(super) is_inner: bool,
+    /// True inside the arguments of an aggregate.
+    pub(super) in_aggregate: bool,
 }
 
 impl<'a> Planner<'a> {
@@ -64,6 +66,7 @@ impl<'a> Planner<'a> {
             constants: Vec::new(),
             view_depth: 0,
             is_inner: false,
+            in_aggregate: false,
         }
     }
 

@@ -6,6 +6,7 @@ use sqlparser::ast::{BinaryOperator, Expr, InTarget, Query};
 use sqlparser::tokenizer::Token;
 
 use super::build::Planner;
+use super::built::refuse_built;
 use super::expr::{column_parts, unsupported};
 use super::operand::{Operand, Shape, array_operand, fits, operand};
 use super::operators::{self, Rule};
@@ -78,6 +79,7 @@ impl Planner<'_> {
             ((Ty::Many(sealed), _), _) | (_, (Ty::Many(sealed), _)) => {
                 Err(refuse_use(&sealed.column, "in an array that is compared"))
             }
+            ((Ty::Built(built), _), _) | (_, (Ty::Built(built), _)) => Err(refuse_built(&built, "in a comparison")),
         }
     }
 

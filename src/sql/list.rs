@@ -73,7 +73,7 @@ impl Planner<'_> {
         let spot = column_parts(e).and_then(|parts| scope.spot(parts));
         let constant = operand(self.text, e);
         let mut ty = self.expr(e, scope)?;
-        let is_sealed = matches!(ty, Ty::Sealed(_) | Ty::Many(_));
+        let is_sealed = matches!(ty, Ty::Sealed(_) | Ty::Many(_) | Ty::Built(_));
         let labelled = alias.is_some();
         let name = match alias {
             Some(alias) => Some(alias),
@@ -88,7 +88,7 @@ impl Planner<'_> {
                     sealed.parts.push(Part::Label { at: range.end, name });
                 }
             }
-            Ty::Plain | Ty::Sealed(_) | Ty::Many(_) => {}
+            Ty::Plain | Ty::Sealed(_) | Ty::Many(_) | Ty::Built(_) => {}
         }
         Ok(ScopeColumn { ty, spot, constant, ..ScopeColumn::plain(name) })
     }
