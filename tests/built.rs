@@ -5,6 +5,8 @@ use crate::support::postgres::{Cluster, Version};
 use crate::support::proxy::{Proxy, Site};
 use crate::{twin, twin_types};
 
+mod guarded;
+
 /// Columns that are sealed, with their type and values.
 fn columns() -> Vec<(String, &'static str, Vec<&'static str>)> {
     let first = twin::TYPES.iter().map(|(name, ty, values, _)| ((*name).to_owned(), *ty, values.to_vec()));
@@ -112,11 +114,8 @@ impl Pair {
     fn with_plain_oids(&self, (tag, mut body): Message) -> Message {
         if tag == b'T' || tag == b'D' {
             for (sealed, plain) in &self.oids {
-                for at in 0..body.len().saturating_sub(3) {
-                    if body[at..at + 4] == *sealed {
-                        body[at..at + 4].copy_from_slice(plain);
-                    }
-                }
+                let found: Vec<usize> = memchr::memmem::find_iter(&body, sealed).collect();
+                found.into_iter().for_each(|at| body[at..at + 4].copy_from_slice(plain));
             }
         }
         (tag, body)
@@ -297,6 +296,52 @@ const STATEMENTS: &[&str] = &[
     "SELECT u.id, u IS NULL, n IS NOT NULL FROM users u LEFT JOIN notes n ON n.id = 77 ORDER BY u.id",
     "SELECT to_json(o) FROM orders o ORDER BY id",
 ];
+
+/// Roads other than a statement of its own: cursors, statements prepared in SQL, COPY; and large values.
+fn other_roads(pair: &mut Pair) {
+    for sql in [
+        "BEGIN",
+        "DECLARE c CURSOR FOR SELECT to_json(t), array_agg(c_int4) OVER (ORDER BY id), t FROM t ORDER BY id",
+        "FETCH 3 FROM c",
+        "DECLARE b BINARY CURSOR FOR SELECT to_jsonb(t), array_agg(c_int4) OVER (ORDER BY id), t FROM t ORDER BY id",
+        "FETCH 3 FROM b",
+        "COMMIT",
+        "PREPARE p AS SELECT json_agg(u ORDER BY id) FROM users u WHERE id < $1",
+        "EXECUTE p(3)",
+        "EXECUTE p(30)",
+        "COPY (SELECT id, to_json(u), u, ROW(email, age) FROM users u ORDER BY id) TO STDOUT",
+        "COPY (SELECT id, to_json(u), email, array_agg(email) OVER (ORDER BY id) FROM users u ORDER BY id) TO STDOUT (FORMAT csv)",
+        "COPY (SELECT to_jsonb(t), t FROM t ORDER BY id) TO STDOUT (FORMAT binary)",
+        "SELECT to_json(u) FROM users u WHERE id = 1; SELECT array_agg(email ORDER BY id) FROM users",
+    ] {
+        pair.compare(sql, &Out::new().query(sql));
+    }
+    for rows in 0..3 {
+        let values: Vec<String> = (0..1000)
+            .map(|row| 1000 * (rows + 1) + row)
+            .map(|id| format!("({id}, 1, 'name {id}', '{id} \"quoted\" \\ {}', {id}, NULL)", "x".repeat(id % 300)))
+            .collect();
+        let insert = format!("INSERT INTO users (id, account_id, name, email, age, doc) VALUES {}", values.join(", "));
+        pair.compare("rows", &Out::new().query(&insert));
+    }
+    pair.same("SELECT json_agg(u ORDER BY id) FROM users u");
+    pair.same("SELECT jsonb_object_agg(id, json_build_array(email, age)) FROM users u");
+    pair.same("SELECT array_agg(email ORDER BY id), array_agg(u ORDER BY id) FROM users u");
+}
+
+#[test]
+fn other_roads_agree_on_postgres_15() {
+    let mut pair = pair(Version::V15);
+    other_roads(&mut pair);
+    pair.done(30);
+}
+
+#[test]
+fn other_roads_agree_on_postgres_18() {
+    let mut pair = pair(Version::V18);
+    other_roads(&mut pair);
+    pair.done(30);
+}
 
 #[test]
 fn arrays_and_rows_agree_on_postgres_15() {

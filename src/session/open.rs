@@ -1,6 +1,6 @@
 //! From rows of cells to the client's values. No I/O: a [`Batch`] of rows says which keys it needs, and is opened when
 //! they are there.
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -298,7 +298,7 @@ impl<'a> Batch<'a> {
     /// # Errors
     /// XX001 for a value that is not a well-formed cell.
     pub fn keys(&mut self, rows: &mut Rows, at_hand: &AtHand<'_>) -> Result<Need, Refusal> {
-        let mut need = Need::default();
+        let (mut need, mut needed) = (Need::default(), HashSet::new());
         let (mut deks, mut dek_of) = (Vec::new(), Vec::with_capacity(self.cells.len()));
         let mut last: Option<(DekId, usize)> = None;
         for found in &self.cells {
@@ -316,7 +316,7 @@ impl<'a> Batch<'a> {
                         deks.len() - 1
                     }
                     None => {
-                        if need.open.iter().all(|known| known.dek_id != slot.dek_id) {
+                        if needed.insert(slot.dek_id) {
                             need.open.push(slot.owned());
                         }
                         continue;

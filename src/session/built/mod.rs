@@ -283,3 +283,7 @@ fn write_counted(node: Option<&Node>, opens: &mut dyn Opens, out: &mut Vec<u8>) 
     out[start..start + 4].copy_from_slice(&length.to_be_bytes());
     Ok(true)
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests;
