@@ -290,6 +290,7 @@ const STATEMENTS: &[&str] = &[
     r#"SELECT "t0"."id", "t0"."email", "users_notes"."__prisma_data__" AS "notes" FROM "users" AS "t0" LEFT JOIN LATERAL (SELECT COALESCE(JSONB_AGG("__prisma_data__"), '[]') AS "__prisma_data__" FROM (SELECT "t3"."__prisma_data__" FROM (SELECT JSONB_BUILD_OBJECT('id', "t2"."id", 'body', "t2"."body", 'posted', "t2"."posted") AS "__prisma_data__" FROM (SELECT "t1".* FROM "notes" AS "t1" WHERE "t0"."id" = "t1"."user_id" ORDER BY "t1"."id") AS "t2") AS "t3") AS "t4") AS "users_notes" ON TRUE ORDER BY "t0"."id""#,
     // Drizzle
     r#"select "users"."id", "users"."email", "users_notes"."data" as "notes" from "users" "users" left join lateral (select coalesce(json_agg(json_build_array("users_notes"."id", "users_notes"."body")), '[]'::json) as "data" from (select * from "notes" "users_notes" where "users_notes"."user_id" = "users"."id" order by "users_notes"."id") "users_notes") "users_notes" on true order by "users"."id""#,
+    "SELECT id, to_json(u) FROM users u WHERE id < 3 UNION ALL SELECT id, to_json(u) FROM users u WHERE id >= 3 ORDER BY id",
     "WITH c AS (SELECT json_agg(u ORDER BY id) AS doc FROM users u) SELECT doc, to_jsonb(c) FROM c",
     "SELECT first_value(to_json(u)) OVER (ORDER BY id), json_agg(email) OVER (ORDER BY id) FROM users u ORDER BY id",
     "SELECT count(u), count(u.*) FROM users u",

@@ -22,7 +22,7 @@ use crate::wire::frontend::put_value;
 use super::built::{self, Bytes, Finds, Inner, Node, Opens};
 use super::facts::Facts;
 use super::seal::{Use, index_tenant, other_tenant};
-use super::server_side::{holds_cell, unplanned};
+use super::server_side::{holds_whole_cell, unplanned};
 use super::show::{How, as_bytea, bytea_text, constant, show};
 
 /// How the rows of one result are to be shown.
@@ -80,9 +80,6 @@ impl Shape {
         crate::wire::frontend::format_of(&self.formats, column)
     }
 }
-
-/// No cell, nor the hex form of one, is shorter.
-const CELL_BYTES_MIN: usize = 109;
 
 /// The keys that were waited for while the rows of one result are opened, and the index roots in use.
 #[derive(Default)]
@@ -215,8 +212,7 @@ impl<'a> Batch<'a> {
     fn find(&mut self, value: usize, bytes: &'a [u8]) -> Result<(), Refusal> {
         let shape = self.shape;
         match &shape.columns[value % self.width] {
-            ResultColumn::Plain if bytes.len() < CELL_BYTES_MIN || shape.facts.read == Read::Sealed => Ok(()),
-            ResultColumn::Plain if holds_cell(bytes) => Err(unplanned()),
+            ResultColumn::Plain if holds_whole_cell(bytes) && shape.facts.read != Read::Sealed => Err(unplanned()),
             ResultColumn::Plain => Ok(()),
             ResultColumn::Built(built) => self.find_inside(value, built, bytes),
             ResultColumn::Sealed { column, tenant, constants, .. } => {

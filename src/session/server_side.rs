@@ -21,6 +21,9 @@ use super::open::{Batch, Session, Shape};
 use super::queue::{Expect, Own};
 use super::seal::LockedRow;
 
+/// No cell, nor the text form of one, is shorter.
+const CELL_BYTES_MIN: usize = 109;
+
 /// Looks for magic, version and suite of a cell, as bytes.
 static CELL: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\xC1\x52\x53\x01\x01"));
 /// For the same in the hex form of bytea.
@@ -500,6 +503,11 @@ pub(super) fn holds_cell(bytes: &[u8]) -> bool {
         || CELL_HEX
             .find_iter(bytes)
             .any(|at| matches!(bytes.get(at + 12..at + 16), Some([b'0', b'0'..=b'3', b'0' | b'1', b'0']) | None))
+}
+
+/// The same of a plain value, which is too short for a cell most times.
+pub(super) fn holds_whole_cell(bytes: &[u8]) -> bool {
+    bytes.len() >= CELL_BYTES_MIN && holds_cell(bytes)
 }
 
 pub(super) fn unplanned() -> Refusal {

@@ -22,7 +22,7 @@ use crate::refusal::Refusal;
 use crate::types::{Element, LogicalType};
 
 const PLACE: &str = "inside a value that the server builds";
-/// Types of a tenant column whose values can be compared inside a row: smallint, integer, bigint, text, varchar, bpchar, name, uuid.
+/// Types of a tenant column whose values can be compared inside a row: int2, int4, int8, text, varchar, bpchar, name, uuid.
 const TENANT_TYPES: [u32; 8] = [21, 23, 20, 25, 1043, 1042, 19, 2950];
 
 /// A value built around cells.

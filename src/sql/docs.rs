@@ -121,7 +121,7 @@ const STATEMENTS: &[(&str, &[&str])] = &[
             "SELECT to_jsonb(u) ->> 'email' FROM users u",
             "SELECT id FROM users u ORDER BY to_jsonb(u)",
             "SELECT array_agg(DISTINCT email) FROM users",
-            "SELECT row_to_json(u) FROM users u UNION ALL SELECT row_to_json(u) FROM users u",
+            "SELECT row_to_json(u) FROM users u UNION SELECT row_to_json(u) FROM users u",
         ],
     ),
     (
@@ -183,7 +183,7 @@ const END: &str = "
 - Sealed values inside JSON, arrays and rows are opened where the whole value reaches the client, in text and binary form, as Postgres
   would have written them: numbers as numbers, dates as ISO strings, a jsonb as a document. Such a value can be passed on
   through subqueries, CTEs, COALESCE, CASE and aggregates, built into another one, cast to json, jsonb and text, tested for NULL and
-  counted. Everything else needs its content and is refused: operators, paths, comparison, ordering, grouping, set operations.
+  counted. Everything else needs its content and is refused: operators, paths, comparison, ordering, grouping, set operations but UNION ALL.
   An array of sealed values is described with the array type of the column (`text[]`); a row keeps its own type. Beside such a value,
   COALESCE and CASE take one that is built alike, NULL, `'[]'`, `'{}'`, `json_build_array()` and `json_build_object()`.
 - Of a whole row, the tenant column is compared with each cell in it. Where a subquery gives cells on without the tenant column

@@ -9,6 +9,7 @@ use super::expr::unsupported;
 use super::extent::body_start;
 use super::facts::Spot;
 use super::ident::quote;
+use super::inside::Built;
 use super::operand::fits;
 use super::query::{Columns, List, has_whole_key};
 use super::scope::{Scope, ScopeColumn};
@@ -95,6 +96,10 @@ impl Planner<'_> {
                     return Ok(United { columns: None, compares: false, pair: None });
                 };
                 let keeps = *op == SetOperator::Union && *set_quantifier == SetQuantifier::All;
+                if !keeps {
+                    let built = |c: &&ScopeColumn| matches!(c.ty, Ty::Built(_));
+                    l.iter().chain(r).filter(built).try_for_each(|c| only_plain(&c.ty, PLACE))?;
+                }
                 let compares = !keeps && self.compares(l, r)?;
                 let simple = !below && *set_quantifier != SetQuantifier::All && *op != SetOperator::Union;
                 let pair = (simple && same_types(l, r)).then(|| r.clone());
@@ -120,6 +125,9 @@ impl Planner<'_> {
                         let mut whole = a.clone().computed();
                         self.add_value(&mut whole, b)?;
                         Ty::Sealed(whole)
+                    }
+                    (Ty::Built(a), Ty::Built(b)) if a.is_text == b.is_text && a.inside.is_like(&b.inside) => {
+                        Ty::Built(Box::new(Built { has_typmod: a.has_typmod && b.has_typmod, ..(**a).clone() }))
                     }
                     (Ty::Sealed(a), Ty::Plain) => Ty::Sealed(with_constant(a, r)?),
                     (Ty::Plain, Ty::Sealed(b)) => Ty::Sealed(with_constant(b, l)?),

@@ -246,7 +246,9 @@ impl Planner<'_> {
         }
         let alias = quote(relation.alias.as_deref().ok_or_else(fail)?);
         let set = self.keyword("set").ok_or_else(fail)?;
-        let target = self.text.tokens[self.tokens.start].range.end..self.text.tokens[set].range.start;
+        // Up to its last token: a comment behind it would swallow what follows in the lock query.
+        let before = set.checked_sub(1).ok_or_else(fail)?;
+        let target = self.text.tokens[self.tokens.start].range.end..self.text.tokens[before].range.end;
         let clause = self.where_clause(update).ok_or_else(fail)?;
         let mut lock = self.lock_head(relation, base, &alias, &target)?;
         if let Some((tenant, _)) = &changes.tenant {

@@ -159,6 +159,11 @@ fn what_was_not_planned_stops_the_statement() {
             assert!(state == "0A000" || state == "XX001", "{sql} {format:?}: {state}");
         }
     }
+    for format in ["text", "csv", "binary"] {
+        let query = "SELECT p.email, d.doc FROM people p JOIN docs d ON d.id = p.id";
+        let replies = peer.ask(&format!("COPY ({query}) TO STDOUT (FORMAT {format})"));
+        assert!(replies.ends_with("E(ERROR 0A000) Z(I)") && !replies.contains("c15253"), "{format}: {replies}");
+    }
     // A plain text that looks like a built value is no more than that.
     people.cluster.psql("app", "UPDATE people SET note = '{\"email\": \"\\xc1\"}, (\\\\xc1,'");
     for sql in BUILT {

@@ -260,7 +260,8 @@ fn is_refused(messages: &[Message]) -> bool {
 
 /// Rows in a fixed order unless the statement asks for one.
 fn shown(sql: &str, mut messages: Vec<Message>) -> String {
-    if !sql.contains("ORDER BY") || sql.contains("OVER (ORDER BY") {
+    let own = sql.rfind("ORDER BY") > sql.rfind(')').max(Some(0));
+    if !own || sql.contains("OVER (ORDER BY") {
         messages.chunk_by_mut(|a, b| a.0 == b'D' && b.0 == b'D').for_each(<[Message]>::sort);
     }
     show(&messages)

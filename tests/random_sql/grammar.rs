@@ -346,7 +346,7 @@ impl Writer<'_> {
     fn item(&mut self, seen: Seen<'_>) -> String {
         let sealed = self.sealed(seen.table);
         let name = seen.of(sealed.name);
-        let text = match self.dice.below(18) {
+        let text = match self.dice.below(21) {
             0 if seen.alias.is_empty() => return "*".to_owned(),
             0 => return format!("{}.*", seen.alias),
             1..=6 => name,
@@ -361,12 +361,42 @@ impl Writer<'_> {
             14 => format!("{name} IS NULL"),
             15 => self.atom(seen),
             16 => format!("first_value({name}) OVER (ORDER BY {})", seen.of(seen.table.id())),
+            17..=19 => self.built(seen),
             _ => format!("{} + 1", seen.of(seen.table.id())),
         };
         match self.dice.below(6) {
             0 => format!("{text} AS shown"),
             1 => format!("{text} \"A b\""),
             _ => text,
+        }
+    }
+
+    /// Something that the server builds around sealed values.
+    fn built(&mut self, seen: Seen<'_>) -> String {
+        let (a, b) = (self.sealed(seen.table), self.column(seen.table));
+        let (name, other) = (seen.of(a.name), seen.of(b.name));
+        let row = if seen.alias.is_empty() { seen.table.name } else { seen.alias };
+        let id = seen.of(seen.table.id());
+        match self.dice.below(16) {
+            0 => format!("to_json({name})"),
+            1 => format!("to_jsonb({row}.*)"),
+            2 => format!("row_to_json({row})"),
+            3 => format!("json_build_object('a', {name}, 'b', {other}, 'c', {id})"),
+            4 => format!("jsonb_build_object('a', coalesce({name}, {}))", self.literal(a)),
+            5 => format!("jsonb_build_array({name}, to_json({other}), NULL)::text"),
+            6 => format!("json_agg({name}) OVER (ORDER BY {id})"),
+            7 => format!("coalesce((SELECT jsonb_agg(k ORDER BY k.id) FROM contacts k WHERE k.id < {id}), '[]')"),
+            8 => format!(
+                "ARRAY(SELECT k.{} FROM contacts k WHERE k.id <= {id} ORDER BY k.id)",
+                self.sealed(&TABLES[1]).name
+            ),
+            9 => format!("array_agg({name}) OVER (ORDER BY {id})"),
+            10 => format!("ARRAY[{name}, NULL, {name}]"),
+            11 => format!("ROW({name}, {other}, {id})"),
+            12 => format!("{row}::text"),
+            13 => format!("CASE WHEN {id} > 1 THEN to_jsonb({row}) END"),
+            14 => format!("to_jsonb({row}) ->> '{}'", a.name),
+            _ => format!("to_json({row}) IS NULL"),
         }
     }
 
@@ -451,7 +481,15 @@ impl Writer<'_> {
             keys.insert(0, seen.of(tenant));
         }
         let keys = keys.join(", ");
-        let mut sql = format!("SELECT {keys}, count(*), count({}) FROM {}", seen.of(key.name), self.written_name(seen));
+        let built = match self.dice.below(6) {
+            0 => format!(", json_agg({} ORDER BY {})", seen.of(self.sealed(table).name), seen.of(table.id())),
+            1 => format!(", array_agg({} ORDER BY {})::text", seen.of(self.sealed(table).name), seen.of(table.id())),
+            2 => format!(", json_build_object('k', {})", seen.of(key.name)),
+            3 => format!(", jsonb_object_agg({}, {})", seen.of(table.id()), seen.of(self.sealed(table).name)),
+            _ => String::new(),
+        };
+        let mut sql =
+            format!("SELECT {keys}, count(*), count({}){built} FROM {}", seen.of(key.name), self.written_name(seen));
         if self.dice.one_in(2) {
             sql += &format!(" WHERE {}", self.condition(seen));
         }

@@ -2,6 +2,7 @@
 use super::{Finds, Node, Source, Tenants, tenant_type};
 use crate::refusal::Refusal;
 use crate::session::elements;
+use crate::session::server_side::changed;
 use crate::sql::inside::{Field, Inside};
 use crate::types::{Format, text_of_plain};
 
@@ -75,7 +76,7 @@ pub(super) fn record_binary<'p>(
 ) -> Result<Node, Refusal> {
     let mut reader = Reader { source, at: 0 };
     if usize::try_from(reader.number()?) != Ok(fields.len()) {
-        return Err(Refusal::damaged());
+        return Err(changed());
     }
     let (mut nodes, mut tenants) = (Vec::with_capacity(fields.len()), Tenants::default());
     for (at, field) in fields.iter().enumerate() {
@@ -99,8 +100,10 @@ pub(super) fn record_text<'p>(
     fields: &'p [Field],
     finds: &mut Finds<'_, 'p>,
 ) -> Result<Node, Refusal> {
-    let values = record_fields(source.value).filter(|values| values.len() == fields.len());
-    let values = values.ok_or_else(Refusal::damaged)?;
+    let values = record_fields(source.value).ok_or_else(Refusal::damaged)?;
+    if values.len() != fields.len() {
+        return Err(changed());
+    }
     let (mut nodes, mut tenants) = (Vec::with_capacity(fields.len()), Tenants::default());
     for (at, (value, field)) in values.into_iter().zip(fields).enumerate() {
         let Some(value) = value else {
