@@ -275,6 +275,8 @@ const STATEMENTS: &[&str] = &[
     "SELECT account_id, json_agg(json_build_object('email', email, 'id', id) ORDER BY id) FROM users GROUP BY account_id ORDER BY 1",
     "SELECT account_id, email, json_agg(id ORDER BY id) AS ids, json_build_object('email', email) AS j FROM users GROUP BY account_id, email ORDER BY min(id)",
     "SELECT account_id, json_agg(u ORDER BY id) FILTER (WHERE age > 0 IS NULL OR id > 1) FROM (SELECT id, account_id, email, 5 AS age FROM users) u GROUP BY account_id ORDER BY 1",
+    "SELECT json_build_object(name || id, email, name || id, age, 'k', to_json(u)) FROM users u WHERE name IS NOT NULL ORDER BY id",
+    "SELECT array_agg(email ORDER BY id) FROM users UNION ALL SELECT array_agg(email ORDER BY id DESC) FROM users",
     "SELECT CASE WHEN id < 3 THEN to_jsonb(u) END FROM users u ORDER BY id",
     "SELECT CASE WHEN id < 3 THEN json_build_object('e', email) ELSE json_build_object('e', email) END AS c FROM users ORDER BY id",
     "SELECT coalesce(json_agg(email ORDER BY id), json_build_array()) FROM users WHERE id > 99",

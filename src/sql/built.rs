@@ -155,6 +155,7 @@ impl Planner<'_> {
             list.args.iter().map(|arg| planner.document_argument(arg, scope)).collect::<Result<Vec<_>, _>>()
         })?;
         let made = self.within_aggregate(is_aggregate, |planner| planner.made(make, kind, types, list))?;
+        in_order(&made, kind)?;
         Ok(built(Inside::Json(Box::new(made.in_document(kind)), kind)))
     }
 
@@ -208,7 +209,7 @@ impl Planner<'_> {
         }
     }
 
-    /// The keys and values of an object. A key beside sealed values must be a literal.
+    /// The keys and values of an object. Where a key is not a literal, the order of the values counts.
     fn object(&mut self, types: Vec<Ty>, list: &FunctionArgumentList) -> Result<Inside, Refusal> {
         let mut fields = Vec::new();
         let mut unknown = false;
@@ -222,16 +223,12 @@ impl Planner<'_> {
                 fields.push(Field { name: name.unwrap_or_default(), inside });
             }
         }
-        let sealed = fields.iter().find_map(|field| field.inside.column());
-        match sealed {
-            Some(column) if unknown => {
-                Err(refuse_use(column, "in an object with a key that is not a literal")
-                    .hint("Write the keys as literals."))
-            }
-            _ => match fields_of(fields)? {
-                Ty::Built(built) => Ok(built.inside),
-                _ => Ok(Inside::Plain),
-            },
+        if unknown {
+            return Ok(Inside::Ordered(fields.into_iter().map(|field| field.inside).collect()));
+        }
+        match fields_of(fields)? {
+            Ty::Built(built) => Ok(built.inside),
+            _ => Ok(Inside::Plain),
         }
     }
 
@@ -417,11 +414,23 @@ impl Planner<'_> {
             ("text" | "varchar", _) => built.is_text = true,
             ("json" | "jsonb", false) if is_document => {
                 let kind = if to == "json" { Kind::Json } else { Kind::Jsonb };
+                in_order(&built.inside, kind)?;
                 built.inside = Inside::Json(Box::new(built.inside.in_document(kind)), kind);
             }
             _ => return Err(refuse()),
         }
         Ok(Ty::Built(Box::new(built)))
+    }
+}
+
+/// Refuses to lose the order of an object's values where the cells among them are found by it.
+fn in_order(inside: &Inside, kind: Kind) -> Result<(), Refusal> {
+    match inside.column() {
+        Some(column) if kind == Kind::Jsonb && inside.needs_order() => {
+            Err(refuse_use(column, "in a jsonb with a key that is not a literal")
+                .hint("Write the keys as literals, or take json_build_object."))
+        }
+        _ => Ok(()),
     }
 }
 

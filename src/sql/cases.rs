@@ -289,6 +289,7 @@ fn describe_inside(inside: &Inside) -> String {
         }
         Inside::Each(inside) => format!("[{}...]", describe_inside(inside)),
         Inside::Places(insides) => format!("[{}]", all(insides)),
+        Inside::Ordered(insides) => format!("{{{}}}", all(insides)),
         Inside::Map(inside) => format!("{{*: {}}}", describe_inside(inside)),
         Inside::Fields(fields) => {
             let sealed = fields.iter().filter(|field| field.inside.column().is_some());

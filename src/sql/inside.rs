@@ -29,6 +29,8 @@ pub enum Inside {
     Places(Vec<Inside>),
     /// A row; as JSON an object with these keys.
     Fields(Vec<Field>),
+    /// A json object whose keys are not known, with its values in order. A jsonb has an order of its own.
+    Ordered(Vec<Inside>),
     /// A JSON object under whose keys all values are alike.
     Map(Box<Inside>),
     /// A json or jsonb.
@@ -80,7 +82,7 @@ impl Inside {
             Inside::Plain => None,
             Inside::Cell(leaf) => Some(&leaf.column),
             Inside::Each(inside) | Inside::Map(inside) | Inside::Json(inside, _) => inside.column(),
-            Inside::Places(places) => places.iter().find_map(Inside::column),
+            Inside::Places(places) | Inside::Ordered(places) => places.iter().find_map(Inside::column),
             Inside::Fields(fields) => fields.iter().find_map(|field| field.inside.column()),
         }
     }
@@ -98,9 +100,21 @@ impl Inside {
             Inside::Each(inside) => Inside::Each(Box::new(inside.in_document(of))),
             Inside::Map(inside) => Inside::Map(Box::new(inside.in_document(of))),
             Inside::Places(places) => Inside::Places(places.into_iter().map(|place| place.in_document(of)).collect()),
+            Inside::Ordered(values) => Inside::Ordered(values.into_iter().map(|value| value.in_document(of)).collect()),
             Inside::Fields(fields) => Inside::Fields(
                 fields.into_iter().map(|field| Field { inside: field.inside.in_document(of), ..field }).collect(),
             ),
+        }
+    }
+
+    /// True when cells are found in it by the order of an object's values.
+    pub fn needs_order(&self) -> bool {
+        match self {
+            Inside::Plain | Inside::Cell(_) => false,
+            Inside::Ordered(_) => true,
+            Inside::Each(inside) | Inside::Map(inside) | Inside::Json(inside, _) => inside.needs_order(),
+            Inside::Places(places) => places.iter().any(Inside::needs_order),
+            Inside::Fields(fields) => fields.iter().any(|field| field.inside.needs_order()),
         }
     }
 
@@ -114,7 +128,9 @@ impl Inside {
             }
             (Inside::Json(a, kind), Inside::Json(b, other)) => kind == other && a.is_like(b),
             (Inside::Each(a), Inside::Each(b)) | (Inside::Map(a), Inside::Map(b)) => a.is_like(b),
-            (Inside::Places(a), Inside::Places(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.is_like(b)),
+            (Inside::Places(a), Inside::Places(b)) | (Inside::Ordered(a), Inside::Ordered(b)) => {
+                a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.is_like(b))
+            }
             (Inside::Fields(a), Inside::Fields(b)) => {
                 let same = |(a, b): (&Field, &Field)| a.name == b.name && a.inside.is_like(&b.inside);
                 a.len() == b.len() && a.iter().zip(b).all(same)
@@ -125,6 +141,7 @@ impl Inside {
                 | Inside::Each(_)
                 | Inside::Places(_)
                 | Inside::Fields(_)
+                | Inside::Ordered(_)
                 | Inside::Map(_)
                 | Inside::Json(..),
                 _,

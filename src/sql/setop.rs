@@ -88,7 +88,11 @@ impl Planner<'_> {
                 Ok(United { columns: Some(columns), compares: false, pair: None })
             }
             SetExpr::SetOperation { left, op, set_quantifier, right } => {
-                let (left, right) = (self.united(left, parent)?, self.united(right, parent)?);
+                let (mut left, mut right) = (self.united(left, parent)?, self.united(right, parent)?);
+                for column in left.columns.iter_mut().chain(&mut right.columns).flatten() {
+                    let ty = std::mem::replace(&mut column.ty, Ty::Plain);
+                    column.ty = self.settled(ty)?;
+                }
                 let below = left.compares || right.compares;
                 let (Some(l), Some(r)) = (left.columns.as_ref(), right.columns.as_ref()) else {
                     let known = left.columns.iter().chain(&right.columns).flatten();

@@ -78,6 +78,10 @@ impl<'p> Reader<'_, '_, 'p> {
             (Inside::Places(places), Some(b'[')) => self.list(|at| places.get(at)),
             (Inside::Fields(fields), Some(b'{')) => self.object(fields),
             (Inside::Map(value), Some(b'{')) => self.members(|reader, _| reader.value(value)),
+            (Inside::Ordered(values), Some(b'{')) => {
+                let mut values = values.iter();
+                self.members(|reader, _| reader.value(values.next().unwrap_or(&PLAIN)))
+            }
             _ => self.skip_value(),
         }
     }

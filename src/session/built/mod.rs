@@ -110,7 +110,7 @@ impl Source<'_> {
             (Inside::Each(_) | Inside::Places(_), Format::Binary) => sql::array_binary(self, inside, finds),
             (Inside::Fields(fields), Format::Text) => sql::record_text(self, fields, finds),
             (Inside::Fields(fields), Format::Binary) => sql::record_binary(self, fields, finds),
-            (Inside::Map(_), _) => Err(Refusal::damaged()),
+            (Inside::Map(_) | Inside::Ordered(_), _) => Err(Refusal::damaged()),
         }
     }
 

@@ -101,6 +101,11 @@ fn documents_keep_what_is_not_a_cell() {
     }
     let places = json(Inside::Places(vec![Inside::Plain, cell()]));
     assert_eq!(text(&places, "[1, \"\\\\x3f\", \"\\\\x3f\"]"), "[1, null, \"\\\\x3f\"]");
+    let ordered = json(Inside::Ordered(vec![Inside::Plain, cell()]));
+    assert_eq!(
+        text(&ordered, r#"{"a" : "\\x61", "a" : "\\x61", "b":"\\x61"}"#),
+        r#"{"a" : "\\x61", "a" : "<a>", "b":"\\x61"}"#
+    );
     let map = json(Inside::Map(Box::new(cell())));
     assert_eq!(
         text(&map, r#"{ "x" : "\\x61", "y" : "b\\101\\\\", "z":null }"#),
