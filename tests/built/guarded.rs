@@ -1,4 +1,7 @@
 //! Cells inside built values are kept as apart as others: by tenant, role and plan; their use is recorded.
+use rowseal::keys::kms::local::LocalKms;
+use rowseal::keys::kms::{KeyArn, Kms};
+
 use crate::support::peer::{Out, Peer, field, show};
 use crate::support::postgres::{Cluster, Version};
 use crate::support::proxy::{Proxy, Site};
@@ -32,10 +35,16 @@ struct People {
 }
 
 fn people() -> People {
+    people_with("")
+}
+
+/// The same with another setting of the database.
+fn people_with(setting: &str) -> People {
     let cluster = Cluster::start(Version::Any);
     let tap = Tap::start(cluster.host_port());
     cluster.createdb("app");
-    let site = Site::with_upstream(tap.address(), &cluster, POLICY);
+    let policy = POLICY.replacen("control =", &format!("{setting}\ncontrol ="), 1);
+    let site = Site::with_upstream(tap.address(), &cluster, &policy);
     site.run_ok(&["setup"]);
     site.run_ok(&["tenant", "register", "1"]);
     site.run_ok(&["tenant", "register", "2"]);
@@ -201,4 +210,33 @@ fn keys_are_fetched_and_their_use_is_recorded() {
         }
     }
     people.site.run_ok(&["audit", "verify"]);
+}
+
+#[test]
+fn a_tenant_without_a_key_is_null_where_the_policy_says_so() {
+    const JSON: &str = "SELECT json_agg(p ORDER BY id) FROM people p WHERE id < 3";
+    let shown = |setting: &str| {
+        let people = people_with(setting);
+        assert_eq!(people.proxy.stop(), 0);
+        let arn = people.cluster.psql("app", "SELECT arn FROM rowseal.master_key WHERE tenant = '2'");
+        let keyring = LocalKms::open(&people.site.path().join("keyring.toml")).unwrap();
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(keyring.disable(&KeyArn::new(arn.trim()))).unwrap();
+        let proxy = people.site.serve();
+        let mut peer = Peer::connect(proxy.address(), "app");
+        [JSON, BUILT[4], BUILT[6], BUILT[7]].map(|sql| FORMATS.map(|format| outcome(&mut peer, sql, format)))
+    };
+    for outcomes in shown("").iter().flatten() {
+        assert_eq!(*outcomes, Err("55000".to_owned()));
+    }
+    let [json, array, row, whole] = shown("on_key_unavailable = \"null\"").map(|all| all.map(Result::unwrap));
+    for format in json {
+        let text = String::from_utf8_lossy(&format).into_owned();
+        assert!(text.contains("ada@example.com") && text.contains(r#""email":null,"age":null"#), "{text}");
+    }
+    assert_eq!([&array[0][6..], &array[1][6..]], [b"{NULL}"; 2]);
+    assert_eq!(array[2][6..], *b"\0\0\0\x01\0\0\0\x01\0\0\0\x19\0\0\0\x01\0\0\0\x01\xff\xff\xff\xff");
+    assert_eq!(row[0][6..], *b"(,)");
+    assert_eq!(row[2][6..], *b"\0\0\0\x02\0\0\0\x19\xff\xff\xff\xff\0\0\0\x17\xff\xff\xff\xff");
+    assert_eq!(whole[1][6..], *b"(2,2,,,n)");
 }
