@@ -154,7 +154,7 @@ impl Planner<'_> {
         let types = self.within_aggregate(is_aggregate, |planner| {
             list.args.iter().map(|arg| planner.document_argument(arg, scope)).collect::<Result<Vec<_>, _>>()
         })?;
-        let made = self.within_aggregate(is_aggregate, |planner| planner.made(make, kind, types, list))?;
+        let made = self.within_aggregate(is_aggregate, |planner| planner.made(make, types, list))?;
         in_order(&made, kind)?;
         Ok(built(Inside::Json(Box::new(made.in_document(kind)), kind)))
     }
@@ -170,12 +170,12 @@ impl Planner<'_> {
         }
     }
 
-    fn made(&mut self, make: Make, kind: Kind, types: Vec<Ty>, list: &FunctionArgumentList) -> Result<Inside, Refusal> {
+    fn made(&mut self, make: Make, types: Vec<Ty>, list: &FunctionArgumentList) -> Result<Inside, Refusal> {
         match make {
             Make::Value | Make::Row | Make::Array | Make::List => {
                 let (value, others) = first(types);
                 others.iter().try_for_each(|ty| only_plain(ty, "in a function"))?;
-                self.made_of(make, kind, value)
+                self.made_of(make, value)
             }
             Make::Places => types.into_iter().map(|ty| self.taken(ty)).collect::<Result<_, _>>().map(Inside::Places),
             Make::Object => self.object(types, list),
@@ -190,14 +190,10 @@ impl Planner<'_> {
     }
 
     /// A document of one value.
-    fn made_of(&mut self, make: Make, kind: Kind, value: Ty) -> Result<Inside, Refusal> {
+    fn made_of(&mut self, make: Make, value: Ty) -> Result<Inside, Refusal> {
         let inside = self.taken(value)?;
         match (make, &inside) {
             (_, Inside::Plain) => Ok(Inside::Plain),
-            // A json of lists breaks the line before each of them, which a cell does not show to be one.
-            (Make::List, Inside::Cell(leaf)) if kind == Kind::Json && is_array(leaf) => {
-                Err(refuse_use(&leaf.column, "as a list within json_agg").hint("Take jsonb_agg or array_agg."))
-            }
             (Make::List, _) => Ok(Inside::Each(Box::new(inside))),
             (Make::Row, Inside::Fields(_)) | (Make::Array, Inside::Each(_) | Inside::Places(_)) | (Make::Value, _) => {
                 Ok(inside)

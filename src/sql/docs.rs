@@ -188,8 +188,8 @@ const END: &str = "
   COALESCE and CASE take one that is built alike, NULL, `'[]'`, `'{}'`, `json_build_array()` and `json_build_object()`.
 - Of a whole row, the tenant column is compared with each cell in it. Where a subquery gives cells on without the tenant column
   (`row_to_json(x)` of `(SELECT id, email FROM users) x`), the tenant cannot be compared, as it cannot for the columns of such a subquery.
-- In JSON, an object may not have a sealed value under a key that it has twice; keys beside sealed values in a jsonb must be literals. `json_agg` does not
-  take a sealed array (`jsonb_agg` does), as it would break the line before each; and no arrays are made of sealed arrays.
+- In JSON, an object may not have a sealed value under a key that it has twice; keys beside sealed values in a jsonb must be literals. No arrays
+  are made of sealed arrays, though lists in JSON are.
 - A literal beside a sealed column (`coalesce(email, 'none')`) stays with the proxy; the server is given a number for it. A parameter
   cannot stand there.
 ";

@@ -1,11 +1,11 @@
 //! Cells inside JSON as the server prints it. The text stays, byte for byte, but for the strings that are cells.
 use std::ops::Range;
 
-use super::{Finds, Inner, Node, Source, Tenants, tenant_type};
+use super::{Bytes, Finds, Inner, Node, Source, Tenants, tenant_type};
 use crate::refusal::Refusal;
 use crate::session::show::bytea_text;
-use crate::sql::inside::{Field, Inside, Leaf};
-use crate::types::{Format, text_of_plain};
+use crate::sql::inside::{Field, Inside, Kind, Leaf};
+use crate::types::{Format, LogicalType, text_of_plain};
 
 /// Takes a document apart that starts at `start`.
 pub(super) fn read<'p>(
@@ -74,8 +74,8 @@ impl<'p> Reader<'_, '_, 'p> {
         match (inside, self.peek()) {
             (Inside::Json(inside, _), _) => self.value(inside),
             (Inside::Cell(leaf), Some(b'"')) => self.cell(leaf),
-            (Inside::Each(member), Some(b'[')) => self.list(|_| Some(&**member)),
-            (Inside::Places(places), Some(b'[')) => self.list(|at| places.get(at)),
+            (Inside::Each(member), Some(b'[')) => self.list(breaks_lines(member), |_| Some(&**member)),
+            (Inside::Places(places), Some(b'[')) => self.list(false, |at| places.get(at)),
             (Inside::Fields(fields), Some(b'{')) => self.object(fields),
             (Inside::Map(value), Some(b'{')) => self.members(|reader, _| reader.value(value)),
             (Inside::Ordered(values), Some(b'{')) => {
@@ -100,18 +100,30 @@ impl<'p> Reader<'_, '_, 'p> {
         Ok(())
     }
 
-    fn list(&mut self, place: impl Fn(usize) -> Option<&'p Inside>) -> Result<(), Refusal> {
+    fn list(&mut self, breaks_lines: bool, place: impl Fn(usize) -> Option<&'p Inside>) -> Result<(), Refusal> {
         self.expect(b'[')?;
         if self.take(b']') {
             return Ok(());
         }
         for at in 0.. {
+            self.skip_space();
+            if breaks_lines && at > 0 && self.peek() == Some(b'"') {
+                self.break_line()?;
+            }
             self.value(place(at).unwrap_or(&PLAIN))?;
             if !self.take(b',') {
                 break;
             }
         }
         self.expect(b']')
+    }
+
+    fn break_line(&mut self) -> Result<(), Refusal> {
+        self.keep(self.at)?;
+        let start = self.finds.decoded.len();
+        self.finds.decoded.extend_from_slice(b"\n ");
+        self.nodes.push(Node::Raw(Bytes::Decoded(start..start + 2)));
+        Ok(())
     }
 
     /// The members of an object; `each` reads the value of the key that stands at these bytes.
@@ -210,6 +222,12 @@ impl<'p> Reader<'_, '_, 'p> {
             self.at += 1;
         }
     }
+}
+
+/// True for members of a json list that are lists themselves: json_agg begins a line before each but the first, and did
+/// not see that these cells are lists.
+fn breaks_lines(member: &Inside) -> bool {
+    matches!(member, Inside::Cell(Leaf { column, kind: Kind::Json, .. }) if matches!(column.logical, LogicalType::Array(_)))
 }
 
 /// The text of a plain value; `None` for null.
