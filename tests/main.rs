@@ -4,6 +4,7 @@
 
 mod attacks;
 mod badinput;
+mod built;
 mod canary;
 mod clients;
 mod control_tls;

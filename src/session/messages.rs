@@ -51,7 +51,7 @@ pub(super) fn allowed(plans: &[StatementPlan], facts: &Facts) -> Result<(), Refu
             Some(Copy::In(_)) | None => None,
         };
         for column in plan.result.iter().chain(copied).flat_map(|columns| columns.iter()) {
-            if let crate::sql::plan::ResultColumn::Sealed { column, .. } = column
+            if let Some(column) = column.sealed()
                 && facts.read == Read::Deny
             {
                 return Err(denied(column));
@@ -248,7 +248,9 @@ pub(super) fn result_formats(plan: &StatementPlan, client: &[i16]) -> Vec<i16> {
             .iter()
             .enumerate()
             .map(|(n, column)| match column {
-                crate::sql::plan::ResultColumn::Plain => format_of(client, n),
+                crate::sql::plan::ResultColumn::Plain | crate::sql::plan::ResultColumn::Built(_) => {
+                    format_of(client, n)
+                }
                 crate::sql::plan::ResultColumn::Sealed { .. } => match format_of(client, n) {
                     0 | 1 => 1,
                     unknown => unknown,

@@ -1,10 +1,12 @@
 //! One connection: the machine (no I/O, no tokio) and the driver, the only file that awaits sockets.
 //!
 //! [`machine`] holds the state; [`client`] and [`server_side`] its two directions; [`seal`] and [`open`] turn plans
-//! and rows into bytes; [`queue`] knows which reply belongs to what, [`names`] which statement a name
+//! and rows into bytes, [`built`] finds cells inside JSON, arrays and rows, [`show`] writes what
+//! they open to; [`queue`] knows which reply belongs to what, [`names`] which statement a name
 //! means, and [`named`] what cursors and statements prepared in SQL stand for; [`ask`] asks the server about names.
 //! [`copy`] says whose rows a COPY carries; [`copy_in`] and [`copy_out`] carry them.
 pub mod ask;
+pub mod built;
 pub mod client;
 pub mod copy;
 pub mod copy_in;
@@ -25,3 +27,4 @@ pub mod redact;
 pub mod seal;
 pub mod server_side;
 mod uncommitted;
+pub mod show;

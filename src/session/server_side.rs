@@ -21,6 +21,9 @@ use super::open::{Batch, Session, Shape};
 use super::queue::{Expect, Own};
 use super::seal::LockedRow;
 
+/// No cell, nor the text form of one, is shorter.
+const CELL_BYTES_MIN: usize = 109;
+
 /// Looks for magic, version and suite of a cell, as bytes.
 static CELL: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\xC1\x52\x53\x01\x01"));
 /// For the same in the hex form of bytea.
@@ -372,8 +375,18 @@ impl Machine {
         fields.truncate(shape.columns.len());
         let sealed_reader = shape.facts.read == Read::Sealed;
         for (at, column) in shape.columns.iter().enumerate() {
-            let ResultColumn::Sealed { table_oid, attnum, described, .. } = column else { continue };
             let field = &mut fields[at];
+            let (described, table_oid, attnum) = match column {
+                ResultColumn::Plain => continue,
+                ResultColumn::Sealed { described, table_oid, attnum, .. } => (described, table_oid, attnum),
+                ResultColumn::Built(built) => {
+                    field.format = shape.format(at);
+                    if let (false, Some((oid, typmod))) = (sealed_reader, super::built::array_type(built)) {
+                        (field.type_oid, field.typlen, field.typmod) = (oid, -1, typmod);
+                    }
+                    continue;
+                }
+            };
             if field.type_oid != 17 {
                 self.reload = true;
                 self.break_off(&changed());
@@ -504,7 +517,7 @@ impl Machine {
 }
 
 /// True when the bytes hold something that begins like a cell, in binary or in the hex form of bytea.
-fn holds_cell(bytes: &[u8]) -> bool {
+pub(super) fn holds_cell(bytes: &[u8]) -> bool {
     CELL.find_iter(bytes).any(|at| matches!(bytes.get(at + 5..at + 7), Some([0..=3, 0 | 16]) | None))
         || CELL_ESCAPED.find(bytes).is_some()
         || CELL_HEX
@@ -512,7 +525,12 @@ fn holds_cell(bytes: &[u8]) -> bool {
             .any(|at| matches!(bytes.get(at + 12..at + 16), Some([b'0', b'0'..=b'3', b'0' | b'1', b'0']) | None))
 }
 
-fn unplanned() -> Refusal {
+/// The same of a plain value, which is too short for a cell most times.
+pub(super) fn holds_whole_cell(bytes: &[u8]) -> bool {
+    bytes.len() >= CELL_BYTES_MIN && holds_cell(bytes)
+}
+
+pub(super) fn unplanned() -> Refusal {
     Refusal::new(Class::NotSupported, "the result holds sealed values that cannot be opened here")
         .hint("Select the sealed columns by name from their table.")
 }

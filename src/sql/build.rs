@@ -45,6 +45,8 @@ pub(super) struct Planner<'a> {
     pub(super) is_inner: bool,
     /// Whether all names that were walked mean something; the worst of them.
     pub(super) unknown: Known,
+    /// True inside the arguments of an aggregate.
+    pub(super) in_aggregate: bool,
 }
 
 impl<'a> Planner<'a> {
@@ -68,6 +70,7 @@ impl<'a> Planner<'a> {
             view_depth: 0,
             is_inner: false,
             unknown: Known::Yes,
+            in_aggregate: false,
         }
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::filter::Filter;
+use super::inside::{Inside, Whose};
 use super::plan::{
     Copy, ParamRole, Question, ResultColumn, Role, RowTenant, Source, StatementPlan, TenantSource, Verdict,
 };
@@ -271,6 +272,37 @@ fn describe_result(column: &ResultColumn) -> String {
             let described = if own { String::new() } else { format!(":{}", described.domain()) };
             format!("{}/{attnum}{described}{tenant}{constants}", column.name)
         }
+        ResultColumn::Built(built) => {
+            let text = if built.is_text { "::text" } else { "" };
+            format!("{}{text}", describe_inside(&built.inside))
+        }
+    }
+}
+
+fn describe_inside(inside: &Inside) -> String {
+    let all = |insides: &[Inside]| insides.iter().map(describe_inside).collect::<Vec<_>>().join(", ");
+    match inside {
+        Inside::Plain => "-".into(),
+        Inside::Cell(leaf) => {
+            let tenant = match leaf.whose {
+                Whose::Unknown => String::new(),
+                Whose::Prefix => "+tenant".into(),
+                Whose::Beside { field, .. } => format!("+tenant@{field}"),
+            };
+            let constants: String = leaf.constants.0.iter().map(|text| format!(" or {text}")).collect();
+            format!("{}{tenant}{constants}", leaf.column.name)
+        }
+        Inside::Each(inside) => format!("[{}...]", describe_inside(inside)),
+        Inside::Places(insides) => format!("[{}]", all(insides)),
+        Inside::Ordered(insides) => format!("{{{}}}", all(insides)),
+        Inside::Map(inside) => format!("{{*: {}}}", describe_inside(inside)),
+        Inside::Fields(fields) => {
+            let sealed = fields.iter().filter(|field| field.inside.column().is_some());
+            let fields: Vec<_> =
+                sealed.map(|field| format!("{}: {}", field.name, describe_inside(&field.inside))).collect();
+            format!("({})", fields.join(", "))
+        }
+        Inside::Json(inside, kind) => format!("{kind:?}{}", describe_inside(inside)),
     }
 }
 

@@ -6,6 +6,7 @@ use sqlparser::ast::{BinaryOperator, Expr, InTarget, Query};
 use sqlparser::tokenizer::Token;
 
 use super::build::Planner;
+use super::built::refuse_built;
 use super::expr::{column_parts, unsupported};
 use super::extent::extent;
 use super::operand::{Elements, Operand, Shape, array_operand, elements_read, fits, operand};
@@ -80,6 +81,7 @@ impl Planner<'_> {
             ((Ty::Many(sealed), _), _) | (_, (Ty::Many(sealed), _)) => {
                 Err(refuse_use(&sealed.column, "in an array that is compared"))
             }
+            ((Ty::Built(built), _), _) | (_, (Ty::Built(built), _)) => Err(refuse_built(&built, "in a comparison")),
         }
     }
 

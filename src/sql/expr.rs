@@ -10,7 +10,7 @@ use super::build::{Planner, unknown_column};
 use super::extent::column_range;
 use super::ident::fold;
 use super::operators::Rule;
-use super::scope::{Known, Scope, whole_row};
+use super::scope::{Known, Scope};
 use super::sealed::{Part, SealedRef, Ty, only_plain};
 use crate::refusal::{Class, Refusal};
 
@@ -75,6 +75,8 @@ impl Planner<'_> {
                 self.cast(expr, inner, scope)
             }
             Expr::CompoundFieldAccess { root, access_chain } => self.access(root, access_chain, scope),
+            Expr::Tuple(values) => self.record(values, scope),
+            Expr::Array(array) if array.named => self.members(&array.elem, scope),
             _ => self.condition(expr, scope).map(|()| Ty::Plain),
         }
     }
@@ -126,7 +128,6 @@ impl Planner<'_> {
             }
             Expr::UnaryOp { expr, .. } => self.all([&**expr], scope, "with this operator"),
             Expr::Collate { expr, .. } => self.all([&**expr], scope, "with COLLATE"),
-            Expr::Tuple(list) => self.all(list, scope, "in a row"),
             Expr::Array(array) => self.all(&array.elem, scope, "in an array"),
             Expr::GroupingSets(sets) | Expr::Cube(sets) | Expr::Rollup(sets) => {
                 self.all(sets.iter().flatten(), scope, "in GROUP BY")
@@ -216,7 +217,7 @@ impl Planner<'_> {
     pub(super) fn null_test(&mut self, expr: &Expr, scope: &Scope<'_>) -> Result<(), Refusal> {
         match self.expr(expr, scope)? {
             Ty::Blocked(refusal) => Err(refusal),
-            Ty::Plain | Ty::Many(_) => Ok(()),
+            Ty::Plain | Ty::Many(_) | Ty::Built(_) => Ok(()),
             Ty::Sealed(sealed) => self.null_or_not(&sealed),
         }
     }
@@ -289,9 +290,13 @@ impl Planner<'_> {
             FunctionArgExpr::Expr(e) if rule == Rule::NullOnly => self.counted(e, scope),
             FunctionArgExpr::Expr(e) => self.plain(e, scope, "in a function"),
             FunctionArgExpr::Wildcard => Ok(()),
-            FunctionArgExpr::QualifiedWildcard(_) => std::iter::successors(Some(scope), |scope| scope.parent)
-                .flat_map(|scope| &scope.relations)
-                .try_for_each(whole_row),
+            FunctionArgExpr::QualifiedWildcard(name) => {
+                let name = super::ident::parts(name).ok_or_else(|| unsupported("this form of *"))?;
+                match scope.row_of(&name)? {
+                    Ty::Built(_) if rule == Rule::NullOnly => Ok(()),
+                    ty => only_plain(&ty, "in a function"),
+                }
+            }
             FunctionArgExpr::WildcardWithOptions(_) => Err(unsupported("this function call")),
         }
     }

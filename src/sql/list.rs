@@ -75,7 +75,7 @@ impl Planner<'_> {
         let before = self.edits.len();
         let mut ty = self.expr(e, scope)?;
         let edited = self.edits.len() > before;
-        let is_sealed = matches!(ty, Ty::Sealed(_) | Ty::Many(_));
+        let is_sealed = matches!(ty, Ty::Sealed(_) | Ty::Many(_) | Ty::Built(_));
         let labelled = alias.is_some();
         let name = match alias {
             Some(alias) => Some(alias),
@@ -90,7 +90,7 @@ impl Planner<'_> {
                     sealed.parts.push(Part::Label { at: range.end, name, edited });
                 }
             }
-            Ty::Plain | Ty::Sealed(_) | Ty::Many(_) => {}
+            Ty::Plain | Ty::Sealed(_) | Ty::Many(_) | Ty::Built(_) => {}
         }
         Ok(ScopeColumn { ty, spot, constant, ..ScopeColumn::plain(name) })
     }

@@ -5,6 +5,7 @@
 //! `write`; `expr` walks expressions with the table in `operators`, and `sealed` says how a sealed value is rewritten.
 mod array_literal;
 mod build;
+mod built;
 pub mod cache;
 mod compare;
 mod conflict;
@@ -17,6 +18,7 @@ pub mod filter;
 mod from;
 mod ident;
 mod insert;
+pub mod inside;
 mod join;
 mod list;
 pub mod missing;
@@ -150,7 +152,7 @@ pub fn gives_sealed(text: &str, context: &Context<'_>) -> bool {
 
 /// True when a plan is more than passing the statement on.
 fn needs_work(plan: &StatementPlan) -> bool {
-    let sealed = |c: &ResultColumn| matches!(c, ResultColumn::Sealed { .. });
+    let sealed = |c: &ResultColumn| !matches!(c, ResultColumn::Plain);
     !plan.edits.is_empty()
         || plan.lock.is_some()
         || plan.named.is_some()

@@ -2,6 +2,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::inside::Built;
 use crate::policy::Column;
 use crate::refusal::Refusal;
 use crate::types::LogicalType;
@@ -336,6 +337,19 @@ pub enum ResultColumn {
         /// Literals of the statement that may stand in place of a cell.
         constants: Constants,
     },
+    /// A value that the server builds around cells.
+    Built(Arc<Built>),
+}
+
+impl ResultColumn {
+    /// The sealed column whose values it shows; the first of several.
+    pub fn sealed(&self) -> Option<&Arc<Column>> {
+        match self {
+            ResultColumn::Plain => None,
+            ResultColumn::Sealed { column, .. } => Some(column),
+            ResultColumn::Built(built) => built.inside.column(),
+        }
+    }
 }
 
 /// Literals (quoting removed) that a result may show in place of a cell, as in `coalesce(column, 'none')`. The server is

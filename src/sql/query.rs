@@ -76,8 +76,9 @@ impl Planner<'_> {
     }
 
     fn result_column(&mut self, column: ScopeColumn, width: usize) -> Result<ResultColumn, Refusal> {
-        match column.ty {
+        match self.settled(column.ty)? {
             Ty::Plain => Ok(ResultColumn::Plain),
+            Ty::Many(sealed) => Err(refuse_use(&sealed.column, "as an array")),
             Ty::Sealed(sealed) => {
                 let is_packed = self.opened(&sealed)?;
                 let beside = || self.hidden.iter().position(|hidden| Some(hidden) == sealed.beside.as_ref());
@@ -92,10 +93,7 @@ impl Planner<'_> {
                 let (column, described) = (sealed.column, sealed.described);
                 Ok(ResultColumn::Sealed { tenant, table_oid, attnum, described, column, constants })
             }
-            Ty::Many(sealed) => {
-                Err(refuse_use(&sealed.column, "as an array")
-                    .hint("Take one element of it, as in (array_agg(column))[1]."))
-            }
+            Ty::Built(built) => Ok(ResultColumn::Built(std::sync::Arc::new(*built))),
             Ty::Blocked(refusal) => Err(refusal),
         }
     }
@@ -107,7 +105,10 @@ impl Planner<'_> {
         parent: Option<&Scope<'_>>,
         list: List,
     ) -> Result<Columns, Refusal> {
-        self.query(query, parent, list)
+        let before = std::mem::replace(&mut self.in_aggregate, false);
+        let columns = self.query(query, parent, list);
+        self.in_aggregate = before;
+        columns
     }
 
     /// The rows of a query as a relation that others read: cells, under new identities.
@@ -122,8 +123,7 @@ impl Planner<'_> {
                         (sealed.packed, sealed.is_key, sealed.beside) = (false, false, None);
                         Ty::Sealed(sealed)
                     }
-                    Ty::Many(sealed) => Ty::Blocked(refuse_use(&sealed.column, "as an array of a subquery")),
-                    ty => ty,
+                    ty => self.settled(ty)?,
                 };
                 (column.hidden, column.written) = (false, None);
                 Ok(column)

@@ -3,10 +3,11 @@ use std::sync::Arc;
 
 use sqlparser::ast::Ident;
 
+use super::built::{refuse_built, whole_row};
 use super::facts::Spot;
 use super::ident::{fold, quote};
 use super::operand::Operand;
-use super::sealed::{Ty, attribute_type, refuse_use};
+use super::sealed::{Ty, attribute_type, only_plain, refuse_use};
 use crate::catalog::{Catalog, Relation};
 use crate::policy::{Column, TenantRule};
 use crate::refusal::{Class, Refusal};
@@ -88,6 +89,8 @@ const CALLS: &[&str] = &[
     "localtimestamp",
     "default",
 ];
+const COMPOSITE: &str = "as a composite value";
+const WHOLE: &str = "as part of a whole row";
 const SYSTEM: &[&str] = &["tableoid", "ctid", "xmin", "xmax", "cmin", "cmax"];
 
 impl ScopeColumn {
@@ -182,31 +185,52 @@ impl<'p> Scope<'p> {
     }
 
     fn resolve_bare(&self, name: &str) -> Result<Reference, Refusal> {
+        if let Some(found) = self.column(name)? {
+            return Ok(found);
+        }
+        // No level has such a column: then it may be a relation's name.
+        let named = |scope: &&Scope<'_>| scope.relations.iter().any(|r| r.alias.as_deref() == Some(name));
+        let mut levels = std::iter::successors(Some(self), |scope| scope.parent);
+        if let Some(scope) = levels.find(named) {
+            let relation = scope.relations.iter().find(|r| r.alias.as_deref() == Some(name));
+            return relation.map_or(Ok(Ty::Plain), whole_row).map(Reference::from);
+        }
+        let is_open = std::iter::successors(Some(self), |scope| scope.parent).any(Scope::is_open);
+        let known = match () {
+            () if SYSTEM.contains(&name) || CALLS.contains(&name) => Known::Yes,
+            () if is_open => Known::Perhaps,
+            () => Known::No,
+        };
+        Ok(Reference { known, ..Ty::Plain.into() })
+    }
+
+    /// The column of a bare name, here or further out.
+    fn column(&self, name: &str) -> Result<Option<Reference>, Refusal> {
         if let Some((relation, column)) = self.find_bare(name) {
             let written = self.relations[relation].columns[column].written.clone();
-            return Ok(Reference { ty: self.reference(relation, column), written, known: Known::Yes });
+            return Ok(Some(Reference { ty: self.reference(relation, column), written, known: Known::Yes }));
         }
-        if let Some(relation) = self.relations.iter().find(|r| r.alias.as_deref() == Some(name)) {
-            return whole_row(relation).map(|()| Ty::Plain.into());
+        let Some(parent) = self.parent else { return Ok(None) };
+        let Some(found) = parent.column(name)? else { return Ok(None) };
+        not_grouped(&found.ty)?;
+        let known = if self.is_open() { found.known.min(Known::Perhaps) } else { found.known };
+        Ok(Some(Reference { known, ..found }))
+    }
+
+    /// The row of a relation as one value: `name.*` as an argument.
+    ///
+    /// # Errors
+    /// As [`Scope::resolve`], and where it is not known which relation is meant while one here has sealed columns.
+    pub(super) fn row_of(&self, qualifier: &[String]) -> Result<Ty, Refusal> {
+        let mut levels = std::iter::successors(Some(self), |scope| scope.parent);
+        let found = levels.find_map(|scope| scope.find_relation(qualifier).map(|at| &scope.relations[at]));
+        if let Some(relation) = found {
+            return whole_row(relation);
         }
-        match self.parent {
-            Some(parent) => {
-                let found = parent.resolve_bare(name)?;
-                not_grouped(&found.ty)?;
-                Ok(Reference {
-                    known: if self.is_open() { found.known.min(Known::Perhaps) } else { found.known },
-                    ..found
-                })
-            }
-            None => {
-                let known = match () {
-                    () if SYSTEM.contains(&name) || CALLS.contains(&name) => Known::Yes,
-                    () if self.is_open() => Known::Perhaps,
-                    () => Known::No,
-                };
-                Ok(Reference { known, ..Ty::Plain.into() })
-            }
-        }
+        std::iter::successors(Some(self), |scope| scope.parent)
+            .flat_map(|scope| &scope.relations)
+            .try_for_each(|relation| only_plain(&whole_row(relation)?, WHOLE))?;
+        Ok(Ty::Plain)
     }
 
     /// True when a reference that was refused means nothing: the relation it names does not have the column.
@@ -293,7 +317,8 @@ impl<'p> Scope<'p> {
         // column.field
         let found = self.resolve_bare(relation)?;
         match found.ty {
-            Ty::Sealed(sealed) => Err(refuse_use(&sealed.column, "as a composite value")),
+            Ty::Sealed(sealed) => Err(refuse_use(&sealed.column, COMPOSITE)),
+            Ty::Built(built) => Err(refuse_built(&built, COMPOSITE)),
             _ => Ok(Reference { written: None, ..found }),
         }
     }
@@ -304,7 +329,8 @@ impl<'p> Scope<'p> {
         }
         // alias.column.field
         match self.resolve_in(None, schema, relation)? {
-            Some(Ty::Sealed(sealed)) => Err(refuse_use(&sealed.column, "as a composite value")),
+            Some(Ty::Sealed(sealed)) => Err(refuse_use(&sealed.column, COMPOSITE)),
+            Some(Ty::Built(built)) => Err(refuse_built(&built, COMPOSITE)),
             Some(other) => Ok(self.reference_to(other, schema, relation)),
             None => Ok(Reference::unknown()),
         }
@@ -327,7 +353,7 @@ impl<'p> Scope<'p> {
             return match column {
                 Some(column) => Ok(Some(self.reference(index, column))),
                 None if SYSTEM.contains(&name) || relation.opaque => Ok(Some(Ty::Plain)),
-                None => whole_row(relation).map(|()| Some(Ty::Plain)),
+                None => only_plain(&whole_row(relation)?, WHOLE).map(|()| Some(Ty::Plain)),
             };
         }
         match self.parent {
@@ -381,18 +407,6 @@ fn not_grouped(ty: &Ty) -> Result<(), Refusal> {
         }
         _ => Ok(()),
     }
-}
-
-/// Refuses a whole-row reference to a relation that holds sealed columns.
-pub(super) fn whole_row(relation: &ScopeRelation) -> Result<(), Refusal> {
-    for column in &relation.columns {
-        match &column.ty {
-            Ty::Plain => {}
-            Ty::Sealed(sealed) | Ty::Many(sealed) => return Err(refuse_use(&sealed.column, "as part of a whole row")),
-            Ty::Blocked(refusal) => return Err(refusal.clone()),
-        }
-    }
-    Ok(())
 }
 
 /// The sealed column of a relation, for messages; any will do.

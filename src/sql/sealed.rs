@@ -7,8 +7,10 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::build::Planner;
+use super::built::refuse_built;
 use super::facts::Spot;
 use super::ident::quote;
+use super::inside::Built;
 use super::operand::{Operand, Shape};
 use super::plan::{CONSTANT, Role, TenantSource};
 use super::tenant;
@@ -81,6 +83,8 @@ pub(super) enum Ty {
     Sealed(SealedRef),
     /// An array of sealed values.
     Many(SealedRef),
+    /// A value that the server builds around sealed ones.
+    Built(Box<Built>),
     /// A column that may not be touched at all.
     Blocked(Refusal),
 }
@@ -116,6 +120,7 @@ pub(super) fn only_plain(ty: &Ty, place: &str) -> Result<(), Refusal> {
     match ty {
         Ty::Plain => Ok(()),
         Ty::Sealed(sealed) | Ty::Many(sealed) => Err(refuse_use(&sealed.column, place)),
+        Ty::Built(built) => Err(refuse_built(built, place)),
         Ty::Blocked(refusal) => Err(refusal.clone()),
     }
 }

@@ -9,6 +9,7 @@ use super::expr::unsupported;
 use super::extent::body_start;
 use super::facts::Spot;
 use super::ident::quote;
+use super::inside::Built;
 use super::operand::fits;
 use super::query::{Columns, List, has_whole_key};
 use super::scope::{Scope, ScopeColumn};
@@ -87,7 +88,11 @@ impl Planner<'_> {
                 Ok(United { columns: Some(columns), compares: false, pair: None })
             }
             SetExpr::SetOperation { left, op, set_quantifier, right } => {
-                let (left, right) = (self.united(left, parent)?, self.united(right, parent)?);
+                let (mut left, mut right) = (self.united(left, parent)?, self.united(right, parent)?);
+                for column in left.columns.iter_mut().chain(&mut right.columns).flatten() {
+                    let ty = std::mem::replace(&mut column.ty, Ty::Plain);
+                    column.ty = self.settled(ty)?;
+                }
                 let below = left.compares || right.compares;
                 let (Some(l), Some(r)) = (left.columns.as_ref(), right.columns.as_ref()) else {
                     let known = left.columns.iter().chain(&right.columns).flatten();
@@ -95,6 +100,10 @@ impl Planner<'_> {
                     return Ok(United { columns: None, compares: false, pair: None });
                 };
                 let keeps = *op == SetOperator::Union && *set_quantifier == SetQuantifier::All;
+                if !keeps {
+                    let built = |c: &&ScopeColumn| matches!(c.ty, Ty::Built(_));
+                    l.iter().chain(r).filter(built).try_for_each(|c| only_plain(&c.ty, PLACE))?;
+                }
                 let compares = !keeps && self.compares(l, r)?;
                 let simple = !below && *set_quantifier != SetQuantifier::All && *op != SetOperator::Union;
                 let pair = (simple && same_types(l, r)).then(|| r.clone());
@@ -122,6 +131,9 @@ impl Planner<'_> {
                         whole.described = common_type(types).unwrap_or(a.described);
                         self.add_value(&mut whole, b)?;
                         Ty::Sealed(whole)
+                    }
+                    (Ty::Built(a), Ty::Built(b)) if a.is_text == b.is_text && a.inside.is_like(&b.inside) => {
+                        Ty::Built(Box::new(Built { has_typmod: a.has_typmod && b.has_typmod, ..(**a).clone() }))
                     }
                     (Ty::Sealed(a), Ty::Plain) => Ty::Sealed(with_constant(a, r)?),
                     (Ty::Plain, Ty::Sealed(b)) => Ty::Sealed(with_constant(b, l)?),

@@ -42,10 +42,12 @@ impl Planner<'_> {
     fn call(&mut self, name: &[String], function: &Function, scope: &Scope<'_>) -> Result<Ty, Refusal> {
         let ty = match &function.args {
             FunctionArguments::None => Ty::Plain,
+            FunctionArguments::Subquery(query) if name == ["array"] => self.gathered(query, scope)?,
             FunctionArguments::Subquery(query) => {
                 only_plain(&self.scalar(query, scope)?, CALL)?;
                 Ty::Plain
             }
+            FunctionArguments::List(list) if name == ["row"] => self.row_call(list, scope)?,
             FunctionArguments::List(list) => self.call_of(operators::function(name), function, list, scope)?,
         };
         self.order(&function.within_group, scope, "in ORDER BY")?;
@@ -72,6 +74,7 @@ impl Planner<'_> {
             (Rule::NullOnly, Some(exprs)) if distinct => self.counted_distinct(exprs, scope).map(|()| Ty::Plain),
             (Rule::Value | Rule::Array, Some([value])) if !distinct => self.passed_on(rule, value, scope),
             (Rule::FirstOf, Some(exprs)) if !distinct => self.merged(exprs, scope, CALL),
+            (Rule::Document(make, kind), _) if !distinct => self.document((make, kind), list, scope),
             (Rule::NullIf, Some([value, other])) if !distinct => self.null_if(function, value, other, scope),
             _ => {
                 let rule = if distinct { Rule::Refused } else { rule };
@@ -92,7 +95,7 @@ impl Planner<'_> {
     /// `count(x)`: only whether it is NULL matters.
     pub(super) fn counted(&mut self, e: &Expr, scope: &Scope<'_>) -> Result<(), Refusal> {
         match self.expr(e, scope)? {
-            Ty::Plain | Ty::Many(_) => Ok(()),
+            Ty::Plain | Ty::Many(_) | Ty::Built(_) => Ok(()),
             Ty::Sealed(sealed) => self.raw(&aggregated(sealed)),
             Ty::Blocked(refusal) => Err(refusal),
         }
@@ -114,7 +117,9 @@ impl Planner<'_> {
 
     /// A function that gives its argument, or an array of it.
     fn passed_on(&mut self, rule: Rule, value: &Expr, scope: &Scope<'_>) -> Result<Ty, Refusal> {
-        Ok(match self.expr(value, scope)? {
+        Ok(match self.within_aggregate(true, |planner| planner.expr(value, scope))? {
+            Ty::Built(built) if rule == Rule::Array => self.array_of_built(*built)?,
+            Ty::Built(built) => Ty::Built(built),
             Ty::Sealed(sealed) => {
                 // It may come from another row than the one at hand, and so from another tenant's.
                 let confined = self.tenants(&sealed);
@@ -192,8 +197,7 @@ impl Planner<'_> {
     pub(super) fn merged(&mut self, exprs: &[&Expr], scope: &Scope<'_>, place: &str) -> Result<Ty, Refusal> {
         let types = exprs.iter().map(|e| self.expr(e, scope)).collect::<Result<Vec<_>, _>>()?;
         let Some(first) = types.iter().find_map(|ty| if let Ty::Sealed(s) = ty { Some(s) } else { None }) else {
-            types.iter().try_for_each(|ty| only_plain(ty, place))?;
-            return Ok(Ty::Plain);
+            return self.merged_built(types, exprs, place);
         };
         let mut whole = SealedRef { parts: Vec::new(), ..first.clone() }.computed();
         for (ty, e) in types.iter().zip(exprs) {
@@ -241,8 +245,10 @@ impl Planner<'_> {
 
     /// A cast: to the column's own type it is left out.
     pub(super) fn cast(&mut self, cast: &Expr, inner: &Expr, scope: &Scope<'_>) -> Result<Ty, Refusal> {
-        let mut sealed = match self.expr(inner, scope)? {
+        let ty = self.expr(inner, scope)?;
+        let mut sealed = match self.settled(ty)? {
             Ty::Sealed(sealed) => sealed,
+            Ty::Built(built) => return self.built_in_cast(cast, inner, *built),
             ty => {
                 only_plain(&ty, "in a cast")?;
                 return Ok(Ty::Plain);
@@ -318,6 +324,7 @@ impl Planner<'_> {
             match column.ty {
                 Ty::Plain => {}
                 Ty::Sealed(sealed) if single => return Ok(Ty::Sealed(sealed.computed())),
+                ty @ (Ty::Many(_) | Ty::Built(_)) if single => return self.settled(ty),
                 ty => only_plain(&ty, "as the result of a subquery")?,
             }
         }
@@ -328,7 +335,7 @@ impl Planner<'_> {
     pub(super) fn exists(&mut self, query: &Query, scope: &Scope<'_>) -> Result<(), Refusal> {
         for column in self.subquery(query, Some(scope), List::Value)?.unwrap_or_default() {
             match column.ty {
-                Ty::Plain | Ty::Many(_) => {}
+                Ty::Plain | Ty::Many(_) | Ty::Built(_) => {}
                 Ty::Sealed(sealed) => self.raw(&SealedRef { unreadable: None, ..sealed })?,
                 Ty::Blocked(refusal) => return Err(refusal),
             }
@@ -338,7 +345,7 @@ impl Planner<'_> {
 }
 
 /// A value inside an aggregate: there the rows of a group are seen one by one.
-fn aggregated(mut sealed: SealedRef) -> SealedRef {
+pub(super) fn aggregated(mut sealed: SealedRef) -> SealedRef {
     for part in &mut sealed.parts {
         if let Part::Column { is_key, .. } = part {
             *is_key = false;

@@ -197,7 +197,7 @@ fn set_target<'r>(relation: &'r ScopeRelation, name: &ObjectName) -> Result<Targ
     match found.map(|c| c.ty.clone()) {
         Some(Ty::Sealed(sealed)) => Ok(Target::Sealed(sealed)),
         Some(Ty::Blocked(refusal)) => Err(refusal),
-        Some(Ty::Plain | Ty::Many(_)) | None => Ok(Target::Plain),
+        Some(Ty::Plain | Ty::Many(_) | Ty::Built(_)) | None => Ok(Target::Plain),
     }
 }
 

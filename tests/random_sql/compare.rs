@@ -289,7 +289,8 @@ fn shown(sql: &str, mut messages: Vec<Message>) -> String {
     if messages.iter().any(|(tag, _)| *tag == b'E') {
         messages.retain(|(tag, _)| *tag != b'D');
     }
-    if !is_ordered(sql) {
+    let own = sql.rfind("ORDER BY") > sql.rfind(')').max(Some(0));
+    if !is_ordered(sql) || !own || sql.contains("OVER (ORDER BY") {
         messages.chunk_by_mut(|a, b| a.0 == b'D' && b.0 == b'D').for_each(<[Message]>::sort);
     }
     // What the proxy says of a value leaves the value out. Details show rows and keys of indexes, which are cells and tokens.
