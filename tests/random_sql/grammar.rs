@@ -130,9 +130,12 @@ fn cursor(dice: &mut Dice) -> Vec<Step> {
     let mut writer = Writer::new(dice, false);
     let query = writer.query(1);
     let binary = if dice.one_in(6) { "BINARY " } else { "" };
+    let some = dice.pick(&["", "2 ", "ALL ", "NEXT "]);
+    // Which rows of a query without an order come first is the server's choice.
+    let ordered = query.contains("ORDER BY") && !query.contains("OVER (ORDER BY");
     let texts = [
         format!("DECLARE c {binary}CURSOR FOR {query}"),
-        format!("FETCH {}FROM c", dice.pick(&["", "2 ", "ALL ", "NEXT "])),
+        format!("FETCH {}FROM c", if ordered { some } else { "ALL " }),
         "MOVE 1 IN c".to_owned(),
         "FETCH ALL FROM c".to_owned(),
         "CLOSE c".to_owned(),
