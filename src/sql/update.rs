@@ -246,7 +246,9 @@ impl Planner<'_> {
         }
         let alias = quote(relation.alias.as_deref().ok_or_else(fail)?);
         let set = self.keyword("set").ok_or_else(fail)?;
-        let target = self.text.tokens[self.tokens.start].range.end..self.text.tokens[set].range.start;
+        // A comment before SET would take in what is written behind the table.
+        let target_end = self.text.tokens[set.checked_sub(1).ok_or_else(fail)?].range.end;
+        let target = self.text.tokens[self.tokens.start].range.end..target_end;
         let clause = self.where_clause(update).ok_or_else(fail)?;
         let mut lock = self.lock_head(relation, base, &alias, &target)?;
         if let Some((tenant, _)) = &changes.tenant {
