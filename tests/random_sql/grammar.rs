@@ -153,7 +153,28 @@ fn step(dice: &mut Dice) -> Step {
     }
     let format = i16::from(dice.one_in(2));
     let run = if extended { Run::Extended { params, format, portal: dice.one_in(3) } } else { Run::Simple };
+    if dice.one_in(12) {
+        sql = misspelt(dice, &sql);
+    }
     Step { kind, sql, run }
+}
+
+/// The statement with one of its columns misspelt.
+fn misspelt(dice: &mut Dice, sql: &str) -> String {
+    let places: Vec<_> = ["email", "login", "code", "age", "born", "amount", "account_id", "grp", "seen"]
+        .iter()
+        .flat_map(|name| sql.match_indices(name))
+        .filter(|(at, name)| {
+            let part = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '\''));
+            let before = sql[..*at].chars().next_back().filter(|c| *c != '.');
+            !part(before) && !part(sql[at + name.len()..].chars().next())
+        })
+        .collect();
+    if places.is_empty() {
+        return sql.to_owned();
+    }
+    let (at, name) = places[dice.below(places.len())];
+    format!("{}{}x{}", &sql[..at], &name[..name.len() - 1], &sql[at + name.len()..])
 }
 
 fn quoted(text: &str) -> String {

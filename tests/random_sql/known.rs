@@ -24,6 +24,10 @@ pub fn reason(sql: &str, plain: &str, sealed: &str, elsewhere: bool) -> Option<&
         (false, true) if code(sealed, "42703") && sql.contains("RETURNING") => {
             Some("a computed column of a WITH has its own name")
         }
+        (false, true) if code(sealed, "42703") && sql.starts_with("WITH") && sql.contains("nullif") => {
+            Some("a computed column of a WITH has its own name")
+        }
+        (true, true) if code(sealed, "25P02") => Some("in a failed transaction the server is not given the text"),
         (true, false) if sql.starts_with("PREPARE") => Some("a bad value in a PREPARE is found by EXECUTE"),
         (true, _) if code(plain, "42883") => Some("an array of text is taken for one of the column's type"),
         (true, true) if code(sealed, "42601") && sql.contains("/*") => Some("a comment within an UPDATE in two steps"),
