@@ -83,6 +83,8 @@ fn values_for_what_a_transaction_has_moved_or_made_stay_here() {
             peer.ask("RESET search_path");
         }
     }
+    // A sealed table does not change its schema alone.
+    assert!(peer.ask("ALTER TABLE secure.users SET SCHEMA plain").starts_with("E(ERROR 0A000)"));
     assert!(!contains(&scene.tap.to_server(), b"canary7f3"), "a value reached the server");
     assert!(!scene.cluster.log().contains("canary7f3"), "a value is in the server's log");
 }

@@ -171,6 +171,9 @@ fn step(dice: &mut Dice) -> Step {
         sql = decorated(dice, &sql);
     }
     let format = i16::from(dice.one_in(2));
+    if dice.one_in(12) {
+        sql = misspelt(dice, &sql);
+    }
     if !extended {
         return Step { kind, sql, run: Run::Simple };
     }
@@ -183,6 +186,24 @@ fn step(dice: &mut Dice) -> Step {
     let params = params.into_iter().map(|param| param.dressed(dice, is_only)).collect();
     let run = Run::Extended { params, format, portal: dice.one_in(3), execute };
     Step { kind, sql, run }
+}
+
+/// The statement with one of its columns misspelt.
+fn misspelt(dice: &mut Dice, sql: &str) -> String {
+    let places: Vec<_> = ["email", "login", "code", "age", "born", "amount", "account_id", "grp", "seen"]
+        .iter()
+        .flat_map(|name| sql.match_indices(name))
+        .filter(|(at, name)| {
+            let part = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '\''));
+            let before = sql[..*at].chars().next_back().filter(|c| *c != '.');
+            !part(before) && !part(sql[at + name.len()..].chars().next())
+        })
+        .collect();
+    if places.is_empty() {
+        return sql.to_owned();
+    }
+    let (at, name) = places[dice.below(places.len())];
+    format!("{}{}x{}", &sql[..at], &name[..name.len() - 1], &sql[at + name.len()..])
 }
 
 /// The same statement with comments, line ends and upper and lower case where they change nothing.
