@@ -208,7 +208,10 @@ impl Twins {
                 }
             });
             // A view that was dropped with its table is a name that nobody knows.
-            let of_view = |step: &Step| VIEWS.iter().any(|view| step.sql.contains(view.name.trim_matches('"')));
+            let of_view = |step: &Step| {
+                let sql = step.sql.to_ascii_lowercase();
+                VIEWS.iter().any(|view| sql.contains(&view.name.trim_matches('"').to_ascii_lowercase()))
+            };
             for (seed, case) in cases.iter().filter(|(_, case)| !case.steps.iter().any(of_view)) {
                 for step in case.steps.iter().filter(|step| step.run != Run::Aside) {
                     match replies(&mut self.sealed_peer, step) {
