@@ -307,7 +307,9 @@ fn a_policy_that_names_a_missing_table_warns_and_serves() {
     poll("the warning", || proxy.log().contains("nowhere").then_some(()));
     let mut peer = Peer::connect(proxy.address(), "app");
     assert!(peer.ask("SELECT email FROM users").ends_with("Z(I)"));
-    assert_eq!(peer.ask("INSERT INTO nowhere (account_id, x) VALUES (1, 'x')"), "E(ERROR 0A000) Z(I)");
+    assert_eq!(peer.ask("INSERT INTO nowhere (account_id, x) VALUES (1, 'x')"), "E(ERROR 42P01) Z(I)");
+    let within = "BEGIN; INSERT INTO nowhere (account_id, x) VALUES (1, 'x'); COMMIT";
+    assert_eq!(peer.ask(within), "E(ERROR 0A000) Z(I)");
     assert!(peer.ask("SELECT 1").ends_with("Z(I)"));
 }
 

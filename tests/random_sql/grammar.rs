@@ -258,7 +258,8 @@ impl Writer<'_> {
 
     /// Any statement, and what kind it is.
     fn statement(&mut self) -> (&'static str, String) {
-        match self.dice.below(24) {
+        match self.dice.below(26) {
+            24 | 25 => ("nested", self.nested()),
             0..=7 => ("select", self.query(2)),
             8 | 9 => ("group", self.grouped()),
             10 => ("setop", self.set_operation()),

@@ -28,6 +28,11 @@ pub fn reason(answers: &Answers<'_>) -> Option<&'static str> {
     if step.kind == "several" && alone(sealed, "22") && plain.contains("E(ERROR") {
         return Some("a bad value in a text of several statements comes first");
     }
+    // The same of a table that the proxy does not yet know to be gone.
+    let dropped = |step: &Step| step.run == Run::Aside && step.sql.contains("DROP TABLE");
+    if before.iter().any(dropped) && alone(plain, "42P01") && alone(sealed, "22") {
+        return Some("a bad value for a table that was dropped from elsewhere comes first");
+    }
     // A star that is written out has the columns that the proxy knew of; it reads the schema again within a second.
     let added = |step: &Step| step.run == Run::Aside && step.sql.contains("ADD COLUMN extra");
     if before.iter().any(added) && sql.contains('*') && but_column(plain, "extra", sealed) {

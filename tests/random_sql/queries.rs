@@ -175,6 +175,67 @@ impl Writer<'_> {
         sql
     }
 
+    /// Queries within queries.
+    pub fn nested(&mut self) -> String {
+        let (people, contacts) = (Seen { table: &TABLES[0], alias: "x" }, Seen { table: &TABLES[1], alias: "" });
+        match self.dice.below(10) {
+            0 => format!("SELECT * FROM ({}) g", self.grouped()),
+            1 => format!("SELECT count(*) FROM ({}) d", self.query(1)),
+            2 => format!("WITH s AS ({}) SELECT * FROM s", self.set_operation()),
+            3 => {
+                let (items, condition) = (self.joined(people), self.condition(people));
+                format!(
+                    "SELECT {items}, g.n FROM people x JOIN (SELECT login, count(*) AS n FROM contacts GROUP BY login) g \
+                     ON g.login = x.login WHERE {condition}"
+                )
+            }
+            4 => {
+                let (items, condition) = (self.joined(people), self.condition(people));
+                let inner = self.condition(contacts);
+                format!(
+                    "SELECT {items} FROM people x WHERE x.login IN (SELECT login FROM contacts WHERE {inner} UNION \
+                     SELECT login FROM people) AND {condition}"
+                )
+            }
+            5 => {
+                let (items, condition) = (self.joined(people), self.condition(people));
+                format!(
+                    "WITH k AS (SELECT DISTINCT account_id, email FROM contacts) SELECT {items}, k.email FROM people x JOIN k \
+                     ON k.account_id = x.account_id AND k.email = x.email WHERE {condition}"
+                )
+            }
+            6 => {
+                let condition = self.condition(contacts);
+                format!(
+                    "SELECT a.login, b.login FROM (SELECT login FROM contacts WHERE {condition}) a LEFT JOIN \
+                     (SELECT login, id FROM people WHERE id < 4) b ON a.login = b.login"
+                )
+            }
+            7 => {
+                let (inner, outer) = (self.condition(contacts), self.condition(Seen { table: &TABLES[1], alias: "s" }));
+                format!(
+                    "SELECT s.id, s.email FROM (SELECT * FROM (SELECT * FROM contacts WHERE {inner}) r) s WHERE {outer} \
+                     ORDER BY s.id"
+                )
+            }
+            8 => {
+                let gone = self.delete_from(&TABLES[1]);
+                let gone = gone.split(" RETURNING ").next().unwrap();
+                format!(
+                    "WITH gone AS ({gone} RETURNING id, account_id, email, login) SELECT p.id, gone.email FROM gone \
+                     JOIN people p ON p.login = gone.login"
+                )
+            }
+            _ => {
+                let condition = self.condition(people);
+                format!(
+                    "SELECT x.id, (SELECT count(*) FROM contacts k WHERE k.account_id = x.account_id AND k.email = x.email), \
+                     (SELECT k.email FROM contacts k WHERE k.id = x.id) AS other FROM people x WHERE {condition}"
+                )
+            }
+        }
+    }
+
     pub fn set_operation(&mut self) -> String {
         let table = self.relation();
         let seen = Seen { table, alias: "" };
