@@ -121,6 +121,11 @@ fn roles_see_what_they_may() {
     each(|sql, format| assert_eq!(outcome(&mut peer, sql, format), Err("42501".to_owned()), "{sql} {format:?}"));
     peer.ask("RESET ROLE");
     assert!(outcome(&mut peer, BUILT[0], None).is_ok());
+    // Nor does one that is taken on the way.
+    for sql in [BUILT[0], BUILT[4], BUILT[7], "SELECT note FROM people; SELECT p FROM people p"] {
+        let state = outcome(&mut peer, &format!("SET ROLE nobody; {sql}"), None);
+        assert_eq!(state, Err("0A000".to_owned()), "{sql}");
+    }
     let (log, sent) = (people.proxy.log() + &people.cluster.log(), people.tap.to_server());
     assert!(!log.contains("example.com") && !contains(&sent, b"example.com"));
 }
