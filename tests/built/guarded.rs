@@ -224,7 +224,7 @@ fn a_tenant_without_a_key_is_null_where_the_policy_says_so() {
         let people = people_with(setting);
         assert_eq!(people.proxy.stop(), 0);
         let arn = people.cluster.psql("app", "SELECT arn FROM rowseal.master_key WHERE tenant = '2'");
-        let keyring = LocalKms::open(&people.site.path().join("keyring.toml")).unwrap();
+        let keyring = LocalKms::open(people.site.path().join("keyring.toml")).unwrap();
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(keyring.disable(&KeyArn::new(arn.trim()))).unwrap();
         let proxy = people.site.serve();
