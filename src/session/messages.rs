@@ -71,8 +71,11 @@ pub(super) fn settled(text: &[u8], plans: &[StatementPlan]) -> Result<(), Refusa
         leading.iter().any(|word| statement.starts_with(word))
             || memchr::memmem::find(&statement, b"set_config").is_some()
     };
-    let last_sealed =
-        plans.iter().rposition(|plan| !plan.values.is_empty() || !plan.edits.is_empty() || plan.copy.is_some());
+    let opens =
+        |plan: &StatementPlan| plan.result.iter().flat_map(|columns| columns.iter()).any(|c| c.sealed().is_some());
+    let sealed =
+        |plan: &StatementPlan| !plan.values.is_empty() || !plan.edits.is_empty() || plan.copy.is_some() || opens(plan);
+    let last_sealed = plans.iter().rposition(sealed);
     if plans.iter().take(last_sealed.unwrap_or(0)).any(changes) {
         return Err(Refusal::new(Class::NotSupported, "a query that changes settings cannot also use sealed columns")
             .hint("Send the statements one by one."));

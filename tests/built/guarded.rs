@@ -121,6 +121,11 @@ fn roles_see_what_they_may() {
     each(|sql, format| assert_eq!(outcome(&mut peer, sql, format), Err("42501".to_owned()), "{sql} {format:?}"));
     peer.ask("RESET ROLE");
     assert!(outcome(&mut peer, BUILT[0], None).is_ok());
+    // Nor does one that is taken on the way.
+    for sql in [BUILT[0], BUILT[4], BUILT[7], "SELECT note FROM people; SELECT p FROM people p"] {
+        let state = outcome(&mut peer, &format!("SET ROLE nobody; {sql}"), None);
+        assert_eq!(state, Err("0A000".to_owned()), "{sql}");
+    }
     let (log, sent) = (people.proxy.log() + &people.cluster.log(), people.tap.to_server());
     assert!(!log.contains("example.com") && !contains(&sent, b"example.com"));
 }
@@ -219,7 +224,7 @@ fn a_tenant_without_a_key_is_null_where_the_policy_says_so() {
         let people = people_with(setting);
         assert_eq!(people.proxy.stop(), 0);
         let arn = people.cluster.psql("app", "SELECT arn FROM rowseal.master_key WHERE tenant = '2'");
-        let keyring = LocalKms::open(&people.site.path().join("keyring.toml")).unwrap();
+        let keyring = LocalKms::open(people.site.path().join("keyring.toml")).unwrap();
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(keyring.disable(&KeyArn::new(arn.trim()))).unwrap();
         let proxy = people.site.serve();

@@ -1,7 +1,7 @@
 //! Cells inside JSON as the server prints it. The text stays, byte for byte, but for the strings that are cells.
 use std::ops::Range;
 
-use super::{Bytes, Finds, Inner, Node, Source, Tenants, tenant_type};
+use super::{Bytes, Finds, Inner, Node, Source, Tenants};
 use crate::refusal::Refusal;
 use crate::session::show::bytea_text;
 use crate::sql::inside::{Field, Inside, Kind, Leaf};
@@ -144,12 +144,16 @@ impl<'p> Reader<'_, '_, 'p> {
     }
 
     fn object(&mut self, fields: &'p [Field]) -> Result<(), Refusal> {
-        let mut tenants = Tenants::default();
+        let (mut tenants, mut next) = (Tenants::of(fields), 0);
         self.members(|reader, key| {
             let key = unescaped(&reader.source.value[key])?;
-            let Some(at) = fields.iter().position(|field| field.name.as_bytes() == &key[..]) else {
+            // Most times the keys come as they are planned.
+            let is_key = |field: &Field| field.name.as_bytes() == &key[..];
+            let expected = fields.get(next).is_some_and(is_key).then_some(next);
+            let Some(at) = expected.or_else(|| fields.iter().position(is_key)) else {
                 return reader.value(&PLAIN);
             };
+            next = at + 1;
             let inside = &fields[at].inside;
             let cells = reader.finds.cells.len();
             reader.skip_space();
@@ -158,7 +162,7 @@ impl<'p> Reader<'_, '_, 'p> {
             if reader.finds.cells.len() > cells {
                 tenants.note(inside, reader.finds);
             }
-            if let Some(type_oid) = tenant_type(fields, at)
+            if let Some(type_oid) = tenants.type_of(at)
                 && let Some(tenant) = plain(&reader.source.value[start..reader.at], type_oid)?
             {
                 tenants.name(at, &tenant, reader.finds);

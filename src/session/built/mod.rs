@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use super::server_side::{holds_cell, unplanned};
 use super::show::{How, bytea_text};
 use crate::refusal::Refusal;
-use crate::sql::inside::{Built, Inside, Kind, Leaf, Whose};
+use crate::sql::inside::{Built, Field, Inside, Kind, Leaf, Whose};
 use crate::types::{Format, quote_element};
 
 /// A value taken apart.
@@ -146,8 +146,9 @@ impl Source<'_> {
 }
 
 /// The tenants that fields of one row name for cells beside them.
-#[derive(Default)]
 struct Tenants {
+    /// Fields that name one, with the OIDs of their types.
+    wanted: Vec<(usize, u32)>,
     /// Cells, with the field that names their tenant.
     cells: Vec<(usize, usize)>,
     /// Fields, with the tenant they name.
@@ -155,6 +156,23 @@ struct Tenants {
 }
 
 impl Tenants {
+    fn of(fields: &[Field]) -> Self {
+        let mut wanted = Vec::new();
+        for field in fields {
+            if let Inside::Cell(Leaf { whose: Whose::Beside { field, type_oid }, .. }) = &field.inside
+                && !wanted.contains(&(*field, *type_oid))
+            {
+                wanted.push((*field, *type_oid));
+            }
+        }
+        Tenants { wanted, cells: Vec::new(), named: Vec::new() }
+    }
+
+    /// The type of a field that names a tenant.
+    fn type_of(&self, field: usize) -> Option<u32> {
+        self.wanted.iter().find(|(wanted, _)| *wanted == field).map(|(_, type_oid)| *type_oid)
+    }
+
     /// Notes that the last cell found has its tenant beside it, if so.
     fn note(&mut self, inside: &Inside, finds: &Finds<'_, '_>) {
         if let Inside::Cell(Leaf { whose: Whose::Beside { field, .. }, .. }) = inside
@@ -177,14 +195,6 @@ impl Tenants {
             finds.cells[cell].beside = self.named.iter().find(|(named, _)| *named == field).map(|(_, at)| at.clone());
         }
     }
-}
-
-/// The type of the field that names the tenant of others, if this one does.
-fn tenant_type(fields: &[crate::sql::inside::Field], at: usize) -> Option<u32> {
-    fields.iter().find_map(|field| match &field.inside {
-        Inside::Cell(Leaf { whose: Whose::Beside { field, type_oid }, .. }) if *field == at => Some(*type_oid),
-        _ => None,
-    })
 }
 
 /// What is written in place of cells.

@@ -1,5 +1,5 @@
 //! Cells inside arrays and rows, in text and binary form.
-use super::{Finds, Node, Source, Tenants, tenant_type};
+use super::{Finds, Node, Source, Tenants};
 use crate::refusal::Refusal;
 use crate::session::elements;
 use crate::session::server_side::changed;
@@ -78,14 +78,14 @@ pub(super) fn record_binary<'p>(
     if usize::try_from(reader.number()?) != Ok(fields.len()) {
         return Err(changed());
     }
-    let (mut nodes, mut tenants) = (Vec::with_capacity(fields.len()), Tenants::default());
+    let (mut nodes, mut tenants) = (Vec::with_capacity(fields.len()), Tenants::of(fields));
     for (at, field) in fields.iter().enumerate() {
         let oid = reader.number()?.cast_unsigned();
         let start = reader.at + 4;
         let node = reader.value(&field.inside, finds)?;
         if node.is_some() {
             tenants.note(&field.inside, finds);
-            name_tenant(&mut tenants, (fields, at), (&source.value[start..reader.at], Format::Binary), finds)?;
+            name_tenant(&mut tenants, at, (&source.value[start..reader.at], Format::Binary), finds)?;
         }
         let oid = cell_oid(&field.inside).filter(|_| !finds.sees_cells).unwrap_or(oid);
         nodes.push((oid, node));
@@ -104,7 +104,7 @@ pub(super) fn record_text<'p>(
     if values.len() != fields.len() {
         return Err(changed());
     }
-    let (mut nodes, mut tenants) = (Vec::with_capacity(fields.len()), Tenants::default());
+    let (mut nodes, mut tenants) = (Vec::with_capacity(fields.len()), Tenants::of(fields));
     for (at, (value, field)) in values.into_iter().zip(fields).enumerate() {
         let Some(value) = value else {
             nodes.push(None);
@@ -113,7 +113,7 @@ pub(super) fn record_text<'p>(
         let source = Source { value: &value, is_sent: false };
         nodes.push(Some(source.read(&field.inside, Format::Text, finds)?));
         tenants.note(&field.inside, finds);
-        name_tenant(&mut tenants, (fields, at), (&value, Format::Text), finds)?;
+        name_tenant(&mut tenants, at, (&value, Format::Text), finds)?;
     }
     tenants.tell(finds);
     Ok(Node::RecordText(nodes))
@@ -121,11 +121,11 @@ pub(super) fn record_text<'p>(
 
 fn name_tenant(
     tenants: &mut Tenants,
-    (fields, at): (&[Field], usize),
+    at: usize,
     (value, format): (&[u8], Format),
     finds: &mut Finds<'_, '_>,
 ) -> Result<(), Refusal> {
-    if let Some(type_oid) = tenant_type(fields, at) {
+    if let Some(type_oid) = tenants.type_of(at) {
         let tenant = text_of_plain(type_oid, format, value).ok_or_else(Refusal::damaged)?;
         tenants.name(at, &tenant, finds);
     }
