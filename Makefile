@@ -1,7 +1,7 @@
 # Every target installs what it needs first (scripts/bootstrap.sh).
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: demo test check random bench docs
+.PHONY: demo test check random bench bench-bulk docs
 
 TOOLS := $(CURDIR)/.tools
 export PATH := $(TOOLS)/bin:$(HOME)/.cargo/bin:$(PATH):/usr/sbin
@@ -47,6 +47,13 @@ bench:
 	scripts/bootstrap.sh --bench
 	cargo build --release --locked
 	scripts/bench.sh
+
+# Many rows with two sealed columns: COPY in and out, SELECT, memory. ROWS=1000000
+ROWS ?= 1000000
+bench-bulk:
+	scripts/bootstrap.sh --bench
+	cargo build --release --locked
+	scripts/bench-bulk.sh $(ROWS)
 
 docs:
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps

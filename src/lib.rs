@@ -15,6 +15,7 @@
 //! * [`types`]: logical types: text, binary and canonical forms.
 //! * [`crypto`]: the cell format and its cryptography; pure functions on bytes.
 //! * [`hex`]: hexadecimal digits.
+//! * [`hash`]: the maps that statements look into.
 //! * [`setup`]: schema `rowseal` in the protected database.
 //! * [`wire`]: frames and messages of the Postgres protocol.
 pub mod audit;
@@ -22,6 +23,7 @@ pub mod catalog;
 pub mod cli;
 pub mod config;
 pub mod crypto;
+pub mod hash;
 pub mod hex;
 pub mod keys;
 pub mod policy;

@@ -23,6 +23,8 @@ pub enum Class {
     NotSupported,
     /// A sealed column that is not known to be where it is named.
     UnknownColumn,
+    /// A table that does not exist.
+    NoTable,
     /// The policy denies it.
     Denied,
     /// A statement that Postgres would not read either.
@@ -55,7 +57,7 @@ pub enum Class {
     ElementType,
     /// A column of another type than the policy's.
     WrongType,
-    /// Hexadecimal digits that are none.
+    /// Hexadecimal digits that are none, or a format code that there is not.
     BadParameter,
     /// Bytes that are not valid in the encoding.
     BadEncoding,
@@ -85,6 +87,7 @@ impl Class {
             Class::TlsRequired => "08004",
             Class::TooManyConnections => "53300",
             Class::NotSupported | Class::UnknownColumn => "0A000",
+            Class::NoTable => "42P01",
             Class::Denied => "42501",
             Class::Syntax => "42601",
             Class::NoParameter => "42P02",

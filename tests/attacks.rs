@@ -572,11 +572,26 @@ fn settings_changed_by_functions_are_noticed() {
         "CREATE TABLE doors (n int)",
         "CREATE TRIGGER leaves AFTER INSERT ON doors EXECUTE FUNCTION leave()",
         "CREATE FUNCTION enter(text) RETURNS void LANGUAGE plpgsql AS $$ BEGIN EXECUTE format('SET rowseal.tenant = %L', $1); END $$",
+        "CREATE VIEW looks AS SELECT go('public') AS p; CREATE VIEW looks_on AS SELECT p || 'x' FROM looks",
+        "CREATE TABLE ruled (n int); CREATE RULE r AS ON INSERT TO ruled DO ALSO SELECT public.go('public')",
+        "CREATE TABLE lazy (n int, p text DEFAULT public.go('public'))",
+        "CREATE TABLE checked (n int CHECK (public.go('public') IS NOT NULL))",
+        "CREATE FUNCTION go_both(int, int) RETURNS text LANGUAGE sql AS $$ SELECT public.go('public') $$",
+        "CREATE OPERATOR @@> (function = go_both, leftarg = int, rightarg = int)",
+        "CREATE FUNCTION go_next(text, text) RETURNS text LANGUAGE sql AS $$ SELECT public.go('public') $$",
+        "CREATE AGGREGATE gather(text) (sfunc = go_next, stype = text, initcond = '')",
     ] {
         scene.cluster.psql("app", sql);
     }
     run(async {
         for change in [
+            "SELECT * FROM public.looks",
+            "SELECT * FROM public.looks_on",
+            "INSERT INTO public.ruled VALUES (1)",
+            "INSERT INTO public.lazy (n) VALUES (1)",
+            "INSERT INTO public.checked VALUES (1)",
+            "SELECT 1 OPERATOR(public.@@>) 2",
+            "SELECT public.gather('x')",
             "SELECT public.go('public')",
             "SELECT public.go_on('public')",
             "SELECT public.\"go\"('public')",

@@ -307,6 +307,69 @@ fn a_policy_that_names_a_missing_table_warns_and_serves() {
     poll("the warning", || proxy.log().contains("nowhere").then_some(()));
     let mut peer = Peer::connect(proxy.address(), "app");
     assert!(peer.ask("SELECT email FROM users").ends_with("Z(I)"));
-    assert_eq!(peer.ask("INSERT INTO nowhere (account_id, x) VALUES (1, 'x')"), "E(ERROR 0A000) Z(I)");
+    assert_eq!(peer.ask("INSERT INTO nowhere (account_id, x) VALUES (1, 'x')"), "E(ERROR 42P01) Z(I)");
+    let within = "BEGIN; INSERT INTO nowhere (account_id, x) VALUES (1, 'x'); COMMIT";
+    assert_eq!(peer.ask(within), "E(ERROR 0A000) Z(I)");
     assert!(peer.ask("SELECT 1").ends_with("Z(I)"));
+}
+
+/// A Bind with its counts and codes as they are written here.
+fn bind_raw(statement: &str, formats: &[i16], values: &[&str], results: &[i16]) -> Out {
+    let codes = |codes: &[i16]| {
+        let count = (codes.len() as i16).to_be_bytes().to_vec();
+        codes.iter().fold(count, |body, code| [body, code.to_be_bytes().to_vec()].concat())
+    };
+    let mut body = [format!("\0{statement}\0").into_bytes(), codes(formats)].concat();
+    body.extend((values.len() as i16).to_be_bytes());
+    for value in values {
+        body.extend((value.len() as i32).to_be_bytes());
+        body.extend(value.as_bytes());
+    }
+    body.extend(codes(results));
+    Out::new().raw(b'B', &body)
+}
+
+/// Formats that there are not, and another number of them or of parameters than there should be.
+#[test]
+fn binds_that_do_not_fit_are_errors_as_in_postgres() {
+    let wired = wired();
+    let (mut sealed, mut plain) = wired.pair();
+    let sql = "SELECT id, email FROM users WHERE account_id = $1 AND email = $2 AND id = $3";
+    for peer in [&mut sealed, &mut plain] {
+        peer.send(&Out::new().parse("s", sql).parse("", sql).sync().0);
+        peer.until_ready(1);
+    }
+    let three = &["1", "a@x", "1"][..];
+    let mut errors = 0;
+    for (formats, values, results) in [
+        (&[][..], three, &[][..]),
+        (&[0], three, &[0]),
+        (&[0, 0, 0], three, &[0, 1]),
+        (&[2], three, &[]),
+        (&[-1], three, &[]),
+        (&[0, 5, 0], three, &[]),
+        (&[0, 0, 7], three, &[]),
+        (&[0, 0], three, &[]),
+        (&[0, 0, 0, 0], three, &[]),
+        (&[0, 0], &["1", "a@x"], &[]),
+        (&[], &["1", "a@x"], &[]),
+        (&[], &[], &[]),
+        (&[9, 9], &[], &[]),
+        (&[], &["1", "a@x", "1", "x"], &[]),
+        (&[], three, &[2]),
+        (&[], three, &[0, 3]),
+        (&[], three, &[0, 0, 0]),
+    ] {
+        for name in ["", "s"] {
+            let [expected, got] = [&mut plain, &mut sealed].map(|peer| {
+                peer.send(&bind_raw(name, formats, values, results).execute("", 0).sync().0);
+                let replies = peer.until_ready(1);
+                let error = replies.iter().find(|(tag, _)| *tag == b'E');
+                (show(&replies), error.map(|(_, body)| [field(body, b'C'), field(body, b'M')]))
+            });
+            assert_eq!(got, expected, "{name:?} {formats:?} {values:?} {results:?}");
+            errors += usize::from(expected.1.is_some());
+        }
+    }
+    assert!(errors >= 26, "{errors}");
 }

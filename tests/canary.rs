@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::strict_kms;
-use crate::support::peer::{Out, Peer};
+use crate::support::peer::{Out, Peer, field};
 use crate::support::postgres::{Cluster, Version, connect_at};
 use crate::support::proxy::{Proxy, Site};
 use crate::support::raw::Text;
@@ -83,6 +83,20 @@ fn roads() -> Vec<String> {
         "CREATE POLICY p{n} ON users USING (email = '{c}')",
         "DO $$ BEGIN INSERT INTO users (id, account_id, email) VALUES ({n}, 1, '{c}'); END $$",
         "SELECT 1; INSERT INTO users (id, account_id, email) VALUES ({n}, 1, '{c}')",
+        "INSERT INTO users (id, account_id, emial) VALUES ({n}, 1, '{c}')",
+        "UPDATE users SET emial = '{c}' WHERE id = 1",
+        "SELECT id FROM users u WHERE u.emial = '{c}'",
+        "SELECT id FROM users WHERE account_id = 1 AND email = \"{c}\"",
+        "COPY users (id, account_id) FROM STDIN WHERE emial = '{c}'",
+        "INSERT INTO users (id, account_id, email) VALUES ({n}, 1, '{c}') RETURNING users, to_json(users), ARRAY[email]",
+        "SELECT json_agg(u), array_agg(email) FROM users u WHERE account_id = 1 AND email = '{c}'",
+        "SELECT json_build_object('e', coalesce(email, '{c}')) FROM users",
+        "SELECT coalesce(json_agg(email), '[\"{c}\"]') FROM users",
+        "SELECT ARRAY[email, '{c}'], array_append(array_agg(email), '{c}') FROM users",
+        "SELECT id FROM users u WHERE to_jsonb(u) @> '{\"email\": \"{c}\"}'",
+        "SELECT id FROM users WHERE ROW(account_id, email) = ROW(1, '{c}')",
+        "SELECT id FROM users WHERE '{c}' = ANY (ARRAY(SELECT email FROM users))",
+        "SELECT id FROM users u WHERE u::text LIKE '%{c}%'",
         "this is not SQL about users '{c}'",
         "COPY (SELECT '{c}' || email FROM users) TO STDOUT",
         "BEGIN; SET search_path = public; INSERT INTO users (id, account_id, email) VALUES ({n}, 1, '{c}'); COMMIT",
@@ -233,4 +247,27 @@ fn walk((cluster, site, proxy): &(Cluster, Site, Proxy)) {
     each_file("the proxy's files", site.path(), &assert_clean);
     cluster.psql("app", "CHECKPOINT");
     each_file("the server's files", &cluster.data_dir().join("base"), &assert_clean);
+}
+
+/// The detail of a unique violation shows the other columns of the key, and of the token nothing, however bytea is written.
+#[test]
+fn no_token_shows_in_a_unique_violation() {
+    let (cluster, _site, proxy) = start(&[]);
+    let mut peer = Peer::connect(proxy.address(), "app");
+    for style in ["hex", "escape"] {
+        peer.ask(&format!("SET bytea_output = {style}"));
+        for n in 0..40 {
+            peer.ask(&format!("INSERT INTO users (id, account_id, email) VALUES ({n}, 1, 'value {n}')"));
+            let again = format!("INSERT INTO users (id, account_id, email) VALUES (1000 + {n}, 1, 'value {n}')");
+            peer.send(&Out::new().query(&again).0);
+            let replies = peer.until(b'Z');
+            let detail = field(&replies[0].1, b'D');
+            let shown = [
+                "(account_id, rowseal.eq(email::bytea))=(1, [sealed])",
+                "(account_id, rowseal.eq(email::bytea))=([sealed])",
+            ];
+            assert!(shown.iter().any(|shown| detail == format!("Key {shown} already exists.")), "{style}: {detail}");
+        }
+    }
+    assert!(cluster.log().contains("(account_id, rowseal.eq(email::bytea))=(1, \\"), "the server showed no token");
 }

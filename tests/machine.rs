@@ -156,7 +156,7 @@ impl Server {
         }
         if tag == b'P' {
             let text = String::from_utf8_lossy(body).into_owned();
-            self.question = text.starts_with("rowseal_internal\0").then_some(text);
+            self.question = text.starts_with("rowseal_internal_").then_some(text);
         }
         let fault = self.fault();
         let error = b"SERROR\0VERROR\0C22012\0Mwrong\0\0";

@@ -4,6 +4,7 @@
 
 mod attacks;
 mod badinput;
+mod built;
 mod canary;
 mod clients;
 mod control_tls;
@@ -17,6 +18,7 @@ mod kms;
 mod lint;
 mod machine;
 mod migrations;
+mod misspelt;
 mod named;
 mod pipeline;
 mod positions;
@@ -38,5 +40,6 @@ mod twin_psql;
 mod twin_sql;
 mod twin_types;
 mod types;
+mod uncommitted;
 mod updates;
 mod wire;

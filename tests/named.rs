@@ -237,3 +237,138 @@ with psycopg.connect() as db:
     assert_eq!(python(twins.proxy.address(), "app", SCRIPT).unwrap(), plain);
     assert!(!contains(&twins.tap.to_server(), b"user7@example.com"));
 }
+
+/// What is meant for a statement that was never prepared does not go to the server, which has the last word on what is.
+#[test]
+fn values_for_names_that_were_never_prepared_stay_here() {
+    let twins = twins(Version::Any);
+    let mut peers = twins.both();
+    for sql in [
+        "execute ins(1, 1, 'canary7f3')",
+        "begin",
+        "execute ins(1, 1, 'canary7f3')",
+        "rollback",
+        "explain (analyze) execute ins(1, 1, 'canary7f3')",
+        "create table copied as execute ins($$canary7f3$$)",
+        "/* c */ execute \"Odd \"\"Name\"(E'canary7f3')",
+        "prepare ins as select $1::text || 'x'",
+        "execute ins('y')",
+        "explain (costs off) execute ins('y')",
+        "prepare other as select $1::int; execute other(5)",
+        "begin; execute ins('y'); execute other(6); commit",
+        "deallocate ins",
+        "execute ins('canary7f3')",
+        "do $$ begin execute 'prepare inner_one as select $1::text'; end $$",
+        "execute inner_one('y')",
+        "discard all",
+        "execute inner_one('canary7f3')",
+        "create function f() returns trigger language plpgsql as $$ begin execute 'select 1' using 'x'; return null; end $$",
+        "create table others (id int); create trigger t after insert on others for each row execute function f('y')",
+    ] {
+        same(&mut peers, &Out::new().query(sql), 1);
+    }
+    // Here it is the Parse that fails already.
+    peers.1.send(&Out::new().run("execute ins(1, 1, 'canary7f3')", &[]).sync().0);
+    assert_eq!(show(&peers.1.until_ready(1)), "E(ERROR 26000) Z(I)");
+    same(&mut peers, &Out::new().parse("p", "select $1::text").sync(), 1);
+    let run = Out::new().run("execute p('y')", &[]).sync();
+    same(&mut peers, &run, 1);
+    assert_eq!(peers.1.ask("select 1; execute ins('canary7f3')"), "E(ERROR 26000) Z(I)");
+    assert!(!contains(&twins.tap.to_server(), b"canary7f3"), "a plaintext reached the server");
+}
+
+/// Where a name is taken, values meant for the statement that failed do not go to the one of before unsealed.
+#[test]
+fn a_taken_name_takes_no_values_for_another_statement() {
+    let twins = twins(Version::Any);
+    let mut peers = twins.both();
+    same(&mut peers, &Out::new().query(FILL), 1);
+    let insert = "insert into users (id, account_id, email, note) values ($1, 1, $2, $3)";
+    let swapped = "insert into users (id, account_id, note, email) values ($1, 1, $2, $3)";
+    for sql in [
+        format!("prepare sealed as {insert}"),
+        // The same once more: the one of before serves.
+        format!("prepare sealed as {insert}"),
+        "execute sealed(20, 'canary7f3', 'n')".to_owned(),
+        format!("prepare sealed as {swapped}"),
+        "prepare plain as select $1::int, $2::text, $3::text".to_owned(),
+        format!("prepare plain as {insert}"),
+    ] {
+        same(&mut peers, &Out::new().query(&sql), 1);
+    }
+    for name in ["sealed", "plain"] {
+        for sql in
+            [format!("execute {name}(21, 'n', 'canary7f3')"), format!("execute {name}(21, 'canary7f3', 'canary7f3')")]
+        {
+            assert!(peers.1.ask(&sql).starts_with("E(ERROR 0A000)"), "{sql}");
+        }
+        let bound =
+            Out::new().bind("", name, &[Some("22"), Some("canary7f3"), Some("canary7f3")], 0).execute("", 0).sync();
+        peers.1.send(&bound.0);
+        assert!(show(&peers.1.until_ready(1)).starts_with("E("), "{name}");
+    }
+    // In the extended protocol, and then as it should be.
+    same(&mut peers, &Out::new().parse("s", insert).sync(), 1);
+    same(&mut peers, &Out::new().parse("s", insert).sync(), 1);
+    same(
+        &mut peers,
+        &Out::new().bind("", "s", &[Some("23"), Some("canary7f3"), Some("n")], 0).execute("", 0).sync(),
+        1,
+    );
+    same(&mut peers, &Out::new().parse("s", swapped).sync(), 1);
+    for bound in [Some("canary7f3"), None] {
+        let bind = Out::new().bind("", "s", &[Some("24"), bound, Some("canary7f3")], 0).execute("", 0).sync();
+        peers.1.send(&bind.0);
+        assert!(show(&peers.1.until_ready(1)).starts_with("E("));
+    }
+    same(&mut peers, &Out::new().close('S', "s").parse("s", swapped).sync(), 1);
+    same(
+        &mut peers,
+        &Out::new().bind("", "s", &[Some("25"), Some("n"), Some("canary7f3")], 0).execute("", 0).sync(),
+        1,
+    );
+    for sql in [
+        "deallocate sealed".to_owned(),
+        format!("prepare sealed as {swapped}"),
+        "execute sealed(26, 'n', 'canary7f3')".to_owned(),
+        "select id, email, note from users order by id".to_owned(),
+        // What a transaction prepares or deallocates before it fails stays so.
+        "begin".to_owned(),
+        "deallocate sealed".to_owned(),
+        "select 1/0".to_owned(),
+        "rollback".to_owned(),
+        "prepare sealed as select $1::text".to_owned(),
+        "execute sealed('y')".to_owned(),
+        "begin".to_owned(),
+        "select 1/0".to_owned(),
+        format!("prepare late as {insert}"),
+        "rollback".to_owned(),
+    ] {
+        same(&mut peers, &Out::new().query(&sql), 1);
+    }
+    assert!(peers.1.ask("execute late(27, 'canary7f3', 'n')").starts_with("E("));
+    assert!(!contains(&twins.tap.to_server(), b"canary7f3"), "a plaintext reached the server");
+}
+
+/// No name that a client gives is the proxy's own.
+#[test]
+fn the_proxys_own_names_are_nobodys() {
+    let twins = twins(Version::Any);
+    let mut peers = twins.both();
+    same(&mut peers, &Out::new().query(FILL), 1);
+    same(&mut peers, &Out::new().parse("rowseal_internal", "select email from users where id = $1").sync(), 1);
+    for sql in [
+        "set timezone = 'UTC'",
+        "select email from users where id = 1",
+        "update users set age = 5 where account_id = 1",
+        "begin; declare rowseal_internal cursor for select id, email from users order by id",
+        "fetch 1 from rowseal_internal",
+        "set timezone = 'UTC'",
+        "update users set age = 6 where account_id = 1",
+        "fetch 1 from rowseal_internal",
+        "commit",
+    ] {
+        same(&mut peers, &Out::new().query(sql), 1);
+    }
+    same(&mut peers, &Out::new().bind("", "rowseal_internal", &[Some("1")], 0).execute("", 0).sync(), 1);
+}

@@ -10,10 +10,15 @@ use std::time::{Duration, Instant};
 use crate::support::postgres::Version;
 use compare::{Fault, Twins};
 
+mod changes;
 mod compare;
 mod grammar;
 mod known;
+mod params;
+mod pinned;
+mod queries;
 mod tables;
+mod writer;
 
 /// Of a hundred statements of a kind, at most so many are refused.
 const REFUSED_PERCENT_MAX: usize = 60;
@@ -50,6 +55,9 @@ fn check(version: Version) {
         wrong.len(),
         twins.allowed
     );
+    let mut said: Vec<_> = twins.refusals.iter().map(|(said, n)| (*n, said)).collect();
+    said.sort_by(|a, b| b.cmp(a));
+    eprintln!("  refusals: {:#?}", &said[..said.len().min(12)]);
     let told: Vec<String> = wrong.iter().map(|(f, seed, text)| format!("seed {seed}: {f:?}: {text}")).collect();
     assert!(wrong.is_empty(), "{version:?}: {} of {run} differ:\n{}", wrong.len(), told.join("\n"));
     let often = |c: &compare::Count| c.run >= 20 && c.refused * 100 > c.run * REFUSED_PERCENT_MAX;

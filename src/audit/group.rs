@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::Record;
 use super::chain;
-use super::log::{Audit, AuditError};
+use super::log::{Appending, Audit, AuditError};
 
 /// Records handed in and not known to be written yet. Nothing that they tell of may leave before
 /// [`Audit::commit`] has said that they are.
@@ -81,7 +81,21 @@ impl Audit {
             return outcome;
         }
         // Whoever holds the log may be writing these very records.
-        let mut log = self.log();
+        self.commit_to(self.log(), ticket)
+    }
+
+    /// As [`Audit::commit`], but `None` at once while somebody else is writing.
+    ///
+    /// # Errors
+    /// As [`Audit::commit`].
+    pub fn try_commit(&self, ticket: &Ticket) -> Option<Result<(), AuditError>> {
+        if let Some(outcome) = self.group.lock().outcome(ticket) {
+            return Some(outcome);
+        }
+        Some(self.commit_to(self.try_log()?, ticket))
+    }
+
+    fn commit_to(&self, mut log: Appending<'_>, ticket: &Ticket) -> Result<(), AuditError> {
         let (bodies, numbers) = {
             let mut pending = self.group.lock();
             if let Some(outcome) = pending.outcome(ticket) {

@@ -4,7 +4,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError as TryLockFailed};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -144,7 +144,19 @@ impl Audit {
     }
 
     pub(super) fn log(&self) -> Appending<'_> {
-        let state = self.shared.lock();
+        self.appending(self.shared.lock())
+    }
+
+    /// `None` while somebody else holds it.
+    pub(super) fn try_log(&self) -> Option<Appending<'_>> {
+        match self.shared.state.try_lock() {
+            Ok(state) => Some(self.appending(state)),
+            Err(TryLockFailed::Poisoned(state)) => Some(self.appending(state.into_inner())),
+            Err(TryLockFailed::WouldBlock) => None,
+        }
+    }
+
+    fn appending<'a>(&'a self, state: MutexGuard<'a, State>) -> Appending<'a> {
         // A syncer that is behind looks again by itself; to wake it for each record would cost more than the record.
         let was_synced = state.synced_seq == state.head.seq;
         Appending { audit: self, state, was_synced }

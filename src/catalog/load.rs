@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio_postgres::{Client, Row};
 
 use super::rows::{ColumnRow, Domain, Domains, IndexRow, ParentRow, relations};
-use super::{Catalog, Relation};
+use super::{Catalog, Relation, setters};
 use crate::policy::{self, Unsealed};
 
 const COLUMNS: &str = "SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, a.attname::text, a.attnum, \
@@ -28,22 +28,6 @@ const VIEWS: &str = "WITH path AS MATERIALIZED (SELECT pg_catalog.set_config('se
      WHERE c.relkind IN ('v', 'm') AND EXISTS (SELECT 1 FROM pg_catalog.pg_attribute a \
      JOIN pg_catalog.pg_type t ON t.oid = a.atttypid JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace \
      WHERE a.attrelid = c.oid AND n.nspname = 'rowseal')";
-/// Functions that may change a setting of the session, by what their text says or by calling one that may, and tables
-/// with triggers that say so. Dynamic SQL may change any.
-const SETTERS: &str = "WITH RECURSIVE texts (oid, name, body) AS MATERIALIZED (\
-     SELECT p.oid, pg_catalog.lower(p.proname::text), pg_catalog.lower(\
-     CASE WHEN p.prosrc = '' THEN pg_catalog.pg_get_functiondef(p.oid) ELSE p.prosrc END) \
-     FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace \
-     JOIN pg_catalog.pg_language l ON l.oid = p.prolang \
-     WHERE p.prokind IN ('f', 'p') AND l.lanname NOT IN ('c', 'internal') \
-     AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'rowseal')), \
-     direct (oid, name) AS MATERIALIZED (SELECT oid, name FROM texts WHERE body ~ ('set_config|pg_settings|\\m(reset|discard)\\M|' || \
-     '\\mset\\s+((session|local)\\s+)?\"?(search_path|schema|role|session|rowseal|datestyle|time|intervalstyle|' || \
-     'bytea_output|extra_float_digits|client_encoding|names|standard_conforming_strings)')), \
-     setters (oid, name) AS (SELECT oid, name FROM direct UNION SELECT oid, name FROM texts WHERE body ~ '\\mexecute\\M' \
-     UNION SELECT t.oid, t.name FROM texts t JOIN setters s ON pg_catalog.strpos(t.body, s.name) > 0) \
-     SELECT name FROM setters UNION SELECT pg_catalog.lower(c.relname::text) FROM pg_catalog.pg_trigger g \
-     JOIN direct d ON d.oid = g.tgfoid JOIN pg_catalog.pg_class c ON c.oid = g.tgrelid ORDER BY 1";
 /// Primary keys, and unique indexes over expressions.
 const INDEXES: &str = "SELECT i.indrelid, pg_catalog.string_to_array(i.indkey::text, ' ')::int2[], i.indisprimary, \
      c.relname::text FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid \
@@ -60,7 +44,11 @@ const MARKS: &str = "SELECT ARRAY[\
      (SELECT count(*) || ':' || sum(xmin::text::int8) FROM pg_catalog.pg_index), \
      (SELECT count(*) || ':' || sum(xmin::text::int8) FROM pg_catalog.pg_rewrite), \
      (SELECT count(*) || ':' || sum(xmin::text::int8) FROM pg_catalog.pg_proc), \
-     (SELECT count(*) || ':' || sum(xmin::text::int8) FROM pg_catalog.pg_trigger)]";
+     (SELECT count(*) || ':' || sum(xmin::text::int8) FROM pg_catalog.pg_trigger), \
+     (SELECT count(*) || ':' || sum(xmin::text::int8) FROM pg_catalog.pg_attrdef), \
+     (SELECT count(*) || ':' || sum(xmin::text::int8) FROM pg_catalog.pg_constraint), \
+     (SELECT count(*) || ':' || sum(xmin::text::int8) FROM pg_catalog.pg_policy), \
+     (SELECT count(*) || ':' || sum(xmin::text::int8) FROM pg_catalog.pg_operator)]";
 
 /// Why no snapshot could be taken.
 #[derive(Debug, thiserror::Error)]
@@ -109,10 +97,7 @@ pub async fn load(
             view.definition = row.try_get(1)?;
         }
     }
-    let mut setters = Vec::new();
-    for row in client.query(SETTERS, &[]).await? {
-        setters.push(row.try_get::<_, String>(0)?);
-    }
+    let setters = setters::read(client).await?;
     setters.hash(&mut hasher);
     for relation in &relations {
         hash_relation(relation, &mut hasher);

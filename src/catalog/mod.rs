@@ -9,6 +9,7 @@ use crate::policy::{Column as PolicyColumn, Table as PolicyTable};
 mod load;
 mod rows;
 mod seen;
+mod setters;
 pub use load::{CatalogError, Marks, load, marks};
 use rows::Domains;
 pub use seen::{Seen, question};
@@ -32,7 +33,8 @@ pub struct Catalog {
     pub missing: Vec<String>,
     /// The policy's tables, whether they exist or not.
     pub tables: Vec<Arc<PolicyTable>>,
-    /// Names, in lower case, of functions of the database that may change a setting, and of tables whose triggers do.
+    /// Names, in lower case, of what may change a setting: functions of the database, relations that call one unseen,
+    /// operators by their symbols.
     pub setters: HashSet<String>,
     /// Names of relations that expose a sealed column; filled at first use.
     pub exposed: OnceLock<HashSet<String>>,

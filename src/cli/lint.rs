@@ -123,10 +123,16 @@ fn found(text: &str, catalog: &Catalog, filter: &Filter, search_path: &[String])
     // A statement with parameters can only come by the extended protocol.
     let has_parameters = text.as_bytes().windows(2).any(|pair| pair[0] == b'$' && pair[1].is_ascii_digit());
     let protocol = if has_parameters { Protocol::Extended } else { Protocol::Simple };
-    match sql::plan(text, &sql::Context { catalog, search_path, protocol }) {
+    decided(text, &sql::plan(text, &sql::Context { catalog, search_path, protocol }))
+}
+
+/// What is done where the server, if it is asked, knows all names.
+fn decided(text: &str, verdict: &Verdict) -> Found {
+    match verdict {
+        Verdict::Ask(asked) => decided(text, &asked.then),
         Verdict::Pass => Found::Pass,
-        Verdict::Refuse(refusal) => Found::Refuse(refusal),
-        Verdict::Rewrite(plans) => Found::Rewrite(rewritten(text, &plans)),
+        Verdict::Refuse(refusal) => Found::Refuse(refusal.clone()),
+        Verdict::Rewrite(plans) => Found::Rewrite(rewritten(text, plans)),
     }
 }
 

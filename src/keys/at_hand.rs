@@ -2,7 +2,6 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use dashmap::DashMap;
 use zeroize::Zeroizing;
 
 use super::inner::Inner;
@@ -12,6 +11,7 @@ use super::{FreshDek, KeyError, OpenedDek, Tenant};
 use crate::crypto::{
     self, BranchKey, Dek, DekId, IndexRoot, KeyId, OwnedSlot, Slot, WrapAlgorithm, unwrap_dek, wrap_dek,
 };
+use crate::hash::DashMap;
 
 impl Inner {
     /// A data key that needs no call: cached, or wrapped by a branch key at hand.

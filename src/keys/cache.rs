@@ -3,11 +3,10 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use dashmap::DashMap;
-
 use super::OpenedDek;
 use super::master::Master;
 use crate::crypto::{DekId, KeyId, OwnedSlot, Slot};
+use crate::hash::DashMap;
 
 /// What one entry costs: key, ids, reference counts, its share of table and queue; rounded up.
 const ENTRY_BYTES: usize = 320;
@@ -34,7 +33,7 @@ pub(super) struct DekCache {
 impl DekCache {
     pub(super) fn new(bytes_max: usize, ttl: u64) -> Self {
         let entries_max = (bytes_max / ENTRY_BYTES).max(1);
-        DekCache { entries: DashMap::new(), order: Mutex::new(VecDeque::new()), entries_max, ttl }
+        DekCache { entries: DashMap::default(), order: Mutex::new(VecDeque::new()), entries_max, ttl }
     }
 
     /// The key of this slot with the master it hangs on; whether the master is usable is for the caller to see.

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
 use bytes::Bytes;
-use dashmap::DashMap;
 use tokio::task::JoinSet;
 use zeroize::Zeroizing;
 
@@ -17,6 +16,7 @@ use super::master::{Master, Opened};
 use super::registry::{BranchRecord, Wrapping};
 use super::{FreshDek, KeyError, OpenedDek, Tenant, context};
 use crate::crypto::{BranchKey, Dek, DekId, IndexRoot, KeyId, OwnedSlot, WrapAlgorithm};
+use crate::hash::DashMap;
 
 /// Keys that a refill asks for at a time.
 const REFILL_BATCH: usize = 16;

@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use dashmap::DashMap;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
@@ -18,6 +17,7 @@ use super::master::Master;
 use super::registry::{BranchRecord, Registered, Registry, RegistryError, Snapshot, TenantRecord, Wrapping};
 use super::{KeyError, KeysSettings, Need, Tenant};
 use crate::crypto::{KeyId, OwnedSlot, WrapAlgorithm};
+use crate::hash::DashMap;
 
 /// What all clones of [`Keys`](super::Keys) share.
 pub(super) struct Inner {
@@ -47,7 +47,7 @@ impl Inner {
             generates: Semaphore::new(settings.generates_max),
             taken_up: Mutex::new(registry.snapshot().epoch),
             registry_seen: AtomicU64::new(1),
-            masters: DashMap::new(),
+            masters: DashMap::default(),
             flights: Flights::new(),
             registrations: Flights::new(),
             started: Instant::now(),

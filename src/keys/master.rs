@@ -6,11 +6,10 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use dashmap::DashMap;
-
 use super::FreshDek;
 use super::registry::{BranchRecord, MasterRecord};
 use crate::crypto::{BranchKey, IndexRoot, KeyId};
+use crate::hash::{DashMap, RandomState};
 
 /// A key that the master key wraps, opened, with the record it was opened from.
 pub(super) struct Opened<K> {
@@ -43,8 +42,8 @@ impl Master {
             gate: tokio::sync::Mutex::new(()),
             tags_checked: AtomicBool::new(false),
             refilling: AtomicBool::new(false),
-            branches: DashMap::with_shard_amount(2),
-            roots: DashMap::with_shard_amount(2),
+            branches: DashMap::with_hasher_and_shard_amount(RandomState::default(), 2),
+            roots: DashMap::with_hasher_and_shard_amount(RandomState::default(), 2),
             confirmed: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             used: AtomicU64::new(0),

@@ -23,6 +23,7 @@ use tokio::task::JoinSet;
 use tracing::{info, warn};
 
 use super::SessionRunner;
+use super::affinity;
 use super::connection::{Shared, serve_connection};
 use super::stream::ClientStream;
 use super::tls::{ListenTls, TlsError};
@@ -148,7 +149,9 @@ impl Server {
         let (sender, drain) = watch::channel(false);
         let shared = Arc::new(Shared { settings, runner, sessions: AtomicUsize::new(0), drain });
         let count = shared.settings.workers.max(1);
-        let workers = (0..count).map(|number| Worker::start(number, &shared)).collect::<Result<_, _>>()?;
+        let cores = affinity::cores(count);
+        let start = |number| Worker::start(number, cores.get(number).copied(), &shared);
+        let workers = (0..count).map(start).collect::<Result<_, _>>()?;
         let handle = ServerHandle { shared, drain: Arc::new(sender), address: listener.address() };
         Ok(Server { listener, workers, handle })
     }
@@ -286,13 +289,18 @@ impl Drop for Load {
 }
 
 impl Worker {
-    fn start(number: usize, shared: &Arc<Shared>) -> Result<Worker, ServeError> {
+    fn start(number: usize, core: Option<usize>, shared: &Arc<Shared>) -> Result<Worker, ServeError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ServeError::Worker)?;
         let (sender, receiver) = mpsc::unbounded_channel();
         let shared = Arc::clone(shared);
         let thread = thread::Builder::new()
             .name(format!("worker-{number}"))
-            .spawn(move || runtime.block_on(work(receiver, shared)))
+            .spawn(move || {
+                if let Some(core) = core {
+                    affinity::stay_on(core);
+                }
+                runtime.block_on(work(receiver, shared));
+            })
             .map_err(ServeError::Worker)?;
         Ok(Worker { sender, load: Arc::new(AtomicUsize::new(0)), thread })
     }

@@ -5,6 +5,7 @@
 //! client's first packets), [`upstream`] (the hop to the server), [`auth`] (the login), [`cancel`].
 //! The proxy's own connections, to the registry, are [`control`].
 pub mod accept;
+mod affinity;
 pub mod auth;
 pub mod cancel;
 mod connection;

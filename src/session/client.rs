@@ -15,12 +15,13 @@ use crate::wire::frontend;
 use super::copy::{takes_rows, without_values};
 use super::define::certain;
 use super::facts::Facts;
+use super::literals;
 use super::machine::{Fatal, Held, Hold, Machine, OUT_BYTES_MAX, Prepared, Unsynced, Work};
 use super::messages::{
-    BIND_NAMES, allowed, declared_fit, executes_sealed, inline, malformed, merge, names_awaited, names_prepared,
-    result_formats, server_oids, server_params, settled, too_large,
+    BIND_NAMES, allowed, bind_fits, declared_fit, executes_sealed, inline, malformed, merge, names_awaited,
+    names_prepared, result_formats, server_oids, server_params, settled, too_large,
 };
-use super::named::Reply;
+use super::named::{Reply, mentions_execute};
 use super::queue::{Expect, Rewritten};
 use super::seal::{self, Inputs};
 
@@ -175,7 +176,12 @@ impl Machine {
         };
         let hits = self.scan(text);
         let reload = self.schema_is_stale(text, hits);
-        let looked_at = hits.touches || hits.sql_prepare || reload || self.may_name(text, hits.sql_prepare);
+        if hits.ddl {
+            self.uncommitted.note(text);
+        }
+        let executes = hits.sql_prepare || (hits.facts && mentions_execute(text));
+        let looked_at =
+            hits.touches || executes || reload || self.uncommitted.names(text) || self.may_name(text, hits.sql_prepare);
         if looked_at && !ends_transaction(text) {
             self.begins(true);
             let held = Held {
@@ -272,9 +278,13 @@ impl Machine {
     fn query(&mut self, mut held: Held, facts: &Arc<Facts>) -> Result<(), Refusal> {
         let body = held.body.clone();
         let text = &body[..body.len() - 1];
-        let (verdict, hits) = self.verdict(text, facts, Protocol::Simple)?;
+        let (verdict, hits) = self.verdict(text, facts, (Protocol::Simple, &held))?;
         let plans = match verdict {
             Verdict::Refuse(refusal) => return Err(refusal),
+            Verdict::Ask(asked) => {
+                self.ask_first(held, &asked);
+                return Ok(());
+            }
             Verdict::Pass => {
                 self.plain_query();
                 frontend::put_query(&mut self.to_server, text);
@@ -297,6 +307,7 @@ impl Machine {
         if plans.len() > 1 {
             settled(text, &plans)?;
         }
+        plans.iter().try_for_each(|plan| literals::check_shown(plan, facts))?;
         let inputs = Inputs { params: &[], formats: &[], oids: &[], facts, locked: locked.as_deref() };
         let mut uses = Vec::new();
         let mut values = Vec::new();
@@ -351,8 +362,8 @@ impl Machine {
         });
         let replies = replies.collect();
         for plan in plans {
-            if let Some(Named::Prepare { name, plan: Some(_) }) = &plan.named {
-                self.doubt(name.as_bytes());
+            if let Some(Named::Prepare { name, plan: Some(prepared) }) = &plan.named {
+                self.doubt(name.as_bytes(), prepared);
             }
         }
         let positions = rewritten.positions(text);
@@ -364,10 +375,15 @@ impl Machine {
     /// A Parse that the filter hit.
     fn parse(&mut self, held: &Held, facts: &Arc<Facts>) -> Result<(), Refusal> {
         let parse = frontend::parse(&held.body).map_err(|_| malformed())?;
-        let (verdict, hits) = self.verdict(parse.text, facts, Protocol::Extended)?;
+        let (verdict, hits) = self.verdict(parse.text, facts, (Protocol::Extended, held))?;
         let name = Bytes::copy_from_slice(parse.name);
         let plan = match verdict {
             Verdict::Refuse(refusal) => return Err(refusal),
+            Verdict::Ask(asked) => {
+                let held = Held { tag: held.tag, body: held.body.clone(), reloaded: held.reloaded, ..Held::default() };
+                self.ask_first(held, &asked);
+                return Ok(());
+            }
             Verdict::Pass => {
                 self.plain_parse(name.clone(), hits.facts);
                 if hits.touches {
@@ -384,6 +400,7 @@ impl Machine {
         certain(&plan, held.reloaded)?;
         declared_fit(statement, &parse.oids)?;
         without_values(statement)?;
+        literals::check(statement, facts)?;
         self.refuse_names(statement)?;
         let text = String::from_utf8_lossy(parse.text);
         let rewritten = sql::render::render_extended(&text, statement);
@@ -404,36 +421,6 @@ impl Machine {
         let before = self.statements.insert(name.clone(), Arc::new(prepared));
         self.parsed.get_or_insert_default().insert(name.clone(), self.queue.syncs());
         self.queue.push(Expect::Parse { name, before, positions: Some(positions) });
-        Ok(())
-    }
-
-    /// A Bind of such a statement: it goes on if it passes now too.
-    fn bind_passed(
-        &mut self,
-        body: &[u8],
-        (portal, statement): (&[u8], &[u8]),
-        facts: &Arc<Facts>,
-    ) -> Result<(), Refusal> {
-        let Some((text, _)) = self.passed.get(statement).cloned() else { return Err(malformed()) };
-        let (verdict, hits) = self.verdict(&text, facts, Protocol::Extended)?;
-        if !matches!(verdict, Verdict::Pass) {
-            return Err(Refusal::new(
-                Class::NotSupported,
-                "the prepared statement means a sealed table under this search_path",
-            )
-            .hint("Prepare it again."));
-        }
-        self.passed.insert(Bytes::copy_from_slice(statement), (text, facts.clone()));
-        if hits.ddl {
-            self.expect_change();
-        }
-        self.portals.remove(portal);
-        self.fact_portals.remove(portal);
-        if self.fact_statements.contains(statement) {
-            self.fact_portals.insert(Bytes::copy_from_slice(portal));
-        }
-        self.queue.push(Expect::Bind(None));
-        frontend::put_raw(&mut self.to_server, b'B', body);
         Ok(())
     }
 
@@ -462,30 +449,21 @@ impl Machine {
     fn bind(&mut self, mut held: Held, facts: &Arc<Facts>) -> Result<(), Refusal> {
         let body = held.body.clone();
         let bind = frontend::bind(&body).map_err(|_| malformed())?;
+        if self.gone.contains(bind.statement) {
+            // The server says that there is no such statement. It is not told the values, nor may it take another
+            // statement of that name for the one that is meant.
+            let nobody = [bind.statement, b" (not prepared)"].concat();
+            self.queue.push(Expect::Bind(None));
+            frontend::put_bind(&mut self.to_server, bind.portal, &nobody, &[], &[]);
+            return Ok(());
+        }
         let Some(prepared) = self.statements.get(bind.statement).cloned() else {
-            if self.gone.contains(bind.statement) {
-                // The server says that there is no such statement. It is not told the values, nor may it take another
-                // statement of that name for the one that is meant.
-                let nobody = [bind.statement, b" (not prepared)"].concat();
-                self.queue.push(Expect::Bind(None));
-                frontend::put_bind(&mut self.to_server, bind.portal, &nobody, &[], &[]);
-                return Ok(());
-            }
             return self.bind_passed(&body, (bind.portal, bind.statement), facts);
         };
         prepared.same_schemas(facts)?;
         let plan = &prepared.plan[0];
         allowed(&prepared.plan, facts)?;
-        if bind.values.len() != plan.params.len() {
-            return Err(Refusal::new(
-                Class::ProtocolViolation,
-                format!(
-                    "bind message supplies {} parameters, but the prepared statement requires {}",
-                    bind.values.len(),
-                    plan.params.len()
-                ),
-            ));
-        }
+        bind_fits(&bind, plan)?;
         let locked = held.locked.take();
         let (formats, oids) = (&bind.formats, &prepared.oids);
         let inputs = Inputs { params: &bind.values, formats, oids, facts, locked: locked.as_deref() };

@@ -18,7 +18,7 @@ use super::machine::{Fatal, Machine, Work};
 use super::messages::too_large;
 use super::named::Reply;
 use super::open::{Shape, Stored};
-use super::server_side::{Opened, batch_end, bodies, changed};
+use super::server_side::{Opened, batch_end, bodies, changed, holds_whole_cell};
 
 /// A COPY whose rows come from the server.
 pub(super) struct Sending {
@@ -196,7 +196,8 @@ fn put_data(ahead: &mut Bytes, bytes: &[u8], out: &mut BytesMut) {
     });
 }
 
-/// Rows as DataRows of their cells and hidden columns; the other columns are NULL there.
+/// Rows as DataRows of their cells and hidden columns; the other columns are NULL there, unless they hold a cell too,
+/// which is then found with the others.
 fn as_data_rows(rows: &[Row], plan: &plan::CopyOut) -> BytesMut {
     let mut out = BytesMut::new();
     for row in rows {
@@ -204,7 +205,11 @@ fn as_data_rows(rows: &[Row], plan: &plan::CopyOut) -> BytesMut {
             out.put_u16(row.fields.len() as u16);
             for (at, field) in row.fields.iter().enumerate() {
                 let is_plain = matches!(plan.columns.get(at), Some(ResultColumn::Plain));
-                let found = if is_plain { Value::Null } else { value(&row.bytes, field, at, &plan.options) };
+                let found = if is_plain && !holds_whole_cell(&row.bytes[field.raw.clone()]) {
+                    Value::Null
+                } else {
+                    value(&row.bytes, field, at, &plan.options)
+                };
                 match found {
                     Value::Bytes(bytes) => put_value(out, Some(&bytes)),
                     Value::Null | Value::Default => put_value(out, None),
@@ -225,8 +230,8 @@ impl Row {
             let written = match (column, opened.get(at).copied().flatten()) {
                 (ResultColumn::Plain, _) if field.kind == Kind::Null => Written::Null,
                 (ResultColumn::Plain, _) => Written::Raw(&self.bytes[field.raw.clone()]),
-                (ResultColumn::Sealed { .. }, Some(value)) => Written::Value(value),
-                (ResultColumn::Sealed { .. }, None) => Written::Null,
+                (ResultColumn::Sealed { .. } | ResultColumn::Built(_), Some(value)) => Written::Value(value),
+                (ResultColumn::Sealed { .. } | ResultColumn::Built(_), None) => Written::Null,
             };
             writer.field(at, written, &mut row);
         }

@@ -12,7 +12,7 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::sync::watch;
 
-use crate::audit::{Act, Ticket};
+use crate::audit::{Act, AuditError, Ticket};
 use crate::keys::{Granted, KeyError, Need};
 use crate::refusal::{Class, Refusal};
 use crate::wire::backend;
@@ -22,6 +22,9 @@ use super::open::key_refusal;
 
 /// Loads the schema anew and puts it into [`Shared::schema`].
 pub type Reload = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<(), Refusal>> + Send>> + Send + Sync>;
+
+/// How often a session looks for the log to be free before it waits for it.
+const RECORD_TRIES_MAX: u32 = 200;
 
 /// Bytes read at a time.
 const READ_BYTES: usize = 16 * 1024;
@@ -74,6 +77,8 @@ struct Recording {
     ticket: Ticket,
     /// Whether a key use is among them. What is only refused need not wait for its record.
     is_needed: bool,
+    /// How often the log was found busy.
+    tries: u32,
 }
 
 /// How far the client's end of stream has been carried to the server, which then ends the session itself: what the
@@ -161,10 +166,8 @@ where
 
     /// Writes what is to be recorded. Others on this thread that are ready hand in theirs first, for one write.
     fn record(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, Fatal> {
-        if let Some(recording) = self.recording.take() {
-            self.commit(&recording)?;
-        }
-        if !self.submit() {
+        let is_recorded = self.commit_unless_busy()?;
+        if is_recorded && !self.submit() {
             return Ok(Poll::Ready(()));
         }
         cx.waker().wake_by_ref();
@@ -179,12 +182,32 @@ where
         }
         let is_needed = records.iter().any(|record| record.act != Act::Refuse);
         let ticket = self.shared.audit.submit(&records);
-        self.recording = Some(Recording { ticket, is_needed });
+        self.recording = Some(Recording { ticket, is_needed, tries: 0 });
         true
     }
 
+    /// Writes what was handed in; false while another thread writes: to wait for it here would hold up the other
+    /// sessions of this thread, and cost it a sleep that is longer than the write.
+    fn commit_unless_busy(&mut self) -> Result<bool, Fatal> {
+        let Some(mut recording) = self.recording.take() else { return Ok(true) };
+        if recording.tries == RECORD_TRIES_MAX {
+            return self.commit(&recording).map(|()| true);
+        }
+        if let Some(written) = self.shared.audit.try_commit(&recording.ticket) {
+            return self.settle(&recording, written).map(|()| true);
+        }
+        recording.tries += 1;
+        self.recording = Some(recording);
+        Ok(false)
+    }
+
     fn commit(&mut self, recording: &Recording) -> Result<(), Fatal> {
-        match self.shared.audit.commit(&recording.ticket) {
+        let written = self.shared.audit.commit(&recording.ticket);
+        self.settle(recording, written)
+    }
+
+    fn settle(&mut self, recording: &Recording, written: Result<(), AuditError>) -> Result<(), Fatal> {
+        match written {
             Err(error) if recording.is_needed => Err(self.machine.on_unrecorded(&error)),
             Err(error) => {
                 tracing::error!(%error, "audit record of a refusal not written");

@@ -7,7 +7,7 @@ use crate::types::{Format, LogicalType, ValueError};
 use super::seal::bad_value;
 
 /// One member: its bytes in the array's own format; `None` for NULL.
-type Member<'a> = Option<Cow<'a, [u8]>>;
+pub type Member<'a> = Option<Cow<'a, [u8]>>;
 
 /// OID of the type of an array that values of this type are compared with.
 pub fn array_oid(logical: LogicalType) -> u32 {
@@ -91,7 +91,7 @@ fn take(rest: &mut &[u8]) -> Option<i32> {
 }
 
 /// `{a,"b c",NULL}`, one dimension. Bounds before it (`[0:1]=`) are skipped.
-fn text(bytes: &[u8]) -> Option<Vec<Member<'_>>> {
+pub fn text(bytes: &[u8]) -> Option<Vec<Member<'_>>> {
     let mut rest = bytes.trim_ascii();
     if rest.starts_with(b"[") {
         let equals = rest.iter().position(|b| *b == b'=')?;

@@ -1,5 +1,9 @@
 //! The proxy's own statements inside the client's stream: facts, locks, refusals. Why they end in Flush and not in Sync:
 //! docs/decisions/2026-11-internal-queries.md.
+use std::sync::LazyLock;
+
+use crate::crypto;
+use crate::hex;
 use crate::keys::Granted;
 use crate::refusal::Refusal;
 use crate::sql;
@@ -12,24 +16,25 @@ use super::messages::{inline, malformed, refuse_call, result_formats, searches_o
 use super::queue::{Expect, Own};
 use super::seal::{self, Inputs};
 
-/// Name of the proxy's own statements and portals.
-const OWN: &[u8] = b"rowseal_internal";
+/// Name of the proxy's own statements and portals: another one in each process, so that no client has it too.
+pub(super) static OWN: LazyLock<Vec<u8>> =
+    LazyLock::new(|| format!("rowseal_internal_{}", hex::encode(&crypto::random_bytes::<16>())).into_bytes());
 
 impl Machine {
     /// Sends one of the proxy's own statements inside the client's stream.
     pub(super) fn put_question(&mut self, text: &[u8], oids: &[u32], params: &[Param<'_>], last: Own) {
         self.open_own(text, oids, params, &[]);
-        frontend::put_execute(&mut self.to_server, OWN);
+        frontend::put_execute(&mut self.to_server, &OWN);
         self.queue.push(Expect::Own(last));
     }
 
     /// Makes a portal of the proxy's own.
     fn open_own(&mut self, text: &[u8], oids: &[u32], params: &[Param<'_>], formats: &[i16]) {
         let out = &mut self.to_server;
-        frontend::put_close(out, b'P', OWN);
-        frontend::put_close(out, b'S', OWN);
-        frontend::put_parse(out, OWN, text, oids);
-        frontend::put_bind(out, OWN, OWN, params, formats);
+        frontend::put_close(out, b'P', &OWN);
+        frontend::put_close(out, b'S', &OWN);
+        frontend::put_parse(out, &OWN, text, oids);
+        frontend::put_bind(out, &OWN, &OWN, params, formats);
         (0..4).for_each(|_| self.queue.push(Expect::Own(Own::Step)));
     }
 
@@ -50,8 +55,8 @@ impl Machine {
         self.queue.push(Expect::Own(Own::Step));
         self.open_own(text.as_bytes(), &server_oids(plan, &[]), &params, &result_formats(plan, &[]));
         let reply = Machine::reply(plan, Some(Vec::new()), inputs.facts);
-        frontend::put_describe(&mut self.to_server, b'P', OWN);
-        frontend::put_execute(&mut self.to_server, OWN);
+        frontend::put_describe(&mut self.to_server, b'P', &OWN);
+        frontend::put_execute(&mut self.to_server, &OWN);
         frontend::put_empty(&mut self.to_server, b'S');
         self.queue.push(Expect::QueryPortal(reply.clone()));
         self.queue.push(Expect::Execute(reply));
@@ -69,17 +74,23 @@ impl Machine {
     #[expect(clippy::unnecessary_wraps, reason = "one of the ways a held message goes on")]
     pub(super) fn ask_facts(&mut self, held: Held) -> Result<(), Fatal> {
         let question = facts::question(&self.shared.policy, self.own_schema.is_wanted());
+        self.put_question(question.as_bytes(), &[], &[], Own::Facts);
+        self.end_question(held.tag);
+        self.hold = Some(Hold::Facts(held));
+        Ok(())
+    }
+
+    /// Asks for the replies to a question in front of a message of this kind: by a Sync where that ends nothing of the
+    /// client's.
+    pub(super) fn end_question(&mut self, tag: u8) {
         // The end of a simple query takes portals with it anyway.
-        let shared = if held.tag == b'Q' { Unsynced::Executed } else { Unsynced::Bound };
+        let shared = if tag == b'Q' { Unsynced::Executed } else { Unsynced::Bound };
         if self.unsynced >= shared {
-            self.ask(question.as_bytes(), &[], &[], Own::Facts);
+            frontend::put_empty(&mut self.to_server, b'H');
         } else {
-            self.put_question(question.as_bytes(), &[], &[], Own::Facts);
             frontend::put_empty(&mut self.to_server, b'S');
             self.queue.push(Expect::Own(Own::Sync));
         }
-        self.hold = Some(Hold::Facts(held));
-        Ok(())
     }
 
     /// Holds a message until the server has locked the rows it updates and said whose they are.

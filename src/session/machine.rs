@@ -1,13 +1,14 @@
 //! The session as a state machine without I/O: bytes of either side in, bytes for either side and work for the driver
 //! out. It must never forward what it did not understand, and never let a plaintext reach the server or a cell the
 //! client. Start reading at [`Machine::on_client`] (client.rs) and [`Machine::on_server`] (server_side.rs).
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
 use crate::audit::{Act, Audit, AuditError, Record, Who, WhoFields};
 use crate::catalog::Catalog;
+use crate::hash::HashMap;
 use crate::keys::registry::Wrapping;
 use crate::keys::{Granted, Keys, Need};
 use crate::policy::Database;
@@ -27,6 +28,7 @@ use super::open::Rows;
 use super::queue::{Expect, Queue};
 use super::schema::OwnSchema;
 use super::seal::{LockedRow, Use};
+use super::uncommitted::Uncommitted;
 
 /// Bytes waiting for one side beyond which the other side is not read.
 pub const OUT_BYTES_MAX: usize = 256 * 1024;
@@ -135,12 +137,16 @@ pub(super) struct Held {
     pub locked: Option<Vec<LockedRow>>,
     pub granted: Option<Granted>,
     pub reloaded: bool,
+    /// The server knows the names in it.
+    pub named: bool,
 }
 
 /// Why the client's direction is held up.
 pub(super) enum Hold {
     /// The facts query is under way.
     Facts(Held),
+    /// Questions about the names in it are under way; with the refusal that follows if the server knows them.
+    Names(Held, Option<Refusal>),
     /// The lock query is under way.
     Lock(Held, Vec<LockedRow>),
     /// Keys are awaited.
@@ -201,6 +207,7 @@ pub struct Machine {
     pub(super) reload: bool,
     pub(super) own_schema: OwnSchema,
     pub(super) defined: Option<Defined>,
+    pub(super) uncommitted: Uncommitted,
     pub(super) copy_in: bool,
     pub(super) copy: CopyIn,
     pub(super) sending: Option<Box<Sending>>,
@@ -210,6 +217,8 @@ pub struct Machine {
     pub(super) client_skip: usize,
     pub(super) server_pass: usize,
     pub(super) server_skip: usize,
+    /// The description of rows that the client is told once there are some, or their end.
+    pub(super) described: BytesMut,
     pub(super) rows: Rows,
     pub(super) rows_wait: bool,
     pub(super) statement: u64,
@@ -238,15 +247,15 @@ impl Machine {
             peer,
             facts: None,
             queue,
-            statements: HashMap::new(),
+            statements: HashMap::default(),
             gone: Gone::default(),
             parsed: None,
             undecided: false,
-            portals: HashMap::new(),
-            cursors: HashMap::new(),
+            portals: HashMap::default(),
+            cursors: HashMap::default(),
             fact_statements: HashSet::new(),
             fact_portals: HashSet::new(),
-            passed: HashMap::new(),
+            passed: HashMap::default(),
             facts_local: false,
             hold: None,
             skipping: false,
@@ -255,6 +264,7 @@ impl Machine {
             reload: false,
             own_schema: OwnSchema::default(),
             defined: None,
+            uncommitted: Uncommitted::default(),
             copy_in: false,
             copy: CopyIn::default(),
             sending: None,
@@ -264,6 +274,7 @@ impl Machine {
             client_skip: 0,
             server_pass: 0,
             server_skip: 0,
+            described: BytesMut::new(),
             rows: Rows::default(),
             rows_wait: false,
             statement: 0,

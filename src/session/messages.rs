@@ -5,15 +5,13 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 
 use crate::hex;
-use crate::policy::{Column, Read};
+use crate::policy::Read;
 use crate::refusal::{Class, Refusal};
-use crate::sql::plan::{Copy, ParamRole, Role, Source, StatementPlan, ValueSlot};
-use crate::types::LogicalType;
+use crate::sql::plan::{Copy, ParamRole, Role, StatementPlan};
 use crate::wire::frame::{HEADER, Header};
 use crate::wire::frontend::{self, Param, format_of};
 
 use super::facts::{Facts, quote};
-use super::machine::Prepared;
 use super::open::{Shape, Stored, denied};
 use super::seal::{self, Inputs};
 
@@ -53,7 +51,7 @@ pub(super) fn allowed(plans: &[StatementPlan], facts: &Facts) -> Result<(), Refu
             Some(Copy::In(_)) | None => None,
         };
         for column in plan.result.iter().chain(copied).flat_map(|columns| columns.iter()) {
-            if let crate::sql::plan::ResultColumn::Sealed { column, .. } = column
+            if let Some(column) = column.sealed()
                 && facts.read == Read::Deny
             {
                 return Err(denied(column));
@@ -73,9 +71,11 @@ pub(super) fn settled(text: &[u8], plans: &[StatementPlan]) -> Result<(), Refusa
         leading.iter().any(|word| statement.starts_with(word))
             || memchr::memmem::find(&statement, b"set_config").is_some()
     };
-    let last_sealed = plans.iter().rposition(|plan| {
-        plan.ddl.is_none() && (!plan.values.is_empty() || !plan.edits.is_empty() || plan.copy.is_some())
-    });
+    let opens =
+        |plan: &StatementPlan| plan.result.iter().flat_map(|columns| columns.iter()).any(|c| c.sealed().is_some());
+    let sealed =
+        |plan: &StatementPlan| !plan.values.is_empty() || !plan.edits.is_empty() || plan.copy.is_some() || opens(plan);
+    let last_sealed = plans.iter().rposition(|plan| plan.ddl.is_none() && sealed(plan));
     if plans.iter().take(last_sealed.unwrap_or(0)).any(changes) {
         return Err(Refusal::new(Class::NotSupported, "a query that changes settings cannot also use sealed columns")
             .hint("Send the statements one by one."));
@@ -176,7 +176,8 @@ pub(super) fn server_oids(plan: &StatementPlan, client: &[u32]) -> Vec<u32> {
 /// Refuses a parameter declared to be of a type whose values are not read as those of its sealed column.
 pub(super) fn declared_fit(plan: &StatementPlan, oids: &[u32]) -> Result<(), Refusal> {
     for (n, role) in plan.params.iter().enumerate() {
-        let (ParamRole::Sealed(column) | ParamRole::Both(column), Some(oid)) = (role, seal::declared(oids, n)) else {
+        let (ParamRole::Sealed(column, _) | ParamRole::Both(column), Some(oid)) = (role, seal::declared(oids, n))
+        else {
             continue;
         };
         if !column.logical.reads(oid) {
@@ -190,14 +191,31 @@ pub(super) fn declared_fit(plan: &StatementPlan, oids: &[u32]) -> Result<(), Ref
     Ok(())
 }
 
-/// The type a client is told for a parameter: what it declared, else what Postgres finds for a plain column.
-pub(super) fn client_oid(prepared: &Prepared, n: usize, column: &Column) -> u32 {
-    const TEXT: u32 = 25;
-    let searches = |slot: &ValueSlot| {
-        matches!(slot.source, Source::Param(of) if usize::from(of) == n) && matches!(slot.role, Role::Search { .. })
-    };
-    let compared = matches!(column.logical, LogicalType::Varchar(_)) && prepared.plan[0].values.iter().any(searches);
-    seal::declared(&prepared.oids, n).unwrap_or(if compared { TEXT } else { column.logical.oid() })
+/// Refuses a Bind with another number of parameters than its statement has, or with formats that there are not, as
+/// Postgres does.
+pub(super) fn bind_fits(bind: &frontend::Bind<'_>, plan: &StatementPlan) -> Result<(), Refusal> {
+    let (formats, given, wanted) = (bind.formats.len(), bind.values.len(), plan.params.len());
+    if formats > 1 && formats != given {
+        let message = format!("bind message has {formats} parameter formats but {given} parameters");
+        return Err(Refusal::new(Class::ProtocolViolation, message));
+    }
+    if given != wanted {
+        let name = String::from_utf8_lossy(bind.statement);
+        let message =
+            format!("bind message supplies {given} parameters, but prepared statement \"{name}\" requires {wanted}");
+        return Err(Refusal::new(Class::ProtocolViolation, message));
+    }
+    if let Some(format) = (0..given).map(|n| format_of(&bind.formats, n)).find(|format| !matches!(format, 0 | 1)) {
+        return Err(Refusal::new(Class::BadParameter, format!("unsupported format code: {format}")));
+    }
+    let results = bind.result_formats.len();
+    match &plan.result {
+        Some(columns) if results > 1 && results != columns.len() => Err(Refusal::new(
+            Class::ProtocolViolation,
+            format!("bind message has {results} result formats but query has {} columns", columns.len()),
+        )),
+        _ => Ok(()),
+    }
 }
 
 pub(super) fn server_params<'a>(
@@ -211,7 +229,9 @@ pub(super) fn server_params<'a>(
                 format: format_of(inputs.formats, n),
                 value: inputs.params.get(n).copied().flatten().map(Cow::Borrowed),
             },
-            Some(ParamRole::Sealed(_) | ParamRole::SealedMany(_)) | None => Param { format: 0, value: None },
+            Some(ParamRole::Sealed(..) | ParamRole::SealedMany(_) | ParamRole::Unused) | None => {
+                Param { format: 0, value: None }
+            }
         })
         .collect();
     for (slot, value) in plan.values.iter().zip(values) {
@@ -227,15 +247,13 @@ pub(super) fn server_params<'a>(
 pub(super) fn result_formats(plan: &StatementPlan, client: &[i16]) -> Vec<i16> {
     match &plan.result {
         None => client.to_vec(),
-        // Neither one code nor one each: as many as no result has, for the server to say so.
-        Some(columns) if client.len() > 1 && client.len() != columns.len() => {
-            vec![0; columns.len() + plan.hidden + 2]
-        }
         Some(columns) => columns
             .iter()
             .enumerate()
             .map(|(n, column)| match column {
-                crate::sql::plan::ResultColumn::Plain => format_of(client, n),
+                crate::sql::plan::ResultColumn::Plain | crate::sql::plan::ResultColumn::Built(_) => {
+                    format_of(client, n)
+                }
                 crate::sql::plan::ResultColumn::Sealed { .. } => match format_of(client, n) {
                     0 | 1 => 1,
                     unknown => unknown,

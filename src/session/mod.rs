@@ -1,10 +1,13 @@
 //! One connection: the machine (no I/O, no tokio) and the driver, the only file that awaits sockets.
 //!
 //! [`machine`] holds the state; [`client`] and [`server_side`] its two directions; [`seal`] and [`open`] turn plans
-//! and rows into bytes; [`queue`] knows which reply belongs to what, [`names`] which statement a name
-//! means, and [`named`] what cursors and statements prepared in SQL stand for. [`copy`] says whose rows a COPY carries;
-//! [`copy_in`] and [`copy_out`] carry them. [`schema`] says against which schema statements are planned, [`define`] runs
-//! what follows DDL.
+//! and rows into bytes, [`built`] finds cells inside JSON, arrays and rows, [`show`] writes what
+//! they open to; [`queue`] knows which reply belongs to what, [`names`] which statement a name
+//! means, and [`named`] what cursors and statements prepared in SQL stand for; [`ask`] asks the server about names.
+//! [`copy`] says whose rows a COPY carries; [`copy_in`] and [`copy_out`] carry them. [`schema`] says against which schema
+//! statements are planned, [`define`] runs what follows DDL.
+pub mod ask;
+pub mod built;
 pub mod client;
 pub mod copy;
 pub mod copy_in;
@@ -14,6 +17,7 @@ pub mod driver;
 pub mod elements;
 pub mod facts;
 pub mod internal;
+mod literals;
 pub mod machine;
 pub mod messages;
 pub mod named;
@@ -25,3 +29,5 @@ pub mod redact;
 pub mod schema;
 pub mod seal;
 pub mod server_side;
+pub mod show;
+mod uncommitted;

@@ -255,7 +255,7 @@ fn together(name: &str) -> Refusal {
 }
 
 /// True when the word EXECUTE stands anywhere in the text, in any case.
-fn mentions_execute(text: &[u8]) -> bool {
+pub(super) fn mentions_execute(text: &[u8]) -> bool {
     const WORD: &[u8] = b"execute";
     memchr::memchr2_iter(b'x', b'X', text)
         .filter_map(|at| text.get(at.checked_sub(1)?..at + WORD.len() - 1))

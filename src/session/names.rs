@@ -5,11 +5,16 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
-use crate::sql::filter::skip_blanks;
+use crate::refusal::{Class, Refusal};
+use crate::sql::plan::{ParamRole, StatementPlan, Verdict};
+use crate::sql::{self, Protocol, filter::skip_blanks};
 use crate::wire::frame::{HEADER, Header};
 use crate::wire::frontend;
 
-use super::machine::{Fatal, Hold, Machine, Prepared};
+use super::facts::Facts;
+use super::machine::{Fatal, Held, Hold, Machine, Prepared};
+use super::messages::malformed;
+use super::queue::Expect;
 
 /// The last names of sealed statements that are no more.
 #[derive(Default)]
@@ -43,16 +48,33 @@ impl Gone {
 }
 
 impl Machine {
-    /// A Parse has failed: its name means what it did before, also for a later Parse of that name under way.
+    /// Postgres's own error for a statement on a table of the policy that does not exist. Sure only outside a transaction,
+    /// which may have made it.
+    pub(super) fn no_table(&self, text: &[u8], facts: &Facts, protocol: Protocol) -> Option<Refusal> {
+        if self.status != b'I' || !self.queue.is_empty() {
+            return None;
+        }
+        let schema = self.shared.schema.load();
+        let context = sql::Context { catalog: &schema.catalog, search_path: &facts.search_path, protocol };
+        let name = sql::missing::missing_table(std::str::from_utf8(text).ok()?, &context)?;
+        let hint = "The policy has sealed columns for this table: create it with them before it is used.";
+        Some(Refusal::new(Class::NoTable, format!("relation \"{name}\" does not exist")).hint(hint))
+    }
+
+    /// A Parse has failed: its name means what it did before, also for a later Parse of that name under way. A sealed
+    /// statement of before is only used where it seals what the failed one would have.
     pub(super) fn restore(&mut self, name: Bytes, before: Option<Arc<Prepared>>) {
         if let Some(later) = self.queue.before_next_parse(&name) {
             *later = before;
             return;
         }
+        let failed = self.statements.get(&name);
         match before {
-            Some(before) => drop(self.statements.insert(name, before)),
-            None if self.statements.remove(&name).is_some() => self.gone.add(name),
-            None => {}
+            Some(before) if failed.is_none_or(|failed| before.seals_like(failed)) => {
+                self.statements.insert(name, before);
+            }
+            _ if self.statements.remove(&name).is_some() => self.gone.add(name),
+            _ => {}
         }
     }
 
@@ -75,9 +97,10 @@ impl Machine {
     }
 
     /// A PREPARE over sealed tables has not succeeded, or not yet: an EXECUTE of its name has values that are not for the
-    /// server, unless there is another sealed statement of that name.
-    pub(super) fn doubt(&mut self, name: &[u8]) {
-        if !self.statements.contains_key(name) && !self.gone.contains(name) {
+    /// server, unless there is another sealed statement of that name that seals them too.
+    pub(super) fn doubt(&mut self, name: &[u8], plan: &[StatementPlan]) {
+        let older = self.statements.get(name).and_then(|older| older.plan.first().zip(plan.first()));
+        if !older.is_some_and(|(older, new)| seals_like(older, new)) && !self.gone.contains(name) {
             self.gone.add(Bytes::copy_from_slice(name));
         }
     }
@@ -87,7 +110,9 @@ impl Machine {
         if matches!(self.hold, Some(Hold::Copy)) {
             return None;
         }
-        let Some(Hold::Facts(held) | Hold::Lock(held, _) | Hold::Keys(held) | Hold::Schema(held)) = self.hold.take()
+        let Some(
+            Hold::Facts(held) | Hold::Names(held, _) | Hold::Lock(held, _) | Hold::Keys(held) | Hold::Schema(held),
+        ) = self.hold.take()
         else {
             return None;
         };
@@ -126,11 +151,57 @@ impl Machine {
         }
     }
 
+    /// A Bind of a statement that named a sealed table and passed: it goes on if it passes now too.
+    pub(super) fn bind_passed(
+        &mut self,
+        body: &[u8],
+        (portal, statement): (&[u8], &[u8]),
+        facts: &Arc<Facts>,
+    ) -> Result<(), Refusal> {
+        let Some((text, _)) = self.passed.get(statement).cloned() else { return Err(malformed()) };
+        let asked = Held { named: true, ..Held::default() };
+        let (verdict, hits) = self.verdict(&text, facts, (Protocol::Extended, &asked))?;
+        if !matches!(verdict, Verdict::Pass) {
+            return Err(Refusal::new(
+                Class::NotSupported,
+                "the prepared statement means a sealed table under this search_path",
+            )
+            .hint("Prepare it again."));
+        }
+        self.passed.insert(Bytes::copy_from_slice(statement), (text, facts.clone()));
+        if hits.ddl {
+            self.expect_change();
+        }
+        self.portals.remove(portal);
+        self.fact_portals.remove(portal);
+        if self.fact_statements.contains(statement) {
+            self.fact_portals.insert(Bytes::copy_from_slice(portal));
+        }
+        self.queue.push(Expect::Bind(None));
+        frontend::put_raw(&mut self.to_server, b'B', body);
+        Ok(())
+    }
+
     /// True when a statement passed under another search path than now: the server resolves its names anew.
     fn passed_elsewhere(&self, statement: &[u8]) -> bool {
         let now = self.facts.as_ref();
         self.passed.get(statement).is_some_and(|(_, then)| now.is_none_or(|now| now.search_path != then.search_path))
     }
+}
+
+impl Prepared {
+    /// True when this statement seals every parameter that the other one does.
+    fn seals_like(&self, other: &Prepared) -> bool {
+        self.plan.first().zip(other.plan.first()).is_some_and(|(plan, other)| seals_like(plan, other))
+    }
+}
+
+/// True when `older` sends on no parameter that stands for a sealed value in `new`. With another number of them it takes
+/// none at all.
+fn seals_like(older: &StatementPlan, new: &StatementPlan) -> bool {
+    let sealed = |role: &ParamRole| matches!(role, ParamRole::Sealed(..) | ParamRole::SealedMany(_));
+    let kept = |(older, new): (&ParamRole, &ParamRole)| sealed(older) || matches!(new, ParamRole::Plain);
+    older.params.len() != new.params.len() || older.params.iter().zip(&new.params).all(kept)
 }
 
 /// The names that a text may PREPARE, however it goes on: what follows each word PREPARE.

@@ -1,26 +1,29 @@
 //! From rows of cells to the client's values. No I/O: a [`Batch`] of rows says which keys it needs, and is opened when
 //! they are there.
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroize;
 
 use crate::audit::Act;
 use crate::crypto::{self, Binding, Cell, DekId, IndexRoot, Slot};
-use crate::hex;
 use crate::keys::{AtHand, Granted, KeyError, Need, OpenedDek, Tenant};
-use crate::policy::{Column, Mask, OnKeyUnavailable, Read};
+use crate::policy::{Column, OnKeyUnavailable, Read};
 use crate::refusal::{Class, Refusal};
-use crate::sql::plan::{CONSTANT, ResultColumn, RowTenant};
+use crate::sql::inside::{Built, Leaf, Whose};
+use crate::sql::plan::{CONSTANT, Constants, ResultColumn, RowTenant};
 use crate::types::{self, Format};
 use crate::wire::backend;
 use crate::wire::frame::Malformed;
 use crate::wire::frontend::put_value;
 
+use super::built::{self, Bytes, Finds, Inner, Node, Opens};
 use super::facts::Facts;
-use super::seal::{Use, bad_value, index_tenant, other_tenant};
+use super::seal::{Use, index_tenant, other_tenant};
+use super::server_side::{holds_whole_cell, unplanned};
+use super::show::{How, as_bytea, bytea_text, constant, show};
 
 /// How the rows of one result are to be shown.
 #[derive(Debug, Clone)]
@@ -61,7 +64,15 @@ impl Shape {
 
     /// True when some column holds cells.
     pub fn is_sealed(&self) -> bool {
-        self.columns.iter().any(|column| matches!(column, ResultColumn::Sealed { .. }))
+        self.columns.iter().any(|column| !matches!(column, ResultColumn::Plain))
+    }
+
+    /// The format in which the server sends the values that it builds around cells.
+    fn built(&self, column: usize) -> Format {
+        match self.stored {
+            Stored::Binary | Stored::AsAsked if self.format(column) == 1 => Format::Binary,
+            Stored::Text | Stored::Binary | Stored::AsAsked => Format::Text,
+        }
     }
 
     /// The format code the client expects of a column.
@@ -127,7 +138,9 @@ pub struct Batch<'a> {
     /// Bytes of cells that came as text.
     decoded: Vec<u8>,
     /// The cells, in order.
-    cells: Vec<Found>,
+    cells: Vec<Found<'a>>,
+    /// The values that the server built around cells, in order, with their place in the batch's values.
+    built: Vec<(usize, Node)>,
     /// The keys of the cells; cells of one row share one.
     deks: Vec<Result<Arc<OpenedDek>, KeyError>>,
     /// Which of them each cell has, once all are there.
@@ -135,19 +148,33 @@ pub struct Batch<'a> {
 }
 
 /// One cell of a batch.
-struct Found {
+struct Found<'a> {
     /// Its place in the batch's values.
     value: usize,
+    column: &'a Arc<Column>,
     /// Where its bytes stand: in the value, or in what was decoded.
     bytes: Range<usize>,
-    /// The tenant in front of it, where the statement asked for it there.
-    prefix: Option<Range<usize>>,
-    /// The number of the literal that stands in place of a cell.
-    constant: Option<usize>,
+    is_decoded: bool,
+    /// The tenant of its row.
+    named: Named,
+    /// The literal that stands in place of a cell.
+    constant: Option<&'a Arc<str>>,
+}
+
+/// What the server's answer says of the tenant of a cell's row.
+enum Named {
+    /// Nothing.
+    Unknown,
+    /// It stands where the cell does: among the same bytes.
+    At(Range<usize>),
+    /// It is in a hidden column.
+    Column(usize),
+    /// It should be there and is not.
+    Missing,
 }
 
 impl<'a> Batch<'a> {
-    /// Takes the rows apart. `None` for a row with another number of columns than planned.
+    /// Takes the rows apart. `None` for a row with other columns than planned: their number, or a cell where there is none.
     ///
     /// # Errors
     /// [`Malformed`] when a row is not a DataRow; XX001 for a sealed value that is not in the form of one.
@@ -156,16 +183,27 @@ impl<'a> Batch<'a> {
         rows: impl Iterator<Item = &'a [u8]>,
     ) -> Result<Result<Option<Batch<'a>>, Refusal>, Malformed> {
         let width = shape.columns.len() + shape.hidden;
-        let mut batch =
-            Batch { shape, width, values: vec![], decoded: vec![], cells: vec![], deks: vec![], dek_of: vec![] };
+        let mut batch = Batch {
+            shape,
+            width,
+            values: vec![],
+            decoded: vec![],
+            cells: vec![],
+            built: vec![],
+            deks: vec![],
+            dek_of: vec![],
+        };
         for body in rows {
             if backend::data_row_into(body, &mut batch.values)? != width {
                 return Ok(Ok(None));
             }
             let start = batch.values.len() - width;
-            for (at, tenant) in sealed(shape) {
+            if !batch.is_as_planned(start) {
+                return Ok(Ok(None));
+            }
+            for at in 0..shape.columns.len() {
                 let Some(value) = batch.values[start + at] else { continue };
-                if let Err(refusal) = batch.find(start + at, tenant, value) {
+                if let Err(refusal) = batch.find(start + at, value) {
                     return Ok(Err(refusal));
                 }
             }
@@ -173,46 +211,87 @@ impl<'a> Batch<'a> {
         Ok(Ok(Some(batch)))
     }
 
-    fn find(&mut self, value: usize, tenant: RowTenant, bytes: &[u8]) -> Result<(), Refusal> {
-        let whole = match self.shape.stored(value % self.width) {
-            Format::Binary => 0..bytes.len(),
-            Format::Text => {
-                let start = self.decoded.len();
-                bytea_text(bytes, &mut self.decoded).ok_or_else(Refusal::damaged)?;
-                start..self.decoded.len()
+    /// False for a row with a cell where the plan has none: its columns are others by now.
+    fn is_as_planned(&self, start: usize) -> bool {
+        let is_plain = |at: usize| matches!(self.shape.columns.get(at), Some(ResultColumn::Plain));
+        let holds = |value: &Option<&[u8]>| value.is_some_and(begins_as_cell);
+        let cells = self.values[start..].iter().enumerate().any(|(at, value)| is_plain(at) && holds(value));
+        !cells || self.shape.facts.read == Read::Sealed
+    }
+
+    /// Finds the cells of a value.
+    fn find(&mut self, value: usize, bytes: &'a [u8]) -> Result<(), Refusal> {
+        let shape = self.shape;
+        match &shape.columns[value % self.width] {
+            ResultColumn::Plain if holds_whole_cell(bytes) && shape.facts.read != Read::Sealed => Err(unplanned()),
+            ResultColumn::Plain => Ok(()),
+            ResultColumn::Built(built) => self.find_inside(value, built, bytes),
+            ResultColumn::Sealed { column, tenant, constants, .. } => {
+                let (range, is_decoded) = match shape.stored(value % self.width) {
+                    Format::Binary => (0..bytes.len(), false),
+                    Format::Text => {
+                        let start = self.decoded.len();
+                        bytea_text(bytes, &mut self.decoded).ok_or_else(Refusal::damaged)?;
+                        (start..self.decoded.len(), true)
+                    }
+                };
+                let named = match tenant {
+                    RowTenant::Column(hidden) => Named::Column(*hidden),
+                    RowTenant::Unknown | RowTenant::Prefix => Named::Unknown,
+                };
+                let found = Found { value, column, bytes: range, is_decoded, named, constant: None };
+                self.add(found, *tenant == RowTenant::Prefix, constants)
             }
+        }
+    }
+
+    fn find_inside(&mut self, value: usize, built: &'a Built, bytes: &[u8]) -> Result<(), Refusal> {
+        let sees_cells = self.shape.facts.read == Read::Sealed;
+        let format = self.shape.built(value % self.width);
+        let mut inner = Vec::new();
+        let mut finds = Finds { decoded: &mut self.decoded, cells: &mut inner, sees_cells };
+        let node = built::read(built, format, bytes, &mut finds)?;
+        self.built.push((value, node));
+        inner.into_iter().try_for_each(|cell| self.add_inner(value, cell))
+    }
+
+    fn add_inner(&mut self, value: usize, Inner { leaf, bytes, beside }: Inner<'a>) -> Result<(), Refusal> {
+        let Leaf { column, whose, constants, .. } = leaf;
+        let named = match (whose, beside) {
+            (Whose::Beside { .. }, Some(tenant)) => Named::At(tenant),
+            (Whose::Beside { .. }, None) => Named::Missing,
+            (Whose::Unknown | Whose::Prefix, _) => Named::Unknown,
         };
-        let mut found = Found { value, bytes: whole, prefix: None, constant: None };
-        if let ResultColumn::Sealed { constants, .. } = &self.shape.columns[value % self.width]
-            && let Some((mark, number)) = self.bytes(&found).split_first_chunk::<4>()
+        let found = Found { value, column, bytes, is_decoded: true, named, constant: None };
+        self.add(found, *whose == Whose::Prefix, constants)
+    }
+
+    /// Adds a cell, with the tenant in front of it if there is one, or a marker for a literal.
+    fn add(&mut self, mut found: Found<'a>, has_prefix: bool, constants: &'a Constants) -> Result<(), Refusal> {
+        if let Some((mark, number)) = self.bytes(&found).split_first_chunk::<4>()
             && *mark == CONSTANT
             && !constants.0.is_empty()
         {
-            let number = number.try_into().map_err(|_| Refusal::damaged())?;
-            found.constant = usize::try_from(u32::from_be_bytes(number)).ok();
-            self.cells.push(found);
-            return Ok(());
-        }
-        if tenant == RowTenant::Prefix {
+            let number: &[u8; 4] = number.try_into().map_err(|_| Refusal::damaged())?;
+            let number = usize::try_from(u32::from_be_bytes(*number)).map_err(|_| Refusal::damaged())?;
+            found.constant = Some(constants.0.get(number).ok_or_else(Refusal::damaged)?);
+        } else if has_prefix {
             let start = self.bytes(&found).first_chunk::<4>().ok_or_else(Refusal::damaged)?;
             let length = usize::try_from(i32::from_be_bytes(*start)).map_err(|_| Refusal::damaged())?;
             let tenant = found.bytes.start + 4;
             let cell = tenant.checked_add(length).filter(|at| *at <= found.bytes.end).ok_or_else(Refusal::damaged)?;
-            found.prefix = Some(tenant..cell);
+            found.named = Named::At(tenant..cell);
             found.bytes.start = cell;
         }
         self.cells.push(found);
         Ok(())
     }
 
-    fn source(&self, found: &Found) -> &[u8] {
-        match self.shape.stored(found.value % self.width) {
-            Format::Binary => self.values[found.value].unwrap_or_default(),
-            Format::Text => &self.decoded,
-        }
+    fn source(&self, found: &Found<'_>) -> &[u8] {
+        if found.is_decoded { &self.decoded } else { self.values[found.value].unwrap_or_default() }
     }
 
-    fn bytes(&self, found: &Found) -> &[u8] {
+    fn bytes(&self, found: &Found<'_>) -> &[u8] {
         &self.source(found)[found.bytes.clone()]
     }
 
@@ -226,7 +305,7 @@ impl<'a> Batch<'a> {
     /// # Errors
     /// XX001 for a value that is not a well-formed cell.
     pub fn keys(&mut self, rows: &mut Rows, at_hand: &AtHand<'_>) -> Result<Need, Refusal> {
-        let mut need = Need::default();
+        let (mut need, mut needed) = (Need::default(), HashSet::new());
         let (mut deks, mut dek_of) = (Vec::new(), Vec::with_capacity(self.cells.len()));
         let mut last: Option<(DekId, usize)> = None;
         for found in &self.cells {
@@ -244,7 +323,7 @@ impl<'a> Batch<'a> {
                         deks.len() - 1
                     }
                     None => {
-                        if need.open.iter().all(|known| known.dek_id != slot.dek_id) {
+                        if needed.insert(slot.dek_id) {
                             need.open.push(slot.owned());
                         }
                         continue;
@@ -253,9 +332,8 @@ impl<'a> Batch<'a> {
             };
             last = Some((slot.dek_id, at));
             dek_of.push(at);
-            let column = &self.shape.columns[found.value % self.width];
-            if let (true, ResultColumn::Sealed { column, .. }, Ok(dek)) = (cell.token.is_some(), column, &deks[at]) {
-                let tenant = index_tenant(column, &dek.tenant);
+            if let (true, Ok(dek)) = (cell.token.is_some(), &deks[at]) {
+                let tenant = index_tenant(found.column, &dek.tenant);
                 if !rows.has_root(&tenant, at_hand) && !need.index.contains(&tenant) {
                     need.index.push(tenant);
                 }
@@ -276,24 +354,31 @@ impl<'a> Batch<'a> {
         uses: &mut Vec<Use>,
         out: &mut BytesMut,
     ) -> (u64, Result<(), Refusal>) {
-        let mut cells = self.cells.iter().enumerate().peekable();
+        let (mut cells, mut built) = (0, self.built.iter().peekable());
         let mut shown = Vec::new();
         for (number, row) in self.values.chunks_exact(self.width).enumerate() {
             let start = out.len();
             let opened = backend::try_put_data_row(out, self.shape.columns.len(), |at, out| {
                 let value = number * self.width + at;
-                match cells.next_if(|(_, found)| found.value == value) {
-                    None => put_value(out, row[at]),
-                    Some((cell, found)) => {
-                        let dek = self.dek_of.get(cell).and_then(|at| self.deks.get(*at));
-                        let is_there = self.show((found, dek), row, (rows, session), uses, &mut shown)?;
-                        put_value(out, is_there.then_some(&shown[..]));
-                        shown.zeroize();
+                let mut opening = Opening { batch: self, value: row[at], first: cells, row, rows, session, uses };
+                let is_there = if let Some((_, node)) = built.next_if(|(place, _)| *place == value) {
+                    while self.cells.get(cells).is_some_and(|found| found.value == value) {
+                        cells += 1;
                     }
-                }
+                    built::write(node, &mut opening, &mut shown)
+                } else if self.cells.get(cells).is_some_and(|found| found.value == value) {
+                    cells += 1;
+                    opening.cell(0, How::Wire(self.wire(at)), &mut shown)
+                } else {
+                    put_value(out, row[at]);
+                    return Ok(());
+                };
+                put_value(out, is_there?.then_some(&shown[..]));
+                shown.zeroize();
                 Ok(())
             });
             if let Err(refusal) = opened {
+                shown.zeroize();
                 out.truncate(start);
                 return (number as u64, Err(refusal));
             }
@@ -301,33 +386,50 @@ impl<'a> Batch<'a> {
         (self.rows() as u64, Ok(()))
     }
 
-    /// Appends one value as the client is to see it; false for NULL.
-    fn show(
-        &self,
-        (found, dek): (&Found, Option<&Result<Arc<OpenedDek>, KeyError>>),
-        row: &[Option<&[u8]>],
-        (rows, session): (&Rows, &Session<'_>),
-        uses: &mut Vec<Use>,
-        out: &mut Vec<u8>,
-    ) -> Result<bool, Refusal> {
-        let at = found.value % self.width;
-        let ResultColumn::Sealed { column, tenant, constants, .. } = &self.shape.columns[at] else {
-            return Err(Refusal::damaged());
-        };
-        if let Some(number) = found.constant {
-            let text = constants.0.get(number).ok_or_else(Refusal::damaged)?;
-            return constant(column, text, self.shape.format(at), session.facts, out);
+    /// The format that the client asked for.
+    fn wire(&self, column: usize) -> Format {
+        if self.shape.format(column) == 1 { Format::Binary } else { Format::Text }
+    }
+}
+
+/// A value of a batch that is being opened.
+struct Opening<'o, 'a> {
+    batch: &'o Batch<'a>,
+    /// As the server sent it.
+    value: Option<&'a [u8]>,
+    /// The number of the first cell in it.
+    first: usize,
+    row: &'o [Option<&'a [u8]>],
+    rows: &'o Rows,
+    session: &'o Session<'o>,
+    uses: &'o mut Vec<Use>,
+}
+
+impl Opens for Opening<'_, '_> {
+    fn bytes(&self, bytes: &Bytes) -> &[u8] {
+        match bytes {
+            Bytes::Decoded(range) => &self.batch.decoded[range.clone()],
+            Bytes::Sent(range) => &self.value.unwrap_or_default()[range.clone()],
         }
-        let bytes = self.bytes(found);
+    }
+
+    fn cell(&mut self, cell: usize, how: How, out: &mut Vec<u8>) -> Result<bool, Refusal> {
+        let (batch, session) = (self.batch, self.session);
+        let found = batch.cells.get(self.first + cell).ok_or_else(Refusal::damaged)?;
+        if let Some(text) = found.constant {
+            return constant(found.column, text, how, session.facts, out);
+        }
+        let bytes = batch.bytes(found);
         match session.facts.read {
             Read::Sealed => {
-                as_bytea(bytes, self.shape.format(at), session.facts, out);
+                as_bytea(bytes, how, session.facts, out);
                 return Ok(true);
             }
-            Read::Deny => return Err(denied(column)),
+            Read::Deny => return Err(denied(found.column)),
             Read::Open | Read::Mask => {}
         }
-        let cell = Cell::parse(bytes).map_err(|_| Refusal::damaged())?;
+        let cell_of = Cell::parse(bytes).map_err(|_| Refusal::damaged())?;
+        let dek = batch.dek_of.get(self.first + cell).and_then(|at| batch.deks.get(*at));
         let dek = match dek {
             Some(Ok(dek)) => dek,
             Some(Err(KeyError::Unavailable(_))) if session.on_unavailable == OnKeyUnavailable::Null => {
@@ -336,10 +438,11 @@ impl<'a> Batch<'a> {
             Some(Err(error)) => return Err(key_refusal(error)),
             None => return Err(Refusal::damaged()),
         };
-        let named = match tenant {
-            RowTenant::Unknown => None,
-            RowTenant::Prefix => found.prefix.clone().map(|prefix| &self.source(found)[prefix]),
-            RowTenant::Column(hidden) => Some(row.get(*hidden).copied().flatten().ok_or_else(Refusal::damaged)?),
+        let named = match &found.named {
+            Named::Unknown => None,
+            Named::At(tenant) => Some(&batch.source(found)[tenant.clone()]),
+            Named::Column(hidden) => Some(self.row.get(*hidden).copied().flatten().ok_or_else(Refusal::damaged)?),
+            Named::Missing => return Err(Refusal::damaged()),
         };
         if named.is_some_and(|tenant| *tenant != *dek.tenant.as_bytes()) {
             return Err(Refusal::damaged());
@@ -347,25 +450,15 @@ impl<'a> Batch<'a> {
         if session.facts.tenant.as_ref().is_some_and(|own| *own != dek.tenant) {
             return Err(other_tenant());
         }
-        let plain = plaintext(&cell, column, dek, rows)?;
-        record(uses, column, dek, cell.slot());
-        show(column, &plain, self.shape.format(at), session.facts, out)
+        let plain = plaintext(&cell_of, found.column, dek, self.rows)?;
+        record(self.uses, found.column, dek, cell_of.slot());
+        show(found.column, &plain, how, session.facts, out)
     }
 }
 
-/// Appends a literal of the statement as a value of the column.
-fn constant(column: &Column, text: &str, format: i16, facts: &Facts, out: &mut Vec<u8>) -> Result<bool, Refusal> {
-    if facts.read == Read::Sealed {
-        as_bytea(text.as_bytes(), format, facts, out);
-        return Ok(true);
-    }
-    let wire = if format == 1 { Format::Binary } else { Format::Text };
-    let mut canonical = Vec::new();
-    let logical = column.logical.without_modifier();
-    types::canonical(logical, Format::Text, text.as_bytes(), &facts.style, &mut canonical)
-        .map_err(|error| bad_value(&error))?;
-    types::render(logical, wire, &canonical, &facts.style, out).map_err(|_| Refusal::damaged())?;
-    Ok(true)
+/// True for a value that begins as a cell does, in binary or in the hex form of bytea.
+fn begins_as_cell(value: &[u8]) -> bool {
+    value.starts_with(b"\xC1\x52\x53\x01\x01") || value.starts_with(b"\\xc152530101")
 }
 
 fn plaintext(cell: &Cell<'_>, column: &Column, dek: &OpenedDek, rows: &Rows) -> Result<crypto::Plaintext, Refusal> {
@@ -390,70 +483,6 @@ pub struct Session<'a> {
     pub facts: &'a Facts,
     /// What a row of a tenant whose key is unavailable gives.
     pub on_unavailable: OnKeyUnavailable,
-}
-
-fn sealed(shape: &Shape) -> impl Iterator<Item = (usize, RowTenant)> {
-    shape.columns.iter().enumerate().filter_map(|(at, column)| match column {
-        ResultColumn::Sealed { tenant, .. } => Some((at, *tenant)),
-        ResultColumn::Plain => None,
-    })
-}
-
-/// Appends what a text form of bytea, hex or escape, stands for.
-fn bytea_text(text: &[u8], out: &mut Vec<u8>) -> Option<()> {
-    if let Some(digits) = text.strip_prefix(b"\\x") {
-        return hex::decode_into(digits, out).then_some(());
-    }
-    let mut rest = text;
-    while let [first, tail @ ..] = rest {
-        match (first, tail) {
-            (b'\\', [b'\\', after @ ..]) => {
-                out.push(b'\\');
-                rest = after;
-            }
-            (b'\\', [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', after @ ..]) => {
-                out.push((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'));
-                rest = after;
-            }
-            (b'\\', _) => return None,
-            (byte, after) => {
-                out.push(*byte);
-                rest = after;
-            }
-        }
-    }
-    Some(())
-}
-
-fn as_bytea(bytes: &[u8], format: i16, facts: &Facts, out: &mut Vec<u8>) {
-    let wire = if format == 1 { Format::Binary } else { Format::Text };
-    let rendered = types::render(types::LogicalType::Bytea, wire, bytes, &facts.style, out);
-    debug_assert!(rendered.is_ok(), "bytea always renders");
-}
-
-/// Appends an opened value in the client's format, masked where its role is; false for NULL.
-fn show(
-    column: &Column,
-    plain: &crypto::Plaintext,
-    format: i16,
-    facts: &Facts,
-    out: &mut Vec<u8>,
-) -> Result<bool, Refusal> {
-    let wire = if format == 1 { Format::Binary } else { Format::Text };
-    if facts.read == Read::Open {
-        types::render(column.logical, wire, plain.value(), &facts.style, out).map_err(|_| Refusal::damaged())?;
-        return Ok(true);
-    }
-    if column.mask == Mask::Null {
-        return Ok(false);
-    }
-    let mut whole = Zeroizing::new(Vec::new());
-    types::render(column.logical, Format::Text, plain.value(), &facts.style, &mut whole)
-        .map_err(|_| Refusal::damaged())?;
-    let text = std::str::from_utf8(&whole).map_err(|_| Refusal::damaged())?;
-    let masked = crate::policy::mask::apply(&column.mask, text);
-    out.extend_from_slice(masked.as_deref().unwrap_or_default().as_bytes());
-    Ok(masked.is_some())
 }
 
 fn record(uses: &mut Vec<Use>, column: &Column, dek: &OpenedDek, slot: &Slot<'_>) {

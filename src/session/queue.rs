@@ -40,6 +40,9 @@ pub enum Expect {
     Query(Option<Rewritten>, usize),
     /// FunctionCallResponse, then ReadyForQuery.
     Function,
+    /// The reply to a question about names: swallowed, but an error is the client's. With where the pieces of the text asked
+    /// about stand.
+    Asked(Arc<Positions>),
     /// A reply to the proxy's own: swallowed.
     Own(Own),
 }
@@ -133,6 +136,7 @@ impl Queue {
         match self.expected.front()? {
             Expect::Query(rewritten, _) => rewritten.as_ref().map(|rewritten| &rewritten.positions),
             Expect::Parse { positions, .. } | Expect::Bind(positions) => positions.as_deref(),
+            Expect::Asked(positions) => Some(positions),
             _ => None,
         }
     }
@@ -172,6 +176,11 @@ impl Queue {
         done
     }
 
+    /// True when questions about names are still to be answered.
+    pub fn asks(&self) -> bool {
+        self.expected.iter().any(|expect| matches!(expect, Expect::Asked(_)))
+    }
+
     /// True when nothing is expected.
     pub fn is_empty(&self) -> bool {
         self.expected.is_empty()
@@ -198,10 +207,10 @@ impl Queue {
         }
     }
 
-    /// The failed facts query with the Sync behind it, the last of all, is answered: by that Sync's ReadyForQuery where
+    /// The failed facts query, or question about names, with the Sync behind it, the last of all, is answered: by that Sync's ReadyForQuery where
     /// the client waits for one. False when no such query stands in front.
     pub fn fail_facts(&mut self, ready_for_client: bool) -> bool {
-        let asked = matches!(self.expected.front(), Some(Expect::Own(Own::Step | Own::Facts)));
+        let asked = matches!(self.expected.front(), Some(Expect::Own(Own::Step | Own::Facts) | Expect::Asked(_)));
         if !asked || !matches!(self.expected.back(), Some(Expect::Own(Own::Sync))) {
             return false;
         }

@@ -11,6 +11,7 @@ use crate::sql::{self, Protocol};
 use super::facts::Facts;
 use super::machine::{Fatal, Held, Hold, Machine, Schema, Work};
 use super::messages::{after_ddl, allowed, names_any, not_yet, readable};
+use super::uncommitted::{Uncommitted, passed_on};
 
 /// The schema as this session sees it.
 #[derive(Default)]
@@ -114,7 +115,9 @@ impl Machine {
         };
         match loaded {
             Ok(()) => {
-                if self.status != b'I' || !self.queue.is_empty() {
+                if self.status == b'I' && self.queue.is_empty() {
+                    self.uncommitted = Uncommitted::default();
+                } else {
                     // What is not committed yet is not in the snapshot; the session's own server knows it.
                     self.reload = true;
                     self.own_schema.want();
@@ -130,41 +133,51 @@ impl Machine {
         }
     }
 
-    /// What is to be done with a text.
-    pub(super) fn verdict(&self, text: &[u8], facts: &Facts, protocol: Protocol) -> Result<(Verdict, Hits), Refusal> {
-        self.with_schema(|schema| self.verdict_in(schema, text, (facts, protocol)))
+    /// What is to be done with a text; [`Verdict::Ask`] only where the server has not been asked yet.
+    pub(super) fn verdict(
+        &self,
+        text: &[u8],
+        facts: &Facts,
+        (protocol, held): (Protocol, &Held),
+    ) -> Result<(Verdict, Hits), Refusal> {
+        let (verdict, hits) = self.with_schema(|schema| self.planned(schema, text, (facts, protocol, held)))?;
+        Ok((if held.named { verdict } else { self.with_prepared(text, verdict)? }, hits))
     }
 
-    fn verdict_in(
+    fn planned(
         &self,
         schema: &Schema,
         text: &[u8],
-        (facts, protocol): (&Facts, Protocol),
+        (facts, protocol, held): (&Facts, Protocol, &Held),
     ) -> Result<(Verdict, Hits), Refusal> {
         let hits = schema.filter.scan(text);
         let missing = &schema.catalog.missing;
         if names_any(text, missing) {
-            let text = String::from_utf8_lossy(text);
-            if sql::writes_to(&text, missing) || sql::asks_with_values(&text, missing) {
-                return Err(not_yet());
+            let read = String::from_utf8_lossy(text);
+            if sql::writes_to(&read, missing) || sql::asks_with_values(&read, missing) {
+                return Err(self.no_table(text, facts, protocol).unwrap_or_else(not_yet));
             }
+        }
+        let is_own = self.own_schema.schema.is_some();
+        if !hits.ddl && !is_own {
+            self.uncommitted.refuse_values(text)?;
         }
         if !hits.touches && !self.may_name(text, hits.sql_prepare) {
             return Ok((Verdict::Pass, hits));
         }
         let text = readable(text, facts)?;
         let context = sql::Context { catalog: &schema.catalog, search_path: &facts.search_path, protocol };
-        let verdict = self.shared.plans.plan(text, &context);
-        let is_own = self.own_schema.schema.is_some();
-        match &verdict {
-            Verdict::Rewrite(plans) => allowed(plans, facts)?,
-            // Reading the schema again after DDL did not help: it is not committed yet.
-            Verdict::Pass
-                if self.reload && !is_own && !hits.ddl && sql::writes(text) && sql::names_sealed(text, &context) =>
-            {
-                return Err(after_ddl());
-            }
-            _ => {}
+        let verdict = match self.shared.plans.plan(text, &context) {
+            Verdict::Ask(asked) if held.named => asked.then.clone(),
+            verdict => verdict,
+        };
+        if let Verdict::Rewrite(plans) = &verdict {
+            allowed(plans, facts)?;
+        }
+        // Reading the schema again after DDL did not help: it is not committed yet.
+        let is_unseen = self.reload && !is_own && !hits.ddl;
+        if is_unseen && passed_on(&verdict, text).any(|part| self.is_uncertain(part, &context)) {
+            return Err(after_ddl());
         }
         Ok((verdict, hits))
     }

@@ -312,6 +312,18 @@ fn canonical(source: &Source, logical: LogicalType, inputs: &Inputs<'_>) -> Resu
     Ok(Some(out))
 }
 
+/// The canonical forms of the members of an array that is written as a literal.
+///
+/// # Errors
+/// The error that Postgres gives for a text that is no array of this type.
+pub(super) fn literal_array(
+    text: &str,
+    logical: LogicalType,
+    inputs: &Inputs<'_>,
+) -> Result<Vec<Option<Zeroizing<Vec<u8>>>>, Refusal> {
+    members(&super::elements::array(Format::Text, text.as_bytes(), 0)?, Format::Text, logical, inputs)
+}
+
 /// The canonical forms of an array's members. They may be of another type than the column's where Postgres compares the
 /// two without loss: integers with integers, text with text.
 fn members(

@@ -14,12 +14,15 @@ use crate::wire::frontend;
 
 use super::facts;
 use super::machine::{Fatal, Held, Hold, Machine, Mute, OUT_BYTES_MAX, Prepared, Work};
-use super::messages::{client_oid, refuse_call, too_large};
+use super::messages::{refuse_call, too_large};
 use super::named::Reply;
 use super::notices::put_error;
 use super::open::{Batch, Session, Shape};
 use super::queue::{Expect, Own};
 use super::seal::LockedRow;
+
+/// No cell, nor the text form of one, is shorter.
+const CELL_BYTES_MIN: usize = 109;
 
 /// Looks for magic, version and suite of a cell, as bytes.
 static CELL: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\xC1\x52\x53\x01\x01"));
@@ -61,6 +64,10 @@ impl Machine {
                 }
                 input.reserve(header.total - input.len());
                 break;
+            }
+            if matches!(header.tag, b'D' | b'C') && !self.described.is_empty() {
+                let described = self.described.split();
+                self.to_client.extend_from_slice(&described);
             }
             if header.tag == b'D'
                 && self.mute == Mute::Off
@@ -121,7 +128,7 @@ impl Machine {
             // The client does not know that rows are waited for.
             b'G' if self.mute == Mute::UntilReady => self.put_copy_fail(),
             _ if self.mute == Mute::UntilReady => self.advance(header.tag),
-            _ if self.own(header.tag, body)? => {}
+            _ if self.own(header.tag, body)? || self.asked(header.tag)? => {}
             b'n' if matches!(self.queue.front(), Some(Expect::QueryPortal(_))) => self.advance(b'n'),
             b'T' => self.describe_rows(frame)?,
             b't' => self.describe_parameters(frame)?,
@@ -253,8 +260,10 @@ impl Machine {
             _ => None,
         };
         self.facts = None;
+        self.described.clear();
         self.defined = None;
-        let told = self.copy_in_fails(&backend::notice(body)?);
+        let fields = backend::notice(body)?;
+        let told = self.copy_in_fails(&fields).or_else(|| self.misled(&fields));
         self.sending = None;
         self.rows = super::open::Rows::default();
         match (self.mute, own) {
@@ -282,15 +291,16 @@ impl Machine {
 
     /// After an error in the extended protocol everything up to the next Sync is skipped by the server.
     fn fail_pipeline(&mut self) {
-        let simple = matches!(&self.hold, Some(Hold::Facts(held)) if held.tag == b'Q');
+        let simple = matches!(&self.hold, Some(Hold::Facts(held) | Hold::Names(held, _)) if held.tag == b'Q');
         if self.queue.fail_facts(simple) {
             self.drop_held();
             self.skipping = !simple;
             return;
         }
         let (skipped, synced) = self.queue.skip_to_sync();
-        let held = skipped.iter().any(|expect| matches!(expect, Expect::Own(Own::Facts | Own::Lock)));
-        let first_own = matches!(skipped.first(), Some(Expect::Own(_)));
+        let held =
+            skipped.iter().any(|expect| matches!(expect, Expect::Own(Own::Facts | Own::Lock) | Expect::Asked(_)));
+        let first_own = matches!(skipped.first(), Some(Expect::Own(_) | Expect::Asked(_)));
         for expect in skipped.into_iter().rev() {
             if let Expect::Parse { name, before, .. } = expect {
                 self.restore(name, before);
@@ -304,7 +314,7 @@ impl Machine {
             return;
         }
         // The held message is answered by this error (or skipped with the rest of the pipeline).
-        if !matches!(self.hold, Some(Hold::Facts(_) | Hold::Lock(..))) {
+        if !matches!(self.hold, Some(Hold::Facts(_) | Hold::Names(..) | Hold::Lock(..))) {
             return;
         }
         let tag = self.drop_held();
@@ -344,8 +354,19 @@ impl Machine {
         Ok(())
     }
 
-    /// RowDescription: sealed columns get the client's types.
+    /// RowDescription: sealed columns get the client's types. That of a simple query that runs as extended messages waits:
+    /// the server tells of rows only once it has changed them all.
     fn describe_rows(&mut self, frame: &[u8]) -> Result<(), Fatal> {
+        let waits = matches!(self.queue.front(), Some(Expect::QueryPortal(_)));
+        let told = self.to_client.len();
+        self.describe_rows_now(frame)?;
+        if waits && self.mute == Mute::Off {
+            self.described = self.to_client.split_off(told);
+        }
+        Ok(())
+    }
+
+    fn describe_rows_now(&mut self, frame: &[u8]) -> Result<(), Fatal> {
         let shape = match self.queue.front() {
             Some(Expect::Statement(Some(prepared))) => self.statement_shape(prepared),
             Some(Expect::Portal(Some(reply)) | Expect::QueryPortal(Some(reply))) => self.shape_of(reply),
@@ -366,8 +387,18 @@ impl Machine {
         fields.truncate(shape.columns.len());
         let sealed_reader = shape.facts.read == Read::Sealed;
         for (at, column) in shape.columns.iter().enumerate() {
-            let ResultColumn::Sealed { column, table_oid, attnum, .. } = column else { continue };
             let field = &mut fields[at];
+            let (described, table_oid, attnum) = match column {
+                ResultColumn::Plain => continue,
+                ResultColumn::Sealed { described, table_oid, attnum, .. } => (described, table_oid, attnum),
+                ResultColumn::Built(built) => {
+                    field.format = shape.format(at);
+                    if let (false, Some((oid, typmod))) = (sealed_reader, super::built::array_type(built)) {
+                        (field.type_oid, field.typlen, field.typmod) = (oid, -1, typmod);
+                    }
+                    continue;
+                }
+            };
             if field.type_oid != 17 {
                 self.reload = true;
                 self.break_off(&changed());
@@ -376,7 +407,7 @@ impl Machine {
             (field.table_oid, field.attnum, field.format) = (*table_oid, *attnum, shape.format(at));
             if !sealed_reader {
                 (field.type_oid, field.typlen, field.typmod) =
-                    (column.logical.oid(), column.logical.typlen(), column.logical.typmod());
+                    (described.oid(), described.typlen(), described.typmod());
             }
         }
         backend::put_row_description(&mut self.to_client, &fields);
@@ -400,10 +431,12 @@ impl Machine {
             .iter()
             .enumerate()
             .map(|(n, role)| match role {
-                ParamRole::Sealed(column) => client_oid(prepared, n, column),
+                ParamRole::Sealed(_, described) => {
+                    super::seal::declared(&prepared.oids, n).unwrap_or_else(|| described.oid())
+                }
                 ParamRole::SealedMany(column) => super::seal::declared(&prepared.oids, n)
                     .unwrap_or_else(|| super::elements::array_oid(column.logical)),
-                ParamRole::Plain | ParamRole::Both(_) => server.get(n).copied().unwrap_or(0),
+                ParamRole::Plain | ParamRole::Both(_) | ParamRole::Unused => server.get(n).copied().unwrap_or(0),
             })
             .collect();
         backend::put_parameter_description(&mut self.to_client, &oids);
@@ -496,7 +529,7 @@ impl Machine {
 }
 
 /// True when the bytes hold something that begins like a cell, in binary or in the hex form of bytea.
-fn holds_cell(bytes: &[u8]) -> bool {
+pub(super) fn holds_cell(bytes: &[u8]) -> bool {
     CELL.find_iter(bytes).any(|at| matches!(bytes.get(at + 5..at + 7), Some([0..=3, 0 | 16]) | None))
         || CELL_ESCAPED.find(bytes).is_some()
         || CELL_HEX
@@ -504,7 +537,12 @@ fn holds_cell(bytes: &[u8]) -> bool {
             .any(|at| matches!(bytes.get(at + 12..at + 16), Some([b'0', b'0'..=b'3', b'0' | b'1', b'0']) | None))
 }
 
-fn unplanned() -> Refusal {
+/// The same of a plain value, which is too short for a cell most times.
+pub(super) fn holds_whole_cell(bytes: &[u8]) -> bool {
+    bytes.len() >= CELL_BYTES_MIN && holds_cell(bytes)
+}
+
+pub(super) fn unplanned() -> Refusal {
     Refusal::new(Class::NotSupported, "the result holds sealed values that cannot be opened here")
         .hint("Select the sealed columns by name from their table.")
 }

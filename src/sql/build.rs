@@ -8,10 +8,11 @@ use super::Context;
 use super::facts::Fact;
 use super::operand::{Operand, Shape, parameter};
 use super::plan::{Edit, LockQuery, ParamRole, Piece, ResultColumn, Role, Source, StatementPlan, ValueSlot};
-use super::scope::ScopeColumn;
+use super::scope::{Known, ScopeColumn};
 use super::text::Text;
 use crate::policy::Column;
 use crate::refusal::{Class, Refusal};
+use crate::types::LogicalType;
 
 /// The state of planning one statement.
 pub(super) struct Planner<'a> {
@@ -42,6 +43,10 @@ pub(super) struct Planner<'a> {
     pub(super) view_depth: usize,
     /// True inside a WITH: a statement there cannot run in two steps.
     pub(super) is_inner: bool,
+    /// Whether all names that were walked mean something; the worst of them.
+    pub(super) unknown: Known,
+    /// True inside the arguments of an aggregate.
+    pub(super) in_aggregate: bool,
 }
 
 impl<'a> Planner<'a> {
@@ -64,6 +69,8 @@ impl<'a> Planner<'a> {
             constants: Vec::new(),
             view_depth: 0,
             is_inner: false,
+            unknown: Known::Yes,
+            in_aggregate: false,
         }
     }
 
@@ -105,13 +112,32 @@ impl<'a> Planner<'a> {
             Shape::Literal(text, _) => Source::Literal(Arc::clone(text)),
             Shape::Null => Source::Rows,
         };
-        self.slot(source, role)
+        let slot = self.slot(source, role);
+        if let Some(Ok(first)) = operand.casts.first().map(|cast| LogicalType::parse(cast)) {
+            self.values[slot].described = first;
+        }
+        slot
     }
 
     /// A new value from any source.
     pub(super) fn slot(&mut self, source: Source, role: Role) -> usize {
-        self.values.push(ValueSlot { source, role, param: 0 });
+        let described = match (&role, role_column(&role).map(|column| column.logical)) {
+            // A varchar is compared as text.
+            (Role::Search { .. }, Some(LogicalType::Varchar(_))) | (_, None) => LogicalType::Text,
+            (_, Some(own)) => own,
+        };
+        self.values.push(ValueSlot { source, role, param: 0, described });
         self.values.len() - 1
+    }
+
+    /// Says that these values are taken for varchars, not for texts.
+    pub(super) fn as_varchars(&mut self, operand: &Operand, slots: &[usize]) {
+        for slot in slots.iter().filter(|_| operand.casts.is_empty()) {
+            let described = &mut self.values[*slot].described;
+            if *described == LogicalType::Text {
+                *described = LogicalType::Varchar(None);
+            }
+        }
     }
 
     /// Replaces an operand by values, separated by commas.
@@ -149,7 +175,7 @@ impl<'a> Planner<'a> {
             let keeps = match (role, role_column(&value.role)) {
                 (Some((i, role)), Some(column)) => {
                     let many = matches!(value.role, Role::SearchMany { .. });
-                    take_param(role, plain[i], (column, many))?.then_some(i)
+                    take_param(role, plain[i], (column, many, value.described))?.then_some(i)
                 }
                 _ => None,
             };
@@ -160,6 +186,11 @@ impl<'a> Planner<'a> {
                     next
                 }
             };
+        }
+        for (role, plain) in params.iter_mut().zip(plain) {
+            if matches!(role, ParamRole::Plain) && !plain {
+                *role = ParamRole::Unused;
+            }
         }
         let lock = self.lock.take().map(|lock| number_lock(lock, &self.values));
         Ok(StatementPlan {
@@ -218,7 +249,11 @@ fn too_many() -> Refusal {
 }
 
 /// Gives a client parameter to a value; true when the value keeps its number.
-fn take_param(role: &mut ParamRole, plain: bool, (column, many): (&Arc<Column>, bool)) -> Result<bool, Refusal> {
+fn take_param(
+    role: &mut ParamRole,
+    plain: bool,
+    (column, many, described): (&Arc<Column>, bool, LogicalType),
+) -> Result<bool, Refusal> {
     match role {
         ParamRole::Plain if many && !plain => {
             *role = ParamRole::SealedMany(Arc::clone(column));
@@ -230,11 +265,11 @@ fn take_param(role: &mut ParamRole, plain: bool, (column, many): (&Arc<Column>, 
             Ok(false)
         }
         ParamRole::Plain => {
-            *role = ParamRole::Sealed(Arc::clone(column));
+            *role = ParamRole::Sealed(Arc::clone(column), described);
             Ok(true)
         }
-        ParamRole::Sealed(first) | ParamRole::Both(first) if first.logical == column.logical && !many => Ok(false),
-        ParamRole::Sealed(_) | ParamRole::SealedMany(_) | ParamRole::Both(_) => {
+        ParamRole::Sealed(first, _) | ParamRole::Both(first) if first.logical == column.logical && !many => Ok(false),
+        ParamRole::Sealed(..) | ParamRole::SealedMany(_) | ParamRole::Both(_) | ParamRole::Unused => {
             Err(super::sealed::refuse_use(column, "with a parameter that also stands for another type"))
         }
     }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dashmap::DashMap;
 
-use super::plan::{Copy, Verdict};
+use super::plan::{Copy, Question, Verdict};
 use super::{Context, Protocol, plan};
 
 /// What a plan costs besides its text, at the least.
@@ -99,6 +99,13 @@ impl Entry {
 fn weight(verdict: &Verdict) -> usize {
     match verdict {
         Verdict::Pass | Verdict::Refuse(_) => 0,
+        Verdict::Ask(asked) => {
+            let text = |question: &Question| match question {
+                Question::Names { text, .. } => 4 * text.len(),
+                Question::Prepared(name) => name.len(),
+            };
+            asked.questions.iter().map(text).sum::<usize>() + weight(&asked.then)
+        }
         Verdict::Rewrite(plans) => plans
             .iter()
             .map(|p| {

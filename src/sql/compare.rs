@@ -6,8 +6,10 @@ use sqlparser::ast::{BinaryOperator, Expr, InTarget, Query};
 use sqlparser::tokenizer::Token;
 
 use super::build::Planner;
+use super::built::refuse_built;
 use super::expr::{column_parts, unsupported};
-use super::operand::{Operand, Shape, array_operand, fits, operand};
+use super::extent::extent;
+use super::operand::{Elements, Operand, Shape, array_operand, elements_read, fits, operand};
 use super::operators::{self, Rule};
 use super::plan::Role;
 use super::query::List;
@@ -15,6 +17,7 @@ use super::scope::Scope;
 use super::sealed::{Part, SealedRef, Ty, is_null, not_searchable, only_plain, refuse_use};
 use crate::policy::Equality;
 use crate::refusal::Refusal;
+use crate::types::LogicalType;
 
 /// How a comparison with a constant is written when the row may be of one of several tenants.
 #[derive(Clone, Copy)]
@@ -78,6 +81,7 @@ impl Planner<'_> {
             ((Ty::Many(sealed), _), _) | (_, (Ty::Many(sealed), _)) => {
                 Err(refuse_use(&sealed.column, "in an array that is compared"))
             }
+            ((Ty::Built(built), _), _) | (_, (Ty::Built(built), _)) => Err(refuse_built(&built, "in a comparison")),
         }
     }
 
@@ -109,7 +113,7 @@ impl Planner<'_> {
     fn compare(&mut self, sealed: &SealedRef, other: &Expr, several: Several) -> Result<(), Refusal> {
         let found = self.search_operand(sealed, other)?;
         if is_null(&found) {
-            return self.raw(sealed);
+            return self.null_or_not(sealed);
         }
         if let (Several::List(many), Some(Part::Column { range, text, .. })) = (several, sealed.parts.first()) {
             let values = self.tokens_of(sealed, &found)?;
@@ -174,8 +178,10 @@ impl Planner<'_> {
         match self.expr(expr, scope)? {
             Ty::Plain => self.listed_plain(expr, list, scope),
             Ty::Sealed(sealed) => {
+                // Several values are taken for an array of the column's own type.
+                let several = list.iter().filter(|item| column_parts(item).is_none()).count() > 1;
                 for item in list {
-                    self.member(&sealed, item, scope)?;
+                    self.member(&sealed, (item, several), scope)?;
                 }
                 self.tokens(&sealed)
             }
@@ -192,8 +198,13 @@ impl Planner<'_> {
         }
     }
 
-    /// A member of a list that a sealed value is looked up in.
-    fn member(&mut self, sealed: &SealedRef, item: &Expr, scope: &Scope<'_>) -> Result<(), Refusal> {
+    /// A member of a list that a sealed value is looked up in; second: whether it is of the column's own type.
+    fn member(
+        &mut self,
+        sealed: &SealedRef,
+        (item, own_type): (&Expr, bool),
+        scope: &Scope<'_>,
+    ) -> Result<(), Refusal> {
         match self.expr(item, scope)? {
             Ty::Sealed(other) => {
                 let (left, right) = (sealed.clone(), other.clone());
@@ -203,6 +214,9 @@ impl Planner<'_> {
                 let found = self.search_operand(sealed, item)?;
                 if !is_null(&found) {
                     let values = self.tokens_of(sealed, &found)?;
+                    if own_type && matches!(sealed.column.logical, LogicalType::Varchar(_)) {
+                        self.as_varchars(&found, &values);
+                    }
                     self.replace(found.range, &values);
                 }
                 Ok(())
@@ -299,8 +313,17 @@ impl Planner<'_> {
             if !listing && self.search_tenants(sealed)?.len() > 1 {
                 return Err(refuse_use(&sealed.column, "in this comparison within several tenants"));
             }
+            match elements_read(self.text, elements, sealed.column.logical) {
+                _ if !cast.is_empty() => {}
+                Elements::Own => {}
+                Elements::Texts => return self.compare_texts(sealed, elements),
+                Elements::Numbers => {
+                    return Err(refuse_use(&sealed.column, "in a comparison with an array of numbers, some in quotes")
+                        .hint("Cast the array to one of the column's type."));
+                }
+            }
             for element in elements {
-                self.member(sealed, element, scope)?;
+                self.member(sealed, (element, false), scope)?;
             }
             self.edit(cast, "::pg_catalog.bytea[]");
             return self.tokens(sealed);
@@ -316,6 +339,29 @@ impl Planner<'_> {
         let slot = self.value(&found, Role::SearchMany { column: Arc::clone(&sealed.column), tenants });
         self.replace(found.range, &[slot]);
         self.tokens(sealed)
+    }
+
+    /// A comparison with an array of texts, which the server does not know for this type: it says so, of NULLs.
+    fn compare_texts(&mut self, sealed: &SealedRef, elements: &[Expr]) -> Result<(), Refusal> {
+        let refuse = || {
+            refuse_use(&sealed.column, "in a comparison with an array of texts")
+                .hint("Cast the array to one of the column's type.")
+        };
+        let bound =
+            elements.iter().any(|e| matches!(operand(self.text, e), Some(Operand { shape: Shape::Param(_), .. })));
+        let (false, [Part::Column { range, .. }], [first, ..], [.., last]) =
+            (bound, &sealed.parts[..], elements, elements)
+        else {
+            return Err(refuse());
+        };
+        let (first, last) = (extent(self.text, first).ok_or_else(refuse)?, extent(self.text, last).ok_or_else(refuse)?);
+        let ty = match sealed.column.logical {
+            LogicalType::Array(_) => return Err(refuse()),
+            scalar => scalar.domain(),
+        };
+        self.edit(range.clone(), format!("NULL::pg_catalog.{ty}"));
+        self.edit(first.start..last.end, "NULL");
+        Ok(())
     }
 
     /// The constant that a sealed value is compared with.

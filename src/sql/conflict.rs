@@ -9,10 +9,10 @@ use super::ident::{fold, quote};
 use super::insert::Single;
 use super::operand::{Operand, operand};
 use super::plan::{Role, TenantSource};
-use super::scope::{Scope, ScopeRelation, tenant_attribute};
+use super::scope::{Known, Scope, ScopeRelation, tenant_attribute};
 use super::sealed::{SealedRef, Ty, attribute_type, is_null, not_searchable, only_plain, refuse_use};
 use super::update::refused_in_server;
-use super::write::{Target, is_default, set_target, tenant_moved};
+use super::write::{Target, is_default, tenant_moved};
 use crate::catalog::{Attribute, Relation};
 use crate::policy::{Column, Equality, TenantRule};
 use crate::refusal::Refusal;
@@ -61,7 +61,10 @@ impl Planner<'_> {
 
     /// A column of the conflict target: a sealed one stands for the index on its tokens.
     fn conflict_column(&mut self, ident: &Ident, base: &Arc<Relation>, names: &[String]) -> Result<(), Refusal> {
-        let Some(attribute) = base.attribute(&fold(ident)) else { return Ok(()) };
+        let Some(attribute) = base.attribute(&fold(ident)) else {
+            self.unknown = Known::No;
+            return Ok(());
+        };
         let ty = attribute_type(base, attribute, self.context.catalog);
         let Ty::Sealed(sealed) = ty else { return only_plain(&ty, "in ON CONFLICT") };
         let column = &sealed.column;
@@ -107,7 +110,7 @@ impl Planner<'_> {
                 return Err(unsupported("a row assignment in ON CONFLICT"));
             };
             let value = &assignment.value;
-            match set_target(&scope.relations[0], name)? {
+            match self.target(&scope.relations[0], name)? {
                 Target::Sealed(sealed) => {
                     self.conflict_value(&sealed, value, (neighbour, single), &scope)?;
                 }

@@ -2,6 +2,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use sqlparser::keywords::Keyword;
 use sqlparser::tokenizer::Token;
 
 use super::Context;
@@ -11,6 +12,7 @@ use super::expr::unsupported;
 use super::ident::{folded, quote};
 use super::plan::{Constants, Copy, CopyIn, CopyOut, ResultColumn, Role, RowTenant, Source, StatementPlan};
 use super::plan::{TenantSource, ValueSlot};
+use super::question::Asking;
 use super::scope::tenant_attribute;
 use super::sealed::{Ty, attribute_type};
 use super::tenant;
@@ -26,10 +28,11 @@ pub(super) fn plan(
     text: &Text<'_>,
     tokens: &Range<usize>,
     (context, touched): (&Context<'_>, &Relation),
+    asking: &mut Asking,
 ) -> Result<StatementPlan, Refusal> {
     let mut cursor = Cursor { text, at: tokens.start + 1, end: tokens.end };
     if cursor.token() == Some(&Token::LParen) {
-        return query(cursor, tokens, (context, touched));
+        return query(cursor, tokens, (context, touched), asking);
     }
     let mut said = if cursor.takes("binary") { Said::binary() } else { Said::default() };
     let name = Name::read(&mut cursor).ok_or_else(|| unsupported("this table name"))?;
@@ -94,6 +97,7 @@ fn query(
     mut cursor: Cursor<'_>,
     tokens: &Range<usize>,
     (context, touched): (&Context<'_>, &Relation),
+    asking: &mut Asking,
 ) -> Result<StatementPlan, Refusal> {
     let text = cursor.text;
     let close = super::named::closing(text, cursor.at, tokens.end).ok_or_else(|| unsupported("this COPY"))?;
@@ -110,7 +114,7 @@ fn query(
     if cursor.at != cursor.end {
         return Err(refuse_statement("this form of COPY", touched));
     }
-    let plan = super::plan_statement(text, inner, context)?;
+    let plan = super::plan_statement(text, inner, (context, asking))?;
     let range = Planner::new(context, text, tokens.clone()).bytes();
     if !super::needs_work(&plan) {
         return Ok(StatementPlan { range, ..StatementPlan::default() });
@@ -184,7 +188,8 @@ fn columns<'r>(
     Ok(columns)
 }
 
-/// Steps over WHERE. Its condition is the server's where it names neither a sealed column nor the row as a whole.
+/// Steps over WHERE. Its condition is the server's where it names neither a sealed column nor the row as a whole, nor
+/// anything that may be a misspelt column.
 fn condition(cursor: &mut Cursor<'_>, base: &Relation) -> Result<(), Refusal> {
     if !cursor.takes("where") {
         return Ok(());
@@ -196,10 +201,22 @@ fn condition(cursor: &mut Cursor<'_>, base: &Relation) -> Result<(), Refusal> {
             if name == base.name || base.columns.iter().any(is_cell) {
                 return Err(refuse_statement("a condition of COPY over sealed columns", base));
             }
+            if word.keyword == Keyword::NoKeyword && base.attribute(&name).is_none() && !is_no_column(cursor) {
+                return Err(refuse_statement("a condition of COPY with a name that is not known", base));
+            }
         }
         cursor.at += 1;
     }
     Ok(())
+}
+
+/// True for a name that is a function's or a type's by what stands around it.
+fn is_no_column(cursor: &Cursor<'_>) -> bool {
+    let before = cursor.at.checked_sub(1);
+    cursor.text.token(cursor.at + 1) == Some(&Token::LParen)
+        || before.is_some_and(|before| {
+            cursor.text.token(before) == Some(&Token::DoubleColon) || cursor.text.word(before).as_deref() == Some("as")
+        })
 }
 
 /// How the sealed values of one row are made: the fields of the row are its parameters.
@@ -227,7 +244,8 @@ fn row_plan(base: &Relation, columns: &[&Attribute]) -> Result<StatementPlan, Re
             tenant::no_tenant(sealed).hint("Name the tenant column among the columns that are copied.")
         })?;
         let role = Role::Seal { column: Arc::clone(sealed), row: 0, tenant };
-        values.push(ValueSlot { source: Source::Param(place(at)?), role, param: 0 });
+        let source = Source::Param(place(at)?);
+        values.push(ValueSlot { source, role, param: 0, described: sealed.logical });
     }
     Ok(StatementPlan { values, sealed_rows: 1, ..StatementPlan::default() })
 }
@@ -248,6 +266,7 @@ fn selected(base: &Arc<Relation>, columns: &[&Attribute]) -> (String, Vec<Result
             column: Arc::clone(sealed),
             table_oid: base.oid,
             attnum: column.attnum,
+            described: sealed.logical,
             tenant: if with_tenant.is_some() { RowTenant::Prefix } else { RowTenant::Unknown },
             constants: Constants::default(),
         });

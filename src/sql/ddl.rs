@@ -136,7 +136,7 @@ impl Target {
     fn column(&self, name: &str, context: &Context<'_>) -> Result<Option<Arc<Column>>, Refusal> {
         let attribute = self.relation.as_ref().and_then(|r| Some((r, r.attribute(name)?)));
         match attribute.map(|(relation, a)| attribute_type(relation, a, context.catalog)) {
-            Some(Ty::Plain) => Ok(None),
+            Some(Ty::Plain | Ty::Built(_)) => Ok(None),
             Some(Ty::Sealed(sealed) | Ty::Many(sealed)) => Ok(Some(sealed.column)),
             Some(Ty::Blocked(refusal)) => Err(refusal),
             None => Ok(self.policy.as_ref().and_then(|policy| policy.column(name)).cloned()),

@@ -18,7 +18,7 @@ SQLSTATE 0A000 (or another one that says more) before anything runs.
 
 A sealed column can be used in three ways:
 - **Passed on**: selected, returned, given through subqueries, CTEs, views, CASE, COALESCE and aggregates that give one of
-  their inputs. Every sealed column can. The proxy opens what reaches the client. Where the row's tenant column is in reach,
+  their inputs, and put into JSON, arrays and rows. Every sealed column can. The proxy opens what reaches the client. Where the row's tenant column is in reach,
   it is fetched in a hidden column, or in front of the cell (`rowseal.with_tenant`), and compared.
 - **Tested for NULL**: `IS NULL`, `count(column)`. Every sealed column can. NULL is stored as NULL.
 - **Compared for equality**: by tokens (`rowseal.eq(column)`), where the policy says `equality`. A token is NULL exactly where
@@ -102,8 +102,28 @@ const STATEMENTS: &[(&str, &[&str])] = &[
             "SELECT email::text FROM users",
             "SELECT email::varchar FROM users",
             "SELECT max(email) FROM users",
-            "SELECT to_jsonb(u) FROM users u",
             "SELECT email FROM users WHERE id = 1 FOR UPDATE SKIP LOCKED",
+        ],
+    ),
+    (
+        "Inside JSON, arrays and rows",
+        &[
+            "SELECT to_jsonb(u) FROM users u",
+            "SELECT coalesce(json_agg(u), '[]') FROM users u",
+            "SELECT json_build_object('id', id, 'email', email) FROM users",
+            "SELECT o.id, d.data FROM orders o LEFT JOIN LATERAL (SELECT coalesce(jsonb_agg(jsonb_build_object('id', u.id, 'email', u.email)), '[]'::jsonb) AS data FROM users u WHERE u.id = o.user_id) d ON true",
+            "SELECT json_agg(row_to_json(x)) FROM (SELECT account_id, email FROM users) x",
+            "SELECT json_object_agg(id, email) FROM users",
+            "SELECT json_object_agg(email, id) FROM users",
+            "SELECT array_agg(email) FROM users",
+            "SELECT ARRAY(SELECT email FROM users WHERE account_id = 7)",
+            "SELECT ROW(id, email) FROM users",
+            "SELECT u, u::text FROM users u",
+            "INSERT INTO users (id, account_id, email) VALUES ($1, $2, $3) RETURNING users",
+            "SELECT to_jsonb(u) ->> 'email' FROM users u",
+            "SELECT id FROM users u ORDER BY to_jsonb(u)",
+            "SELECT array_agg(DISTINCT email) FROM users",
+            "SELECT row_to_json(u) FROM users u UNION SELECT row_to_json(u) FROM users u",
         ],
     ),
     (
@@ -184,6 +204,16 @@ const END: &str = "
   in one, and takes no default for it or for a sealed column. A first line of column names is written anew, not passed on. A
   wrong value ends the COPY with Postgres's SQLSTATE, the line and the column; nothing of it is stored. COPY of a query that
   searches sealed columns goes by the simple protocol only, as a COPY takes no parameters.
+- Sealed values inside JSON, arrays and rows are opened where the whole value reaches the client, in text and binary form, as Postgres
+  would have written them: numbers as numbers, dates as ISO strings, a jsonb as a document. Such a value can be passed on
+  through subqueries, CTEs, COALESCE, CASE and aggregates, built into another one, cast to json, jsonb and text, tested for NULL and
+  counted. Everything else needs its content and is refused: operators, paths, comparison, ordering, grouping, set operations but UNION ALL.
+  An array of sealed values is described with the array type of the column (`text[]`); a row keeps its own type. Beside such a value,
+  COALESCE and CASE take one that is built alike, NULL, `'[]'`, `'{}'`, `json_build_array()` and `json_build_object()`.
+- Of a whole row, the tenant column is compared with each cell in it. Where a subquery gives cells on without the tenant column
+  (`row_to_json(x)` of `(SELECT id, email FROM users) x`), the tenant cannot be compared, as it cannot for the columns of such a subquery.
+- In JSON, an object may not have a sealed value under a key that it has twice; keys beside sealed values in a jsonb must be literals. No arrays
+  are made of sealed arrays, though lists in JSON are.
 - CREATE TABLE, ALTER TABLE and CREATE INDEX on a table of the policy make sealed columns, by either protocol. The type in the
   statement must be the policy's, however it is spelled. What is shown behind the statement follows it in its transaction, before the
   client is told that it is done; if that fails, all of it fails. In the same transaction, and in other sessions after the commit, the
@@ -212,10 +242,17 @@ const END: &str = "
 fn outcome(statement: &str) -> String {
     let catalog = catalog();
     let context = Context { catalog: &catalog, search_path: &["public".to_owned()], protocol: Protocol::Extended };
-    match plan(statement, &context) {
+    decided(statement, &plan(statement, &context))
+}
+
+fn decided(statement: &str, verdict: &Verdict) -> String {
+    match verdict {
+        Verdict::Ask(asked) => {
+            format!("the server is asked for its names first; then: {}", decided(statement, &asked.then))
+        }
         Verdict::Pass => "passes as it is".to_owned(),
         Verdict::Refuse(refusal) => format!("refused ({}): {}", refusal.class.sqlstate(), refusal.message),
-        Verdict::Rewrite(plans) => rewritten(statement, &plans),
+        Verdict::Rewrite(plans) => rewritten(statement, plans),
     }
 }
 

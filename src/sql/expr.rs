@@ -10,8 +10,8 @@ use super::build::{Planner, unknown_column};
 use super::extent::column_range;
 use super::ident::fold;
 use super::operators::Rule;
-use super::scope::{Scope, whole_row};
-use super::sealed::{Part, Ty, only_plain};
+use super::scope::{Known, Scope};
+use super::sealed::{Part, SealedRef, Ty, only_plain};
 use crate::refusal::{Class, Refusal};
 
 /// A refusal of a form of SQL in a statement that names a sealed table.
@@ -28,6 +28,20 @@ pub(super) fn column_parts(expr: &Expr) -> Option<&[Ident]> {
         Expr::Nested(inner) => column_parts(inner),
         _ => None,
     }
+}
+
+/// True for what could be written without quotes but for its case, and for the name of a column that has none.
+pub(super) fn is_name(name: &str) -> bool {
+    if name == "?column?" {
+        return true;
+    }
+    let plain = |c: char| c == '_' || c == '$' || c.is_ascii_alphanumeric();
+    name.chars().all(plain) && !name.starts_with(|c: char| c.is_ascii_digit())
+}
+
+fn quoted_value() -> Refusal {
+    Refusal::new(Class::UnknownColumn, "a name in double quotes means nothing in a statement over sealed columns")
+        .hint("A value is written in single quotes. A function's column can have the function's name in front.")
 }
 
 impl Planner<'_> {
@@ -61,6 +75,8 @@ impl Planner<'_> {
                 self.cast(expr, inner, scope)
             }
             Expr::CompoundFieldAccess { root, access_chain } => self.access(root, access_chain, scope),
+            Expr::Tuple(values) => self.record(values, scope),
+            Expr::Array(array) if array.named => self.members(&array.elem, scope),
             _ => self.condition(expr, scope).map(|()| Ty::Plain),
         }
     }
@@ -112,7 +128,6 @@ impl Planner<'_> {
             }
             Expr::UnaryOp { expr, .. } => self.all([&**expr], scope, "with this operator"),
             Expr::Collate { expr, .. } => self.all([&**expr], scope, "with COLLATE"),
-            Expr::Tuple(list) => self.all(list, scope, "in a row"),
             Expr::Array(array) => self.all(&array.elem, scope, "in an array"),
             Expr::GroupingSets(sets) | Expr::Cube(sets) | Expr::Rollup(sets) => {
                 self.all(sets.iter().flatten(), scope, "in GROUP BY")
@@ -149,13 +164,20 @@ impl Planner<'_> {
 
     /// A column reference, with the part that a place may rewrite.
     fn reference(&mut self, expr: &Expr, scope: &Scope<'_>) -> Result<Ty, Refusal> {
-        let found = scope.resolve(column_parts(expr).unwrap_or(&[]))?;
-        if found.unknown {
-            let name = column_parts(expr).and_then(|parts| parts.last()).map(fold);
-            if name.is_some_and(|name| scope.awaits(&name) || self.context.catalog.awaits(&name)) {
-                return Err(unknown_column());
+        let parts = column_parts(expr).unwrap_or(&[]);
+        let found = match scope.resolve(parts) {
+            Ok(found) if found.known == Known::Yes => found,
+            Ok(found) => {
+                self.not_known(parts, found.known, scope)?;
+                found
             }
-        }
+            Err(refusal) => {
+                if scope.misses(parts) {
+                    self.unknown = Known::No;
+                }
+                return Err(refusal);
+            }
+        };
         let range = || column_range(self.text, expr).ok_or_else(|| unsupported("this column reference"));
         match found.ty {
             Ty::Sealed(mut sealed) => {
@@ -176,16 +198,34 @@ impl Planner<'_> {
         }
     }
 
+    /// Notes a name that means nothing that is known. One that is like a sealed column's is refused, whatever the server says
+    /// of it, and one in double quotes that is rather a value.
+    fn not_known(&mut self, parts: &[Ident], known: Known, scope: &Scope<'_>) -> Result<(), Refusal> {
+        self.unknown = self.unknown.max(known);
+        if let Some(name) = parts.last().map(fold)
+            && (scope.awaits(&name) || self.context.catalog.awaits(&name))
+        {
+            return Err(unknown_column());
+        }
+        match parts {
+            [name] if name.quote_style.is_some() && !is_name(&name.value) => Err(quoted_value()),
+            _ => Ok(()),
+        }
+    }
+
     /// NULL or not can be seen on a cell as well as on the value.
     pub(super) fn null_test(&mut self, expr: &Expr, scope: &Scope<'_>) -> Result<(), Refusal> {
         match self.expr(expr, scope)? {
             Ty::Blocked(refusal) => Err(refusal),
-            Ty::Plain | Ty::Many(_) => Ok(()),
-            Ty::Sealed(sealed) => {
-                let grouped = sealed.parts.iter().any(|p| matches!(p, Part::Column { is_key: true, .. }));
-                if grouped { self.tokens(&sealed) } else { self.raw(&sealed) }
-            }
+            Ty::Plain | Ty::Many(_) | Ty::Built(_) => Ok(()),
+            Ty::Sealed(sealed) => self.null_or_not(&sealed),
         }
+    }
+
+    /// Writes a value of which only matters whether it is NULL.
+    pub(super) fn null_or_not(&mut self, sealed: &SealedRef) -> Result<(), Refusal> {
+        let grouped = sealed.parts.iter().any(|p| matches!(p, Part::Column { is_key: true, .. }));
+        if grouped { self.tokens(sealed) } else { self.raw(sealed) }
     }
 
     fn access(&mut self, root: &Expr, chain: &[AccessExpr], scope: &Scope<'_>) -> Result<Ty, Refusal> {
@@ -250,9 +290,13 @@ impl Planner<'_> {
             FunctionArgExpr::Expr(e) if rule == Rule::NullOnly => self.counted(e, scope),
             FunctionArgExpr::Expr(e) => self.plain(e, scope, "in a function"),
             FunctionArgExpr::Wildcard => Ok(()),
-            FunctionArgExpr::QualifiedWildcard(_) => std::iter::successors(Some(scope), |scope| scope.parent)
-                .flat_map(|scope| &scope.relations)
-                .try_for_each(whole_row),
+            FunctionArgExpr::QualifiedWildcard(name) => {
+                let name = super::ident::parts(name).ok_or_else(|| unsupported("this form of *"))?;
+                match scope.row_of(&name)? {
+                    Ty::Built(_) if rule == Rule::NullOnly => Ok(()),
+                    ty => only_plain(&ty, "in a function"),
+                }
+            }
             FunctionArgExpr::WildcardWithOptions(_) => Err(unsupported("this function call")),
         }
     }

@@ -41,6 +41,16 @@ pub(super) fn extent(text: &Text<'_>, expr: &Expr) -> Option<Range<usize>> {
             }
             Some(range)
         }
+        Expr::Tuple(values) => {
+            let open = text.token_at(extent(text, values.first()?)?.start)?.checked_sub(1)?;
+            (text.token(open)? == &Token::LParen).then_some(())?;
+            Some(text.tokens[open].range.start..text.tokens[closing(text, open)?].range.end)
+        }
+        Expr::Array(array) => {
+            let open = text.token_at(extent(text, array.elem.first()?)?.start)?.checked_sub(1)?;
+            (text.token(open)? == &Token::LBracket && text.word(open.checked_sub(1)?)? == "array").then_some(())?;
+            Some(text.tokens[open - 1].range.start..text.tokens[closing(text, open)?].range.end)
+        }
         other => operand(text, other).map(|found| found.range),
     }
 }
@@ -132,6 +142,8 @@ pub(super) fn implied_name(expr: &Expr) -> Option<String> {
         Expr::Cast { expr, .. } => implied_name(expr),
         Expr::Case { else_result, .. } => Some(case_name(else_result.as_deref())),
         Expr::Function(function) => ident::parts(&function.name)?.pop(),
+        Expr::Array(_) => Some("array".into()),
+        Expr::Tuple(_) => Some("row".into()),
         Expr::CompoundFieldAccess { root, .. } => implied_name(root),
         Expr::Subquery(query) => match &*query.body {
             SetExpr::Select(select) => match select.projection.first()? {

@@ -62,7 +62,11 @@ impl Filter {
         for found in self.patterns.find_overlapping_iter(text) {
             match found.pattern().as_usize() {
                 pattern if pattern >= self.setting => hits.touches = true,
-                pattern => hits.facts |= pattern < SETTERS.len() || is_word(text, found.range()),
+                // An operator stands where it likes.
+                pattern => {
+                    let symbol = !text[found.start()].is_ascii_alphanumeric() && text[found.start()] != b'_';
+                    hits.facts |= pattern < SETTERS.len() || symbol || is_word(text, found.range());
+                }
             }
         }
         leading(text, &mut hits);

@@ -9,7 +9,7 @@ use super::ident::{fold, parts};
 use super::operand::operand;
 use super::plan::{Role, TenantSource};
 use super::query::List;
-use super::scope::{Scope, ScopeColumn};
+use super::scope::{Known, Scope, ScopeColumn};
 use super::sealed::{Ty, attribute_type, refuse_use};
 use super::tenant;
 use super::write::{default_refused, is_default, known};
@@ -57,7 +57,7 @@ impl Planner<'_> {
 
     /// The target columns in order.
     fn insert_targets<'r>(
-        &self,
+        &mut self,
         base: &'r Arc<Relation>,
         columns: &[ObjectName],
     ) -> Result<Vec<Option<&'r Attribute>>, Refusal> {
@@ -71,6 +71,9 @@ impl Planner<'_> {
             }
             named.iter().map(|n| known(base, &n[0])).collect::<Result<_, _>>()?
         };
+        if targets.iter().any(Option::is_none) {
+            self.unknown = Known::No;
+        }
         for attribute in &base.columns {
             let given = targets.iter().flatten().any(|t| t.attnum == attribute.attnum);
             match attribute_type(base, attribute, self.context.catalog) {

@@ -72,8 +72,10 @@ impl Planner<'_> {
     fn output(&mut self, e: &Expr, alias: Option<String>, scope: &Scope<'_>) -> Result<ScopeColumn, Refusal> {
         let spot = column_parts(e).and_then(|parts| scope.spot(parts));
         let constant = operand(self.text, e);
+        let before = self.edits.len();
         let mut ty = self.expr(e, scope)?;
-        let is_sealed = matches!(ty, Ty::Sealed(_) | Ty::Many(_));
+        let edited = self.edits.len() > before;
+        let is_sealed = matches!(ty, Ty::Sealed(_) | Ty::Many(_) | Ty::Built(_));
         let labelled = alias.is_some();
         let name = match alias {
             Some(alias) => Some(alias),
@@ -85,10 +87,10 @@ impl Planner<'_> {
             Ty::Sealed(sealed) if !labelled => {
                 let range = extent(self.text, e).ok_or_else(|| unsupported("this expression"))?;
                 if let Some(name) = name.clone() {
-                    sealed.parts.push(Part::Label { at: range.end, name });
+                    sealed.parts.push(Part::Label { at: range.end, name, edited });
                 }
             }
-            Ty::Plain | Ty::Sealed(_) | Ty::Many(_) => {}
+            Ty::Plain | Ty::Sealed(_) | Ty::Many(_) | Ty::Built(_) => {}
         }
         Ok(ScopeColumn { ty, spot, constant, ..ScopeColumn::plain(name) })
     }
@@ -138,7 +140,11 @@ impl Planner<'_> {
         if opaque {
             return if sealed_any { Err(unsupported("* over a function's columns")) } else { Ok(None) };
         }
-        if list == List::TopExplicit || ((beside || merged_in) && sealed_any) || unmerged {
+        let tenants_within = merged_in && found.iter().any(|c| matches!(&c.ty, Ty::Sealed(s) if s.packed));
+        if list == List::TopExplicit || tenants_within || unmerged {
+            self.write_star(scope, written, range)?;
+        } else if beside && sealed_any && !has_twice(scope, columns) {
+            // As the proxy knows the table, and not as it may be by then.
             self.write_star(scope, written, range)?;
         }
         Ok(Some(found))
@@ -211,12 +217,23 @@ impl Planner<'_> {
         let mut aliases: Vec<_> = scope.relations.iter().filter_map(|r| r.alias.as_deref()).collect();
         aliases.sort_unstable();
         let unique = aliases.windows(2).all(|w| w[0] != w[1]);
+        let mut names: Vec<_> = written.iter().flatten().collect();
+        names.sort_unstable();
+        let told_apart = names.windows(2).all(|w| w[0] != w[1]);
         match (written, range) {
-            (Some(written), Some(range)) if unique => self.edit(range, written.join(", ")),
+            (Some(written), Some(range)) if unique && told_apart => self.edit(range, written.join(", ")),
             _ => return Err(unsupported("this form of *")),
         }
         Ok(())
     }
+}
+
+/// True when a relation has two columns of one name: they cannot be written out.
+fn has_twice(scope: &Scope<'_>, columns: &[(usize, usize, bool)]) -> bool {
+    let mut names: Vec<_> =
+        columns.iter().map(|&(r, c, _)| (r, scope.relations[r].columns[c].name.as_deref())).collect();
+    names.sort_unstable();
+    names.windows(2).any(|pair| pair[0] == pair[1])
 }
 
 fn check_wildcard(options: &WildcardAdditionalOptions) -> Result<(), Refusal> {

@@ -5,6 +5,7 @@
 //! `write`; `expr` walks expressions with the table in `operators`, and `sealed` says how a sealed value is rewritten.
 mod array_literal;
 mod build;
+mod built;
 pub mod cache;
 mod compare;
 mod conflict;
@@ -18,13 +19,16 @@ pub mod filter;
 mod from;
 mod ident;
 mod insert;
+pub mod inside;
 mod join;
 mod list;
+pub mod missing;
 pub mod named;
 mod operand;
 mod operators;
 pub mod plan;
 mod query;
+mod question;
 pub mod render;
 mod scope;
 mod sealed;
@@ -45,6 +49,7 @@ mod cases;
 mod docs;
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use sqlparser::ast::Statement;
 use sqlparser::tokenizer::Token;
@@ -52,7 +57,8 @@ use sqlparser::tokenizer::Token;
 use crate::catalog::{Catalog, Relation};
 use crate::refusal::{Class, Refusal};
 use build::Planner;
-use plan::{ResultColumn, StatementPlan, Verdict};
+use plan::{Asked, ResultColumn, StatementPlan, Verdict};
+use question::Asking;
 use text::{Text, Unread};
 
 /// The protocol a text came by.
@@ -77,19 +83,22 @@ pub struct Context<'a> {
 
 /// Says what is to be done with a text that the filter found to name a sealed relation.
 pub fn plan(text: &str, context: &Context<'_>) -> Verdict {
-    match plan_text(text, context) {
-        Ok(verdict) => verdict,
-        Err(refusal) => Verdict::Refuse(refusal),
+    let mut asking = Asking::default();
+    let then = plan_text(text, context, &mut asking).unwrap_or_else(Verdict::Refuse);
+    match asking.questions.is_empty() {
+        true => then,
+        false => Verdict::Ask(Arc::new(Asked { questions: asking.questions, reload: asking.reload, then })),
     }
 }
 
-fn plan_text(text: &str, context: &Context<'_>) -> Result<Verdict, Refusal> {
+fn plan_text(text: &str, context: &Context<'_>, asking: &mut Asking) -> Result<Verdict, Refusal> {
     let read = Text::read(text).map_err(unread)?;
     let mut plans = Vec::new();
     let mut rewritten = false;
     let mut moved = false;
     let mut renamed = false;
     let mut reshaped = false;
+    let mut settled = true;
     for tokens in read.statements() {
         if let Some(name) = tokens.clone().find_map(|i| folded_by_locale(&read, i, context)) {
             return Err(spelling(&name));
@@ -98,7 +107,15 @@ fn plan_text(text: &str, context: &Context<'_>) -> Result<Verdict, Refusal> {
             return Err(path_changed());
         }
         moved |= utility::moves_names(&read, &tokens, &context.catalog.setters);
-        let plan = plan_statement(&read, tokens.clone(), context)?;
+        let asked = asking.questions.len();
+        let plan = plan_statement(&read, tokens.clone(), (context, asking));
+        if asking.questions.len() > asked && !settled {
+            // What the statements before it make is not there yet to be asked about.
+            asking.questions.clear();
+            return Err(not_alone());
+        }
+        let plan = plan?;
+        settled &= utility::leaves_names(&read, &tokens);
         let ddl = matches!(read.word(tokens.start).as_deref(), Some("create" | "alter" | "drop"));
         let named = |i: usize| word(&read, i).is_some_and(|word| needle(&word, context));
         if (reshaped || renamed && !needs_work(&plan)) && !ddl && tokens.clone().any(named) {
@@ -126,9 +143,22 @@ pub fn names_sealed(text: &str, context: &Context<'_>) -> bool {
     })
 }
 
+/// True when a text has literals or parameters, or cannot be read.
+pub fn has_values(text: &str) -> bool {
+    Text::read(text).map_or(true, |read| read.statements().iter().any(|tokens| read.has_values(tokens)))
+}
+
+/// True when the name of such a relation stands in a statement with values, with a schema too, or the text cannot be read.
+pub fn gives_sealed(text: &str, context: &Context<'_>) -> bool {
+    Text::read(text).map_or(true, |read| {
+        let named = |i: usize| word(&read, i).is_some_and(|word| needle(&word, context));
+        read.statements().into_iter().any(|mut tokens| read.has_values(&tokens) && tokens.any(named))
+    })
+}
+
 /// True when a plan is more than passing the statement on.
 fn needs_work(plan: &StatementPlan) -> bool {
-    let sealed = |c: &ResultColumn| matches!(c, ResultColumn::Sealed { .. });
+    let sealed = |c: &ResultColumn| !matches!(c, ResultColumn::Plain);
     !plan.edits.is_empty()
         || plan.lock.is_some()
         || plan.named.is_some()
@@ -137,7 +167,11 @@ fn needs_work(plan: &StatementPlan) -> bool {
         || plan.result.iter().flat_map(|columns| columns.iter()).any(sealed)
 }
 
-fn plan_statement(text: &Text<'_>, tokens: Range<usize>, context: &Context<'_>) -> Result<StatementPlan, Refusal> {
+fn plan_statement(
+    text: &Text<'_>,
+    tokens: Range<usize>,
+    (context, asking): (&Context<'_>, &mut Asking),
+) -> Result<StatementPlan, Refusal> {
     let mut planner = Planner::new(context, text, tokens.clone());
     let empty = StatementPlan { range: planner.bytes(), ..StatementPlan::default() };
     if utility::passes_by_tokens(text, &tokens) {
@@ -146,13 +180,13 @@ fn plan_statement(text: &Text<'_>, tokens: Range<usize>, context: &Context<'_>) 
     if let Some(plan) = ddl::plan(text, &tokens, context)? {
         return Ok(plan);
     }
-    if let Some(plan) = named::plan(text, &tokens, context)? {
+    if let Some(plan) = named::plan(text, &tokens, (context, asking))? {
         return Ok(plan);
     }
     if text.word(tokens.start).as_deref() == Some("copy")
         && let Some(relation) = touched(text, &tokens, context)
     {
-        return copy::plan(text, &tokens, (context, &relation));
+        return copy::plan(text, &tokens, (context, &relation), asking);
     }
     let statement = match text.parse(&tokens) {
         Ok(statement) => statement,
@@ -161,8 +195,9 @@ fn plan_statement(text: &Text<'_>, tokens: Range<usize>, context: &Context<'_>) 
         Err(place) => return Err(unread(place)),
     };
     let Some(relation) = touched(text, &tokens, context) else { return Ok(empty) };
-    let result = statement_result(&mut planner, &statement, &relation)?;
-    match result {
+    let result = statement_result(&mut planner, &statement, &relation);
+    question::raise(&planner, asking, result.as_ref().err())?;
+    match result? {
         Some(result) => planner.finish(result),
         None => Ok(empty),
     }
@@ -192,7 +227,7 @@ fn statement_result(
 }
 
 /// The first relation named in the statement that exposes a sealed column.
-fn touched(text: &Text<'_>, tokens: &Range<usize>, context: &Context<'_>) -> Option<std::sync::Arc<Relation>> {
+fn touched(text: &Text<'_>, tokens: &Range<usize>, context: &Context<'_>) -> Option<Arc<Relation>> {
     let needles = context.catalog.needles();
     for index in tokens.clone() {
         let Some(name) = word(text, index).filter(|n| needles.contains(n)) else { continue };
@@ -200,7 +235,7 @@ fn touched(text: &Text<'_>, tokens: &Range<usize>, context: &Context<'_>) -> Opt
         let schema = if dotted { index.checked_sub(2).and_then(|i| word(text, i)) } else { None };
         let found = context.catalog.resolve(context.search_path, schema.as_deref(), &name);
         if let Some(relation) = found.filter(|r| context.catalog.exposes(r)) {
-            return Some(std::sync::Arc::clone(relation));
+            return Some(Arc::clone(relation));
         }
     }
     None
@@ -288,6 +323,14 @@ fn names_changed() -> Refusal {
     Refusal::new(
         Class::NotSupported,
         "a statement that names a sealed table cannot follow a change of tables of that name in the same text",
+    )
+    .hint("Send the statements one by one.")
+}
+
+fn not_alone() -> Refusal {
+    Refusal::new(
+        Class::NotSupported,
+        "a name in a statement over sealed columns is not known before the same text is run",
     )
     .hint("Send the statements one by one.")
 }

@@ -13,6 +13,7 @@ use super::build::Planner;
 use super::ident::folded;
 use super::operand::{Kind, Shape, operand};
 use super::plan::{Argument, Call, Edit, Named, ParamRole, Piece, Role, Source, StatementPlan, TenantSource, Value};
+use super::question::Asking;
 use super::text::Text;
 use crate::refusal::{Class, Refusal};
 
@@ -20,20 +21,24 @@ use crate::refusal::{Class, Refusal};
 pub(super) fn plan(
     text: &Text<'_>,
     tokens: &Range<usize>,
-    context: &Context<'_>,
+    (context, asking): (&Context<'_>, &mut Asking),
 ) -> Result<Option<StatementPlan>, Refusal> {
     let word = |at: usize| if at < tokens.end { text.word(at).unwrap_or_default() } else { String::new() };
     match word(tokens.start).as_str() {
-        "prepare" if word(tokens.start + 1) != "transaction" => prepare(text, tokens, context).map(Some),
+        "prepare" if word(tokens.start + 1) != "transaction" => prepare(text, tokens, (context, asking)).map(Some),
         "execute" => execute(text, tokens, context).map(Some),
-        "declare" => declare(text, tokens, context).map(Some),
+        "declare" => declare(text, tokens, (context, asking)).map(Some),
         "fetch" => fetch(text, tokens, context).map(Some),
         "explain" | "create" => Ok(mention(text, tokens, context)),
         _ => Ok(None),
     }
 }
 
-fn prepare(text: &Text<'_>, tokens: &Range<usize>, context: &Context<'_>) -> Result<StatementPlan, Refusal> {
+fn prepare(
+    text: &Text<'_>,
+    tokens: &Range<usize>,
+    (context, asking): (&Context<'_>, &mut Asking),
+) -> Result<StatementPlan, Refusal> {
     let name = name(text, tokens.start + 1).ok_or_else(unread)?;
     let mut at = tokens.start + 2;
     let mut types = Vec::new();
@@ -45,7 +50,7 @@ fn prepare(text: &Text<'_>, tokens: &Range<usize>, context: &Context<'_>) -> Res
     if at >= tokens.end || text.word(at).as_deref() != Some("as") {
         return Err(unread());
     }
-    let inner = super::plan_statement(text, at + 1..tokens.end, context)?;
+    let inner = super::plan_statement(text, at + 1..tokens.end, (context, asking))?;
     if inner.named.is_some() {
         return Err(unread());
     }
@@ -73,9 +78,9 @@ fn prepare(text: &Text<'_>, tokens: &Range<usize>, context: &Context<'_>) -> Res
 /// The types of PREPARE with bytea, or an array of it, for the parameters that the proxy computes.
 fn typed(types: &[Range<usize>], inner: &StatementPlan) -> Vec<Edit> {
     let stored = |at: usize| match inner.params.get(at) {
-        Some(ParamRole::Sealed(_)) => Some("pg_catalog.bytea"),
+        Some(ParamRole::Sealed(..)) => Some("pg_catalog.bytea"),
         Some(ParamRole::SealedMany(_)) => Some("pg_catalog.bytea[]"),
-        Some(ParamRole::Plain | ParamRole::Both(_)) | None => None,
+        Some(ParamRole::Plain | ParamRole::Both(_) | ParamRole::Unused) | None => None,
     };
     let edit = |(at, range): (usize, &Range<usize>)| {
         Some(Edit { range: range.clone(), with: vec![Piece::Text(stored(at)?.to_owned())] })
@@ -125,7 +130,11 @@ fn reads_alike(literal: &str, kind: Kind) -> bool {
     }
 }
 
-fn declare(text: &Text<'_>, tokens: &Range<usize>, context: &Context<'_>) -> Result<StatementPlan, Refusal> {
+fn declare(
+    text: &Text<'_>,
+    tokens: &Range<usize>,
+    (context, asking): (&Context<'_>, &mut Asking),
+) -> Result<StatementPlan, Refusal> {
     const OPTIONS: &[&str] =
         &["binary", "asensitive", "insensitive", "no", "scroll", "cursor", "with", "without", "hold"];
     let name = name(text, tokens.start + 1).ok_or_else(unread)?;
@@ -141,7 +150,7 @@ fn declare(text: &Text<'_>, tokens: &Range<usize>, context: &Context<'_>) -> Res
             _ => return Err(unread()),
         }
     }
-    let mut plan = super::plan_statement(text, at..tokens.end, context)?;
+    let mut plan = super::plan_statement(text, at..tokens.end, (context, asking))?;
     if plan.named.is_some() || plan.lock.is_some() {
         return Err(unread());
     }
@@ -169,13 +178,44 @@ fn mention(text: &Text<'_>, tokens: &Range<usize>, context: &Context<'_>) -> Opt
     (!keyword).then(|| StatementPlan { range, named: Some(Named::Mention { name }), ..StatementPlan::default() })
 }
 
+/// The prepared statements that a text uses with arguments, but for those that it prepares itself.
+///
+/// # Errors
+/// 0A000 for a text that cannot be read.
+pub fn used_with_values(text: &str) -> Result<Vec<Arc<str>>, Refusal> {
+    let read = Text::read(text).map_err(|_| unread())?;
+    let (mut given, mut used) = (Vec::new(), Vec::new());
+    for tokens in read.statements() {
+        let at = match read.word(tokens.start).as_deref() {
+            Some("prepare") => {
+                given.extend(name(&read, tokens.start + 1));
+                continue;
+            }
+            Some("execute") => Some(tokens.start),
+            Some("explain" | "create") => tokens.clone().find(|at| read.word(*at).as_deref() == Some("execute")),
+            _ => None,
+        };
+        let Some(at) = at.filter(|at| at + 2 < tokens.end && read.token(at + 2) == Some(&Token::LParen)) else {
+            continue;
+        };
+        let Some(name) = name(&read, at + 1) else { continue };
+        if name.contains(char::REPLACEMENT_CHARACTER) {
+            return Err(unread());
+        }
+        if !given.contains(&name) && !used.contains(&name) {
+            used.push(name);
+        }
+    }
+    Ok(used)
+}
+
 /// The plan of one EXECUTE of a statement that was prepared with `plan`: the arguments take the place of the
-/// parameters.
+/// parameters. Postgres does not look at the arguments of a statement without parameters: they are left out.
 ///
 /// # Errors
 /// 0A000 when a sealed argument is an expression, 42601 for another number of arguments than parameters.
 pub fn call(plan: &StatementPlan, call: &Call) -> Result<StatementPlan, Refusal> {
-    if call.arguments.len() != plan.params.len() {
+    if call.arguments.len() != plan.params.len() && !plan.params.is_empty() {
         return Err(Refusal::new(
             Class::Syntax,
             format!("wrong number of parameters for prepared statement \"{}\"", call.name),
@@ -219,9 +259,13 @@ pub fn call(plan: &StatementPlan, call: &Call) -> Result<StatementPlan, Refusal>
         }
     }
     with.push(Piece::Text(")".to_owned()));
-    edits.push(Edit { range: after, with });
+    if plan.server_params > 0 {
+        edits.push(Edit { range: after, with });
+    } else if !after.is_empty() {
+        edits.push(Edit { range: after, with: Vec::new() });
+    }
     Ok(StatementPlan {
-        edits: if plan.server_params == 0 { Vec::new() } else { edits },
+        edits,
         values,
         result: plan.result.clone(),
         hidden: plan.hidden,

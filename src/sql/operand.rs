@@ -258,7 +258,8 @@ pub(super) fn fits(operand: &Operand, logical: LogicalType, assigned: bool) -> b
     let literal = match &operand.shape {
         Shape::Literal(_, Kind::Quoted) | Shape::Param(_) | Shape::Null => true,
         Shape::Literal(text, Kind::Number) => match logical {
-            LogicalType::Int2 | LogicalType::Int4 | LogicalType::Int8 | LogicalType::Numeric(_) => true,
+            LogicalType::Numeric(_) => true,
+            LogicalType::Int2 | LogicalType::Int4 | LogicalType::Int8 => integer_fits(text, logical, assigned),
             // A number without point or with one is no float: it has no zero with a sign.
             LogicalType::Float8 => !is_minus_zero(text),
             // Compared with a number, a float4 is widened: 1.1 is then another value than the column's 1.1.
@@ -290,6 +291,48 @@ fn elements_fit(kind: Kind, operand: &Operand, logical: LogicalType, assigned: b
         _ => false,
     };
     own_type || (kind == Kind::QuotedElements && !operand.casts.is_empty())
+}
+
+/// True for a number without point that is of the type. A larger one is compared as it is, and refused when assigned.
+fn integer_fits(number: &str, logical: LogicalType, assigned: bool) -> bool {
+    number.parse::<i128>().is_ok_and(|number| {
+        assigned
+            || match logical {
+                LogicalType::Int2 => i16::try_from(number).is_ok(),
+                LogicalType::Int4 => i32::try_from(number).is_ok(),
+                _ => i64::try_from(number).is_ok(),
+            }
+    })
+}
+
+/// How the elements of `ARRAY[...]` without a cast are read when they are compared with values of a type.
+pub(super) enum Elements {
+    /// As values of the type, or of another one that is converted without loss.
+    Own,
+    /// As texts, which are not compared with the type at all.
+    Texts,
+    /// As numbers of the smallest type that has those without quotes.
+    Numbers,
+}
+
+/// Says how they are read.
+pub(super) fn elements_read(text: &Text<'_>, elements: &[Expr], logical: LogicalType) -> Elements {
+    let found: Vec<_> = elements.iter().map(|e| operand(text, e)).collect();
+    let number = |o: &Option<Operand>| matches!(o, Some(Operand { shape: Shape::Literal(_, Kind::Number), .. }));
+    let quoted = |o: &Option<Operand>| {
+        let untyped = |shape: &Shape| matches!(shape, Shape::Literal(_, Kind::Quoted) | Shape::Param(_));
+        o.as_ref().is_some_and(|o| o.casts.is_empty() && untyped(&o.shape))
+    };
+    let untyped = |o: &Option<Operand>| {
+        quoted(o) || matches!(o, Some(Operand { shape: Shape::Null, casts, .. }) if casts.is_empty())
+    };
+    match logical {
+        LogicalType::Text | LogicalType::Varchar(_) | LogicalType::Citext | LogicalType::Bpchar(_) => Elements::Own,
+        _ if found.iter().all(untyped) => Elements::Texts,
+        LogicalType::Int4 => Elements::Own,
+        _ if found.iter().any(number) && found.iter().any(quoted) => Elements::Numbers,
+        _ => Elements::Own,
+    }
 }
 
 fn is_minus_zero(number: &str) -> bool {

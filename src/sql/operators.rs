@@ -3,6 +3,8 @@
 //! docs/sql.md is made from these entries and from the statements in `docs`, by a test.
 use sqlparser::ast::BinaryOperator;
 
+use super::inside::Kind;
+
 /// What becomes of an operator or function over a sealed column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Rule {
@@ -18,8 +20,29 @@ pub(super) enum Rule {
     FirstOf,
     /// NULLIF: compares tokens and passes the value on.
     NullIf,
+    /// Builds a json or jsonb of its arguments.
+    Document(Make, Kind),
     /// Refused.
     Refused,
+}
+
+/// What a document is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Make {
+    /// One value of any type.
+    Value,
+    /// One row.
+    Row,
+    /// One array.
+    Array,
+    /// The values of many rows, as a list.
+    List,
+    /// The arguments, as a list.
+    Places,
+    /// Keys and values, one after the other.
+    Object,
+    /// The keys and values of many rows.
+    Map,
 }
 
 /// One line of the table.
@@ -37,6 +60,10 @@ const fn entry<T>(form: T, rule: Rule, note: &'static str) -> Entry<T> {
 
 const ORDER: &str = "needs the order of the values, which tokens do not show";
 const INSIDE: &str = "needs the value itself, which the server does not have";
+
+const BUILDS: &str = "the document is opened where it reaches the client";
+const KEYS: &str = "as values; the keys of a jsonb must be literals";
+const VALUES: &str = "as values; not as keys";
 
 /// Operators.
 pub(super) const OPERATORS: &[Entry<BinaryOperator>] = &[
@@ -57,7 +84,7 @@ pub(super) const FUNCTIONS: &[Entry<&str>] = &[
     entry("coalesce", Rule::FirstOf, "over one column, NULL and literals"),
     entry("nullif", Rule::NullIf, "compares tokens and gives the column"),
     entry("any_value", Rule::Value, "gives one of the values"),
-    entry("array_agg", Rule::Array, "one element of the array can be taken: `(array_agg(column))[1]`"),
+    entry("array_agg", Rule::Array, "gives an array; one element of it can be taken: `(array_agg(column))[1]`"),
     entry("first_value", Rule::Value, "gives the value of another row"),
     entry("last_value", Rule::Value, "gives the value of another row"),
     entry("lag", Rule::Value, "gives the value of another row; without a default"),
@@ -67,7 +94,25 @@ pub(super) const FUNCTIONS: &[Entry<&str>] = &[
     entry("lower", Rule::Refused, INSIDE),
     entry("length", Rule::Refused, INSIDE),
     entry("string_agg", Rule::Refused, INSIDE),
-    entry("to_jsonb", Rule::Refused, INSIDE),
+    entry("jsonb_set", Rule::Refused, INSIDE),
+    entry("to_json", Rule::Document(Make::Value, Kind::Json), BUILDS),
+    entry("to_jsonb", Rule::Document(Make::Value, Kind::Jsonb), BUILDS),
+    entry("row_to_json", Rule::Document(Make::Row, Kind::Json), BUILDS),
+    entry("array_to_json", Rule::Document(Make::Array, Kind::Json), BUILDS),
+    entry("json_agg", Rule::Document(Make::List, Kind::Json), BUILDS),
+    entry("jsonb_agg", Rule::Document(Make::List, Kind::Jsonb), BUILDS),
+    entry("json_agg_strict", Rule::Document(Make::List, Kind::Json), BUILDS),
+    entry("jsonb_agg_strict", Rule::Document(Make::List, Kind::Jsonb), BUILDS),
+    entry("json_build_array", Rule::Document(Make::Places, Kind::Json), BUILDS),
+    entry("jsonb_build_array", Rule::Document(Make::Places, Kind::Jsonb), BUILDS),
+    entry("json_build_object", Rule::Document(Make::Object, Kind::Json), KEYS),
+    entry("jsonb_build_object", Rule::Document(Make::Object, Kind::Jsonb), KEYS),
+    entry("json_object_agg", Rule::Document(Make::Map, Kind::Json), VALUES),
+    entry("jsonb_object_agg", Rule::Document(Make::Map, Kind::Jsonb), VALUES),
+    entry("json_object_agg_strict", Rule::Document(Make::Map, Kind::Json), VALUES),
+    entry("jsonb_object_agg_strict", Rule::Document(Make::Map, Kind::Jsonb), VALUES),
+    entry("json_object_agg_unique", Rule::Document(Make::Map, Kind::Json), VALUES),
+    entry("jsonb_object_agg_unique", Rule::Document(Make::Map, Kind::Jsonb), VALUES),
 ];
 
 /// Why an operator is refused, where the table says so.

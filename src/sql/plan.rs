@@ -2,9 +2,13 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::inside::Built;
 use crate::policy::Column;
 use crate::refusal::Refusal;
+use crate::types::LogicalType;
 use crate::wire::copy::Options;
+
+pub use super::question::Question;
 
 /// What is to be done with the text of a Query or a Parse.
 #[derive(Debug, Clone)]
@@ -15,6 +19,19 @@ pub enum Verdict {
     Rewrite(Arc<[StatementPlan]>),
     /// Refuse the whole text.
     Refuse(Refusal),
+    /// Ask the server first.
+    Ask(Arc<Asked>),
+}
+
+/// What the server is asked before a text goes to it, without its values.
+#[derive(Debug)]
+pub struct Asked {
+    /// The questions, at least one.
+    pub questions: Vec<Question>,
+    /// True when the schema is to be read again first: the answer may be in it by now.
+    pub reload: bool,
+    /// What is to be done when no answer is an error. Never [`Verdict::Ask`].
+    pub then: Verdict,
 }
 
 /// The plan of one statement.
@@ -208,6 +225,8 @@ pub struct ValueSlot {
     /// The number (from 1) of the server-side parameter that carries it in the extended protocol. A client parameter
     /// that is used in one place only keeps its number; other uses get numbers above the client's.
     pub param: u16,
+    /// The type that Postgres gives to a parameter in its place.
+    pub described: LogicalType,
 }
 
 /// Where a plaintext comes from.
@@ -303,12 +322,14 @@ impl std::fmt::Debug for TenantSource {
 pub enum ParamRole {
     /// Sent on as it is; the server says its type.
     Plain,
-    /// Never sent on: it stands for sealed values or search tokens of this column, whose type the client is told.
-    Sealed(Arc<Column>),
+    /// Never sent on: it stands for sealed values or search tokens of this column. The client is told this type.
+    Sealed(Arc<Column>, LogicalType),
     /// The same for an array of values of this column's type.
     SealedMany(Arc<Column>),
     /// Sent on as it is and also used as a sealed value or token under another number.
     Both(Arc<Column>),
+    /// Not in the text: NULL is sent.
+    Unused,
 }
 
 /// One output column.
@@ -324,11 +345,26 @@ pub enum ResultColumn {
         table_oid: u32,
         /// Its number in the table, for the row description.
         attnum: i16,
+        /// The type that the client is told: that of an expression over the column may have another length, or none.
+        described: LogicalType,
         /// Where the tenant that the row itself names is found.
         tenant: RowTenant,
         /// Literals of the statement that may stand in place of a cell.
         constants: Constants,
     },
+    /// A value that the server builds around cells.
+    Built(Arc<Built>),
+}
+
+impl ResultColumn {
+    /// The sealed column whose values it shows; the first of several.
+    pub fn sealed(&self) -> Option<&Arc<Column>> {
+        match self {
+            ResultColumn::Plain => None,
+            ResultColumn::Sealed { column, .. } => Some(column),
+            ResultColumn::Built(built) => built.inside.column(),
+        }
+    }
 }
 
 /// Literals (quoting removed) that a result may show in place of a cell, as in `coalesce(column, 'none')`. The server is

@@ -76,8 +76,9 @@ impl Planner<'_> {
     }
 
     fn result_column(&mut self, column: ScopeColumn, width: usize) -> Result<ResultColumn, Refusal> {
-        match column.ty {
+        match self.settled(column.ty)? {
             Ty::Plain => Ok(ResultColumn::Plain),
+            Ty::Many(sealed) => Err(refuse_use(&sealed.column, "as an array")),
             Ty::Sealed(sealed) => {
                 let is_packed = self.opened(&sealed)?;
                 let beside = || self.hidden.iter().position(|hidden| Some(hidden) == sealed.beside.as_ref());
@@ -86,14 +87,13 @@ impl Planner<'_> {
                     None if is_packed => RowTenant::Prefix,
                     None => RowTenant::Unknown,
                 };
-                let (table_oid, attnum) = if sealed.is_column { (sealed.table.oid, sealed.attnum) } else { (0, 0) };
+                let is_origin = sealed.is_column && !sealed.is_stray;
+                let (table_oid, attnum) = if is_origin { (sealed.table.oid, sealed.attnum) } else { (0, 0) };
                 let constants = Constants(std::mem::take(&mut self.constants).into());
-                Ok(ResultColumn::Sealed { tenant, table_oid, attnum, column: sealed.column, constants })
+                let (column, described) = (sealed.column, sealed.described);
+                Ok(ResultColumn::Sealed { tenant, table_oid, attnum, described, column, constants })
             }
-            Ty::Many(sealed) => {
-                Err(refuse_use(&sealed.column, "as an array")
-                    .hint("Take one element of it, as in (array_agg(column))[1]."))
-            }
+            Ty::Built(built) => Ok(ResultColumn::Built(std::sync::Arc::new(*built))),
             Ty::Blocked(refusal) => Err(refusal),
         }
     }
@@ -105,7 +105,10 @@ impl Planner<'_> {
         parent: Option<&Scope<'_>>,
         list: List,
     ) -> Result<Columns, Refusal> {
-        self.query(query, parent, list)
+        let before = std::mem::replace(&mut self.in_aggregate, false);
+        let columns = self.query(query, parent, list);
+        self.in_aggregate = before;
+        columns
     }
 
     /// The rows of a query as a relation that others read: cells, under new identities.
@@ -120,8 +123,7 @@ impl Planner<'_> {
                         (sealed.packed, sealed.is_key, sealed.beside) = (false, false, None);
                         Ty::Sealed(sealed)
                     }
-                    Ty::Many(sealed) => Ty::Blocked(refuse_use(&sealed.column, "as an array of a subquery")),
-                    ty => ty,
+                    ty => self.settled(ty)?,
                 };
                 (column.hidden, column.written) = (false, None);
                 Ok(column)
@@ -429,11 +431,13 @@ impl Planner<'_> {
     fn distinct_on(&mut self, on: &[Expr], scope: &Scope<'_>, columns: &Columns) -> Result<(), Refusal> {
         let others: Vec<Spot> = on.iter().filter_map(|e| scope.spot(column_parts(e)?)).collect();
         for e in on {
+            // A name is that of an output column, if there is one.
             let output = output_column(e, columns)?;
             match output.map(|c| &c.ty) {
                 Some(Ty::Plain) => {}
-                Some(ty) if column_parts(e).is_none() => only_plain(ty, "with DISTINCT ON")?,
-                _ => match self.expr(e, scope)? {
+                Some(Ty::Sealed(sealed)) if column_parts(e).is_some() => self.output_token(e, sealed, &others)?,
+                Some(ty) => only_plain(ty, "with DISTINCT ON")?,
+                None => match self.expr(e, scope)? {
                     Ty::Sealed(sealed) => {
                         self.groupable(&sealed, &others)?;
                         self.tokens(&sealed)?;
@@ -445,6 +449,17 @@ impl Planner<'_> {
         Ok(())
     }
 
+    /// Writes the token in place of the name of an output column.
+    fn output_token(&mut self, e: &Expr, sealed: &SealedRef, others: &[Spot]) -> Result<(), Refusal> {
+        let refuse = || refuse_use(&sealed.column, "in an expression with DISTINCT ON");
+        let text = sealed.reference_text().ok_or_else(refuse)?;
+        let range = super::extent::column_range(self.text, e).ok_or_else(refuse)?;
+        self.groupable(sealed, others)?;
+        self.compared.push(std::sync::Arc::clone(&sealed.column));
+        self.edit(range, format!("rowseal.eq({text})"));
+        Ok(())
+    }
+
     fn order_by(&mut self, order: Option<&OrderBy>, scope: &Scope<'_>, columns: &Columns) -> Result<(), Refusal> {
         let Some(order) = order else { return Ok(()) };
         let OrderByKind::Expressions(exprs) = &order.kind else { return Err(unsupported("ORDER BY ALL")) };
@@ -453,7 +468,14 @@ impl Planner<'_> {
         }
         exprs.iter().try_for_each(|item| match output_column(&item.expr, columns)? {
             Some(column) => only_plain(&column.ty, "in ORDER BY"),
-            None => self.plain(&item.expr, scope, "in ORDER BY"),
+            None => {
+                let before = self.unknown;
+                self.plain(&item.expr, scope, "in ORDER BY")?;
+                if matches!(item.expr, Expr::Identifier(_)) && has_unnamed(columns) {
+                    self.unknown = before;
+                }
+                Ok(())
+            }
         })
     }
 
@@ -473,6 +495,11 @@ pub(super) fn has_whole_key(sealed: &SealedRef, spots: &[Spot]) -> bool {
     let key = &sealed.table.primary_key;
     let has = |attnum: &i16| spots.iter().any(|s| s.row == spot.row && s.attnum == *attnum);
     !key.is_empty() && key.iter().all(has)
+}
+
+/// True when the server gives a name to an output column that is not known here: a function's, say.
+fn has_unnamed(columns: &Columns) -> bool {
+    columns.as_ref().is_none_or(|columns| columns.iter().any(|column| column.name.is_none()))
 }
 
 /// The output column that ORDER BY or DISTINCT ON names, or gives the number of.

@@ -3,10 +3,11 @@ use std::sync::Arc;
 
 use sqlparser::ast::Ident;
 
+use super::built::{refuse_built, whole_row};
 use super::facts::Spot;
 use super::ident::{fold, quote};
 use super::operand::Operand;
-use super::sealed::{Ty, attribute_type, refuse_use};
+use super::sealed::{Ty, attribute_type, only_plain, refuse_use};
 use crate::catalog::{Catalog, Relation};
 use crate::policy::{Column, TenantRule};
 use crate::refusal::{Class, Refusal};
@@ -58,8 +59,18 @@ pub(super) struct Reference {
     pub(super) ty: Ty,
     /// The name to be written in place of the client's.
     pub(super) written: Option<String>,
-    /// True when no relation in scope is known to have such a column.
-    pub(super) unknown: bool,
+    pub(super) known: Known,
+}
+
+/// Whether a name means something here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Known {
+    /// A column, a row, or something that is no column.
+    Yes,
+    /// No column that is known; a relation here has others.
+    Perhaps,
+    /// Nothing, as far as the schema is known.
+    No,
 }
 
 /// Words that look like a column and are a function.
@@ -78,6 +89,8 @@ const CALLS: &[&str] = &[
     "localtimestamp",
     "default",
 ];
+const COMPOSITE: &str = "as a composite value";
+const WHOLE: &str = "as part of a whole row";
 const SYSTEM: &[&str] = &["tableoid", "ctid", "xmin", "xmax", "cmin", "cmax"];
 
 impl ScopeColumn {
@@ -158,9 +171,10 @@ impl<'p> Scope<'p> {
         let found = match names.as_slice() {
             [column] => self.resolve_bare(column)?,
             [relation, column] => self.resolve_two(relation, column)?,
-            [schema, relation, column] => self.resolve_three(schema, relation, column)?.into(),
+            [schema, relation, column] => self.resolve_three(schema, relation, column)?,
             [_, schema, relation, column] => {
-                self.resolve_in(Some(schema), relation, column)?.unwrap_or(Ty::Plain).into()
+                let found = self.resolve_in(Some(schema), relation, column)?;
+                found.map_or_else(Reference::unknown, |ty| self.reference_to(ty, relation, column))
             }
             _ => return Err(Refusal::new(Class::NotSupported, "a name of so many parts cannot be resolved")),
         };
@@ -171,24 +185,58 @@ impl<'p> Scope<'p> {
     }
 
     fn resolve_bare(&self, name: &str) -> Result<Reference, Refusal> {
+        if let Some(found) = self.column(name)? {
+            return Ok(found);
+        }
+        // No level has such a column: then it may be a relation's name.
+        let named = |scope: &&Scope<'_>| scope.relations.iter().any(|r| r.alias.as_deref() == Some(name));
+        let mut levels = std::iter::successors(Some(self), |scope| scope.parent);
+        if let Some(scope) = levels.find(named) {
+            let relation = scope.relations.iter().find(|r| r.alias.as_deref() == Some(name));
+            return relation.map_or(Ok(Ty::Plain), whole_row).map(Reference::from);
+        }
+        let is_open = std::iter::successors(Some(self), |scope| scope.parent).any(Scope::is_open);
+        let known = match () {
+            () if SYSTEM.contains(&name) || CALLS.contains(&name) => Known::Yes,
+            () if is_open => Known::Perhaps,
+            () => Known::No,
+        };
+        Ok(Reference { known, ..Ty::Plain.into() })
+    }
+
+    /// The column of a bare name, here or further out.
+    fn column(&self, name: &str) -> Result<Option<Reference>, Refusal> {
         if let Some((relation, column)) = self.find_bare(name) {
             let written = self.relations[relation].columns[column].written.clone();
-            return Ok(Reference { ty: self.reference(relation, column), written, unknown: false });
+            return Ok(Some(Reference { ty: self.reference(relation, column), written, known: Known::Yes }));
         }
-        if let Some(relation) = self.relations.iter().find(|r| r.alias.as_deref() == Some(name)) {
-            return whole_row(relation).map(|()| Ty::Plain.into());
+        let Some(parent) = self.parent else { return Ok(None) };
+        let Some(found) = parent.column(name)? else { return Ok(None) };
+        not_grouped(&found.ty)?;
+        let known = if self.is_open() { found.known.min(Known::Perhaps) } else { found.known };
+        Ok(Some(Reference { known, ..found }))
+    }
+
+    /// The row of a relation as one value: `name.*` as an argument.
+    ///
+    /// # Errors
+    /// As [`Scope::resolve`], and where it is not known which relation is meant while one here has sealed columns.
+    pub(super) fn row_of(&self, qualifier: &[String]) -> Result<Ty, Refusal> {
+        let mut levels = std::iter::successors(Some(self), |scope| scope.parent);
+        let found = levels.find_map(|scope| scope.find_relation(qualifier).map(|at| &scope.relations[at]));
+        if let Some(relation) = found {
+            return whole_row(relation);
         }
-        match self.parent {
-            Some(parent) => {
-                let found = parent.resolve_bare(name)?;
-                not_grouped(&found.ty)?;
-                Ok(Reference { unknown: found.unknown && !self.is_open(), ..found })
-            }
-            None => {
-                let unknown = !(self.is_open() || SYSTEM.contains(&name) || CALLS.contains(&name));
-                Ok(Reference { unknown, ..Ty::Plain.into() })
-            }
-        }
+        std::iter::successors(Some(self), |scope| scope.parent)
+            .flat_map(|scope| &scope.relations)
+            .try_for_each(|relation| only_plain(&whole_row(relation)?, WHOLE))?;
+        Ok(Ty::Plain)
+    }
+
+    /// True when a reference that was refused means nothing: the relation it names does not have the column.
+    pub(super) fn misses(&self, parts: &[Ident]) -> bool {
+        let names: Vec<String> = parts.iter().map(fold).collect();
+        matches!(names.as_slice(), [.., alias, column] if self.lacks(alias, column))
     }
 
     /// True when the nearest relation of that name is known not to have the column.
@@ -263,31 +311,38 @@ impl<'p> Scope<'p> {
     }
 
     fn resolve_two(&self, relation: &str, column: &str) -> Result<Reference, Refusal> {
-        if let Some(found) = self.resolve_in(None, relation, column)?.into_option() {
-            let unknown = self.lacks(relation, column);
-            return Ok(Reference { unknown, ..found.into() });
+        if let Some(found) = self.resolve_in(None, relation, column)? {
+            return Ok(self.reference_to(found, relation, column));
         }
         // column.field
         let found = self.resolve_bare(relation)?;
         match found.ty {
-            Ty::Sealed(sealed) => Err(refuse_use(&sealed.column, "as a composite value")),
+            Ty::Sealed(sealed) => Err(refuse_use(&sealed.column, COMPOSITE)),
+            Ty::Built(built) => Err(refuse_built(&built, COMPOSITE)),
             _ => Ok(Reference { written: None, ..found }),
         }
     }
 
-    fn resolve_three(&self, schema: &str, relation: &str, column: &str) -> Result<Ty, Refusal> {
-        if let Some(found) = self.resolve_in(Some(schema), relation, column)?.into_option() {
-            return Ok(found);
+    fn resolve_three(&self, schema: &str, relation: &str, column: &str) -> Result<Reference, Refusal> {
+        if let Some(found) = self.resolve_in(Some(schema), relation, column)? {
+            return Ok(self.reference_to(found, relation, column));
         }
         // alias.column.field
         match self.resolve_in(None, schema, relation)? {
-            Found::Ty(Ty::Sealed(sealed)) => Err(refuse_use(&sealed.column, "as a composite value")),
-            Found::Ty(other) => Ok(other),
-            Found::Nothing => Ok(Ty::Plain),
+            Some(Ty::Sealed(sealed)) => Err(refuse_use(&sealed.column, COMPOSITE)),
+            Some(Ty::Built(built)) => Err(refuse_built(&built, COMPOSITE)),
+            Some(other) => Ok(self.reference_to(other, schema, relation)),
+            None => Ok(Reference::unknown()),
         }
     }
 
-    fn resolve_in(&self, schema: Option<&str>, alias: &str, name: &str) -> Result<Found, Refusal> {
+    /// A reference by the name of a relation that is here.
+    fn reference_to(&self, ty: Ty, relation: &str, column: &str) -> Reference {
+        let known = if self.lacks(relation, column) { Known::No } else { Known::Yes };
+        Reference { known, ..ty.into() }
+    }
+
+    fn resolve_in(&self, schema: Option<&str>, alias: &str, name: &str) -> Result<Option<Ty>, Refusal> {
         let matches = |r: &ScopeRelation| {
             r.alias.as_deref() == Some(alias)
                 && schema.is_none_or(|s| !r.aliased && r.base.as_ref().is_some_and(|b| b.schema == s))
@@ -296,20 +351,20 @@ impl<'p> Scope<'p> {
             let relation = &self.relations[index];
             let column = relation.columns.iter().position(|c| c.name.as_deref() == Some(name));
             return match column {
-                Some(column) => Ok(Found::Ty(self.reference(index, column))),
-                None if SYSTEM.contains(&name) || relation.opaque => Ok(Found::Ty(Ty::Plain)),
-                None => whole_row(relation).map(|()| Found::Ty(Ty::Plain)),
+                Some(column) => Ok(Some(self.reference(index, column))),
+                None if SYSTEM.contains(&name) || relation.opaque => Ok(Some(Ty::Plain)),
+                None => only_plain(&whole_row(relation)?, WHOLE).map(|()| Some(Ty::Plain)),
             };
         }
         match self.parent {
             Some(parent) => {
                 let found = parent.resolve_in(schema, alias, name)?;
-                if let Found::Ty(ty) = &found {
+                if let Some(ty) = &found {
                     not_grouped(ty)?;
                 }
                 Ok(found)
             }
-            None => Ok(Found::Nothing),
+            None => Ok(None),
         }
     }
 
@@ -320,6 +375,8 @@ impl<'p> Scope<'p> {
         if let Ty::Sealed(sealed) = &mut ty {
             sealed.tenant = sealed.home.and_then(|home| {
                 let tenant = relation.columns.iter().position(|c| c.spot == Some(home))?;
+                let name = relation.columns[tenant].name.as_deref();
+                (relation.columns.iter().filter(|c| c.name.as_deref() == name).count() == 1).then_some(())?;
                 Some(format!("{}::text", relation.written(tenant)?))
             });
             sealed.is_key = sealed.spot.is_some_and(|spot| self.keys.contains(&spot));
@@ -328,27 +385,16 @@ impl<'p> Scope<'p> {
     }
 }
 
+impl Reference {
+    /// A name of which nothing is known.
+    fn unknown() -> Self {
+        Reference { known: Known::No, ..Ty::Plain.into() }
+    }
+}
+
 impl From<Ty> for Reference {
     fn from(ty: Ty) -> Self {
-        Reference { ty, written: None, unknown: false }
-    }
-}
-
-/// What a qualified name means.
-enum Found {
-    Ty(Ty),
-    Nothing,
-}
-
-impl Found {
-    fn into_option(self) -> Option<Ty> {
-        match self {
-            Found::Ty(ty) => Some(ty),
-            Found::Nothing => None,
-        }
-    }
-    fn unwrap_or(self, other: Ty) -> Ty {
-        self.into_option().unwrap_or(other)
+        Reference { ty, written: None, known: Known::Yes }
     }
 }
 
@@ -361,18 +407,6 @@ fn not_grouped(ty: &Ty) -> Result<(), Refusal> {
         }
         _ => Ok(()),
     }
-}
-
-/// Refuses a whole-row reference to a relation that holds sealed columns.
-pub(super) fn whole_row(relation: &ScopeRelation) -> Result<(), Refusal> {
-    for column in &relation.columns {
-        match &column.ty {
-            Ty::Plain => {}
-            Ty::Sealed(sealed) | Ty::Many(sealed) => return Err(refuse_use(&sealed.column, "as part of a whole row")),
-            Ty::Blocked(refusal) => return Err(refusal.clone()),
-        }
-    }
-    Ok(())
 }
 
 /// The sealed column of a relation, for messages; any will do.

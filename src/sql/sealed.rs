@@ -7,14 +7,17 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::build::Planner;
+use super::built::refuse_built;
 use super::facts::Spot;
 use super::ident::quote;
+use super::inside::Built;
 use super::operand::{Operand, Shape};
 use super::plan::{CONSTANT, Role, TenantSource};
 use super::tenant;
 use crate::catalog::{Attribute, Catalog, Relation};
 use crate::policy::{Column, Equality, GLOBAL_TENANT, TenantRule};
 use crate::refusal::{Class, Refusal};
+use crate::types::LogicalType;
 
 /// A value of a sealed column.
 #[derive(Debug, Clone)]
@@ -24,6 +27,8 @@ pub(super) struct SealedRef {
     pub(super) table: Arc<Relation>,
     pub(super) attnum: i16,
     pub(super) is_column: bool,
+    /// True where the server no longer tells which table it is from.
+    pub(super) is_stray: bool,
     /// The table column it comes from.
     pub(super) spot: Option<Spot>,
     /// The tenant column of the row it comes from.
@@ -40,6 +45,8 @@ pub(super) struct SealedRef {
     pub(super) packed: bool,
     /// The tenant that is fetched beside it.
     pub(super) beside: Option<String>,
+    /// The type that Postgres gives to such a value, with its length.
+    pub(super) described: LogicalType,
     /// Why its cells cannot be read, though its tokens can be compared.
     pub(super) unreadable: Option<&'static str>,
     pub(super) parts: Vec<Part>,
@@ -54,8 +61,8 @@ pub(super) enum Part {
     Star { text: Option<String> },
     /// A literal or parameter that may stand in for the column.
     Constant(Operand),
-    /// Where an output column gets its name, if the text before is edited.
-    Label { at: usize, name: String },
+    /// Where an output column gets its name, if the text before is edited; `edited`: it has been already.
+    Label { at: usize, name: String, edited: bool },
 }
 
 impl std::fmt::Debug for Part {
@@ -76,6 +83,8 @@ pub(super) enum Ty {
     Sealed(SealedRef),
     /// An array of sealed values.
     Many(SealedRef),
+    /// A value that the server builds around sealed ones.
+    Built(Box<Built>),
     /// A column that may not be touched at all.
     Blocked(Refusal),
 }
@@ -111,6 +120,7 @@ pub(super) fn only_plain(ty: &Ty, place: &str) -> Result<(), Refusal> {
     match ty {
         Ty::Plain => Ok(()),
         Ty::Sealed(sealed) | Ty::Many(sealed) => Err(refuse_use(&sealed.column, place)),
+        Ty::Built(built) => Err(refuse_built(built, place)),
         Ty::Blocked(refusal) => Err(refusal.clone()),
     }
 }
@@ -127,6 +137,7 @@ impl SealedRef {
             table: Arc::clone(table),
             attnum,
             is_column: true,
+            is_stray: false,
             spot: None,
             home: None,
             tied: Vec::new(),
@@ -135,6 +146,7 @@ impl SealedRef {
             is_key: false,
             packed: false,
             beside: None,
+            described: column.logical,
             unreadable: None,
             parts: Vec::new(),
         }
@@ -142,7 +154,8 @@ impl SealedRef {
 
     /// As a value of which nothing is known but its column and the rule of its table.
     pub(super) fn anywhere(&self) -> Self {
-        SealedRef { is_column: self.is_column, ..Self::of(&self.column, &self.table, self.attnum) }
+        let (is_column, described) = (self.is_column, self.described);
+        SealedRef { is_column, is_stray: true, described, ..Self::of(&self.column, &self.table, self.attnum) }
     }
 
     /// As an expression over the column.
@@ -186,6 +199,9 @@ impl Planner<'_> {
                     let [value] = values.as_slice() else {
                         return Err(refuse_use(&sealed.column, "with a literal for several tenants"));
                     };
+                    if matches!(sealed.column.logical, LogicalType::Varchar(_)) {
+                        self.as_varchars(operand, &[*value]);
+                    }
                     self.replace(operand.range.clone(), &[*value]);
                 }
                 Part::Label { .. } => {}
@@ -251,6 +267,8 @@ impl Planner<'_> {
 
     fn written(&mut self, sealed: &SealedRef, packs: bool) -> Result<(), Refusal> {
         let before = self.edits.len();
+        // What stands in place of a literal would give a name of its own.
+        let marked = sealed.parts.iter().any(|part| matches!(part, Part::Constant(_)));
         for part in &sealed.parts {
             match part {
                 Part::Column { range, text, tenant, is_key } => {
@@ -265,7 +283,7 @@ impl Planner<'_> {
                     }
                     self.wrapped(range, text, (&open, &close));
                 }
-                Part::Label { at, name } if self.edits.len() > before => {
+                Part::Label { at, name, edited } if *edited || marked || self.edits.len() > before => {
                     self.edit(*at..*at, format!(" AS {}", quote(name)));
                 }
                 Part::Star { .. } | Part::Label { .. } | Part::Constant(_) => {}
@@ -322,6 +340,22 @@ impl Planner<'_> {
             Some(Equality::Tenant) => Err(tenant::not_pinned(&sealed.column)),
         }
     }
+}
+
+/// The type of an expression that gives one of several values, the one that says most first; `None` for what has no type
+/// of its own. The first type it is, and its length only where all have the same.
+pub(super) fn common_type(types: impl IntoIterator<Item = Option<LogicalType>>) -> Option<LogicalType> {
+    let (mut found, mut same) = (None, true);
+    for ty in types {
+        same &= ty.is_some() && found.is_none_or(|found| Some(found) == ty);
+        found = found.or(ty);
+    }
+    if same { found } else { found.map(LogicalType::without_modifier) }
+}
+
+/// The type of a constant that is cast to one.
+pub(super) fn cast_type(constant: &Operand) -> Option<LogicalType> {
+    constant.casts.last().and_then(|cast| LogicalType::parse(cast).ok())
 }
 
 /// True for NULL, which is left as it is wherever a sealed value is meant.

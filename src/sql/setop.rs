@@ -9,10 +9,11 @@ use super::expr::unsupported;
 use super::extent::body_start;
 use super::facts::Spot;
 use super::ident::quote;
+use super::inside::Built;
 use super::operand::fits;
 use super::query::{Columns, List, has_whole_key};
 use super::scope::{Scope, ScopeColumn};
-use super::sealed::{Part, SealedRef, Ty, is_null, not_searchable, only_plain, refuse_use};
+use super::sealed::{Part, SealedRef, Ty, common_type, is_null, not_searchable, only_plain, refuse_use};
 use super::tenant::not_pinned;
 use crate::policy::Equality;
 use crate::refusal::Refusal;
@@ -87,7 +88,11 @@ impl Planner<'_> {
                 Ok(United { columns: Some(columns), compares: false, pair: None })
             }
             SetExpr::SetOperation { left, op, set_quantifier, right } => {
-                let (left, right) = (self.united(left, parent)?, self.united(right, parent)?);
+                let (mut left, mut right) = (self.united(left, parent)?, self.united(right, parent)?);
+                for column in left.columns.iter_mut().chain(&mut right.columns).flatten() {
+                    let ty = std::mem::replace(&mut column.ty, Ty::Plain);
+                    column.ty = self.settled(ty)?;
+                }
                 let below = left.compares || right.compares;
                 let (Some(l), Some(r)) = (left.columns.as_ref(), right.columns.as_ref()) else {
                     let known = left.columns.iter().chain(&right.columns).flatten();
@@ -95,6 +100,10 @@ impl Planner<'_> {
                     return Ok(United { columns: None, compares: false, pair: None });
                 };
                 let keeps = *op == SetOperator::Union && *set_quantifier == SetQuantifier::All;
+                if !keeps {
+                    let built = |c: &&ScopeColumn| matches!(c.ty, Ty::Built(_));
+                    l.iter().chain(r).filter(built).try_for_each(|c| only_plain(&c.ty, PLACE))?;
+                }
                 let compares = !keeps && self.compares(l, r)?;
                 let simple = !below && *set_quantifier != SetQuantifier::All && *op != SetOperator::Union;
                 let pair = (simple && same_types(l, r)).then(|| r.clone());
@@ -118,8 +127,13 @@ impl Planner<'_> {
                 let ty = match (&l.ty, &r.ty) {
                     (Ty::Sealed(a), Ty::Sealed(b)) => {
                         let mut whole = a.clone().computed();
+                        let types = [Some(a.described), Some(b.described)];
+                        whole.described = common_type(types).unwrap_or(a.described);
                         self.add_value(&mut whole, b)?;
                         Ty::Sealed(whole)
+                    }
+                    (Ty::Built(a), Ty::Built(b)) if a.is_text == b.is_text && a.inside.is_like(&b.inside) => {
+                        Ty::Built(Box::new(Built { has_typmod: a.has_typmod && b.has_typmod, ..(**a).clone() }))
                     }
                     (Ty::Sealed(a), Ty::Plain) => Ty::Sealed(with_constant(a, r)?),
                     (Ty::Plain, Ty::Sealed(b)) => Ty::Sealed(with_constant(b, l)?),
@@ -216,7 +230,7 @@ impl Planner<'_> {
         let tokens = self.body_tokens(body).ok_or_else(fail)?;
         let (operation, is_except) = self.operation(&tokens).ok_or_else(fail)?;
         let mut columns = self.rows(columns)?;
-        let (mut items, mut terms, mut names) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut items, mut terms, mut names, mut list) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for at in 0..columns.len() {
             let name = columns[at].name.clone();
             let unique = columns.iter().filter(|c| c.name == name).count() == 1;
@@ -226,16 +240,21 @@ impl Planner<'_> {
             let token = |of: String| if sealed { format!("rowseal.eq({of})") } else { of };
             let (own, second) = (token(format!("{UNITED}.{name}")), token(format!("{SECOND}.{other}")));
             terms.push(format!("{own} IS NOT DISTINCT FROM {second}"));
-            items.push(own);
             names.push(other);
             if let Ty::Sealed(sealed) = &mut columns[at].ty {
                 self.compared.push(std::sync::Arc::clone(&sealed.column));
                 sealed.parts = vec![Part::Star { text: None }];
+                items.push(own);
+                list.push(format!("{UNITED}.{name}"));
+            } else {
+                items.push((at + 1).to_string());
+                // As in a set operation, the column is no longer that of a table.
+                list.push(format!("coalesce({UNITED}.{name}) AS {name}"));
             }
         }
         let (first, last) = (self.text.tokens[tokens.start].range.start, self.text.tokens[tokens.end - 1].range.end);
         let not = if is_except { "NOT " } else { "" };
-        self.edit(first..first, format!("SELECT DISTINCT ON ({}) * FROM (", items.join(", ")));
+        self.edit(first..first, format!("SELECT DISTINCT ON ({}) {} FROM (", items.join(", "), list.join(", ")));
         self.edit(operation, format!(") AS {UNITED} WHERE {not}EXISTS (SELECT 1 FROM ("));
         self.edit(last..last, format!(") AS {SECOND}({}) WHERE {})", names.join(", "), terms.join(" AND ")));
         Ok(columns)
@@ -321,6 +340,7 @@ fn same_types(left: &[ScopeColumn], right: &[ScopeColumn]) -> bool {
 /// A sealed value, or a constant beside it in another branch.
 fn with_constant(sealed: &SealedRef, other: &ScopeColumn) -> Result<SealedRef, Refusal> {
     let mut whole = sealed.clone().computed();
+    whole.described = whole.described.without_modifier();
     match &other.constant {
         Some(found) if is_null(found) => {}
         Some(found) if fits(found, whole.column.logical, false) => whole.parts.push(Part::Constant(found.clone())),
@@ -345,13 +365,13 @@ fn same_places(a: &SealedRef, b: &SealedRef, left: &[ScopeColumn], right: &[Scop
     })
 }
 
-/// True when no other operation stands beside UNION.
+/// True for a UNION that tells all rows of its branches apart, and has no other operation than UNION in them.
 fn only_unions(body: &SetExpr) -> bool {
-    match body {
-        SetExpr::SetOperation { left, op, set_quantifier, right } => {
-            let plain = matches!(set_quantifier, SetQuantifier::All | SetQuantifier::Distinct | SetQuantifier::None);
-            *op == SetOperator::Union && plain && only_unions(left) && only_unions(right)
-        }
-        _ => true,
+    fn unions(body: &SetExpr) -> bool {
+        let SetExpr::SetOperation { left, op, set_quantifier, right } = body else { return true };
+        let plain = matches!(set_quantifier, SetQuantifier::All | SetQuantifier::Distinct | SetQuantifier::None);
+        *op == SetOperator::Union && plain && unions(left) && unions(right)
     }
+    let keeps = matches!(body, SetExpr::SetOperation { set_quantifier: SetQuantifier::All, .. });
+    !keeps && unions(body)
 }

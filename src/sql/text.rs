@@ -150,7 +150,10 @@ impl<'a> Text<'a> {
 
     /// True when a statement has literals or parameters.
     pub(super) fn has_values(&self, statement: &Range<usize>) -> bool {
-        let is_value = |token: &Token| is_string(token) || matches!(token, Token::Number(..) | Token::Placeholder(_));
+        let is_value = |token: &Token| {
+            is_string(token)
+                || matches!(token, Token::Number(..) | Token::Placeholder(_) | Token::DollarQuotedString(_))
+        };
         self.tokens[statement.clone()].iter().any(|tok| is_value(&tok.token))
     }
 

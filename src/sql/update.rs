@@ -17,7 +17,7 @@ use super::query::List;
 use super::scope::{Scope, ScopeColumn, ScopeRelation, first_sealed, tenant_attribute};
 use super::sealed::{SealedRef, Ty, refuse_use};
 use super::tenant;
-use super::write::{Target, default_refused, is_default, set_target, tenant_moved};
+use super::write::{Target, default_refused, is_default, tenant_moved};
 use crate::catalog::{Attribute, Relation};
 use crate::policy::{Column, TenantRule};
 use crate::refusal::Refusal;
@@ -109,7 +109,7 @@ impl Planner<'_> {
                 }
                 (AssignmentTarget::Tuple(names), value) => {
                     for name in names {
-                        match set_target(&scope.relations[0], name)? {
+                        match self.target(&scope.relations[0], name)? {
                             Target::Plain => {}
                             Target::Sealed(sealed) => return Err(refuse_use(&sealed.column, "in a row assignment")),
                             Target::Tenant(_) => return Err(self.moved(scope)),
@@ -129,7 +129,7 @@ impl Planner<'_> {
         scope: &Scope<'_>,
         changes: &mut Changes<'e>,
     ) -> Result<(), Refusal> {
-        match set_target(&scope.relations[0], name)? {
+        match self.target(&scope.relations[0], name)? {
             Target::Plain if is_default(value) => Ok(()),
             Target::Plain => self.plain(value, scope, "in SET"),
             Target::Tenant(attribute) => {
@@ -245,8 +245,9 @@ impl Planner<'_> {
                 .hint("Pin the primary key and the tenant, or update the table itself."));
         }
         let alias = quote(relation.alias.as_deref().ok_or_else(fail)?);
-        let set = self.keyword("set").ok_or_else(fail)?;
-        let target = self.text.tokens[self.tokens.start].range.end..self.text.tokens[set].range.start;
+        // A comment before SET stays out: what follows would be part of it.
+        let last = self.keyword("set").and_then(|set| set.checked_sub(1)).ok_or_else(fail)?;
+        let target = self.text.tokens[self.tokens.start].range.end..self.text.tokens[last].range.end;
         let clause = self.where_clause(update).ok_or_else(fail)?;
         let mut lock = self.lock_head(relation, base, &alias, &target)?;
         if let Some((tenant, _)) = &changes.tenant {

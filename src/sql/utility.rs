@@ -74,12 +74,44 @@ pub(super) fn moves_names(text: &Text<'_>, tokens: &Range<usize>, setters: &Hash
     let first = word(tokens.start);
     let setting = matches!(first.as_str(), "set" | "reset" | "discard" | "rollback" | "abort" | "do" | "call");
     let quoted = matches!(text.token(tokens.start + 1), Some(Token::Word(w)) if w.quote_style.is_some());
-    (setting && (quoted || tokens.clone().any(|i| MOVING.contains(&word(i).as_str()))))
+    let symbol = |name: &&String| !name.starts_with(|c: char| c == '_' || c.is_alphanumeric());
+    let bytes = text.tokens[tokens.start].range.start..text.tokens[tokens.end - 1].range.end;
+    setters.iter().filter(symbol).any(|name| text.text[bytes.clone()].contains(&**name))
+        || (setting && (quoted || tokens.clone().any(|i| MOVING.contains(&word(i).as_str()))))
         || tokens.clone().any(|i| {
             let Some(Token::Word(w)) = text.token(i) else { return false };
             let word = w.value.to_ascii_lowercase();
             matches!(word.as_str(), "set_config" | "pg_settings" | "execute") || setters.contains(&word)
         })
+}
+
+/// True when the statement is of a kind that neither makes, changes nor drops what names mean.
+pub(super) fn leaves_names(text: &Text<'_>, tokens: &Range<usize>) -> bool {
+    const KINDS: &[&str] = &[
+        "select",
+        "with",
+        "values",
+        "table",
+        "insert",
+        "update",
+        "delete",
+        "begin",
+        "start",
+        "savepoint",
+        "release",
+        "commit",
+        "end",
+        "show",
+        "set",
+        "reset",
+        "explain",
+        "declare",
+        "fetch",
+        "move",
+        "close",
+        "lock",
+    ];
+    text.word(tokens.start).is_some_and(|word| KINDS.contains(&&*word))
 }
 
 /// True when the statement may change which relation a name means by renaming or dropping one.

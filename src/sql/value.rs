@@ -16,7 +16,7 @@ use super::operators::{self, Rule};
 use super::plan::Piece;
 use super::query::List;
 use super::scope::Scope;
-use super::sealed::{Part, SealedRef, Ty, is_null, only_plain, refuse_use};
+use super::sealed::{Part, SealedRef, Ty, cast_type, common_type, is_null, only_plain, refuse_use};
 use crate::refusal::Refusal;
 use crate::types::LogicalType;
 
@@ -42,10 +42,12 @@ impl Planner<'_> {
     fn call(&mut self, name: &[String], function: &Function, scope: &Scope<'_>) -> Result<Ty, Refusal> {
         let ty = match &function.args {
             FunctionArguments::None => Ty::Plain,
+            FunctionArguments::Subquery(query) if name == ["array"] => self.gathered(query, scope)?,
             FunctionArguments::Subquery(query) => {
                 only_plain(&self.scalar(query, scope)?, CALL)?;
                 Ty::Plain
             }
+            FunctionArguments::List(list) if name == ["row"] => self.row_call(list, scope)?,
             FunctionArguments::List(list) => self.call_of(operators::function(name), function, list, scope)?,
         };
         self.order(&function.within_group, scope, "in ORDER BY")?;
@@ -72,6 +74,7 @@ impl Planner<'_> {
             (Rule::NullOnly, Some(exprs)) if distinct => self.counted_distinct(exprs, scope).map(|()| Ty::Plain),
             (Rule::Value | Rule::Array, Some([value])) if !distinct => self.passed_on(rule, value, scope),
             (Rule::FirstOf, Some(exprs)) if !distinct => self.merged(exprs, scope, CALL),
+            (Rule::Document(make, kind), _) if !distinct => self.document((make, kind), list, scope),
             (Rule::NullIf, Some([value, other])) if !distinct => self.null_if(function, value, other, scope),
             _ => {
                 let rule = if distinct { Rule::Refused } else { rule };
@@ -92,7 +95,7 @@ impl Planner<'_> {
     /// `count(x)`: only whether it is NULL matters.
     pub(super) fn counted(&mut self, e: &Expr, scope: &Scope<'_>) -> Result<(), Refusal> {
         match self.expr(e, scope)? {
-            Ty::Plain | Ty::Many(_) => Ok(()),
+            Ty::Plain | Ty::Many(_) | Ty::Built(_) => Ok(()),
             Ty::Sealed(sealed) => self.raw(&aggregated(sealed)),
             Ty::Blocked(refusal) => Err(refusal),
         }
@@ -114,12 +117,15 @@ impl Planner<'_> {
 
     /// A function that gives its argument, or an array of it.
     fn passed_on(&mut self, rule: Rule, value: &Expr, scope: &Scope<'_>) -> Result<Ty, Refusal> {
-        Ok(match self.expr(value, scope)? {
+        Ok(match self.within_aggregate(true, |planner| planner.expr(value, scope))? {
+            Ty::Built(built) if rule == Rule::Array => self.array_of_built(*built)?,
+            Ty::Built(built) => Ty::Built(built),
             Ty::Sealed(sealed) => {
                 // It may come from another row than the one at hand, and so from another tenant's.
                 let confined = self.tenants(&sealed);
                 let sealed = aggregated(sealed).computed();
-                let sealed = SealedRef { home: None, tied: Vec::new(), confined, ..sealed };
+                let described = sealed.described.without_modifier();
+                let sealed = SealedRef { home: None, tied: Vec::new(), confined, described, ..sealed };
                 if rule == Rule::Array { Ty::Many(sealed) } else { Ty::Sealed(sealed) }
             }
             ty => {
@@ -138,8 +144,13 @@ impl Planner<'_> {
         scope: &Scope<'_>,
     ) -> Result<Ty, Refusal> {
         self.case_conditions(subject, whens, scope)?;
-        let results: Vec<&Expr> = whens.iter().map(|w| &w.result).chain(otherwise).collect();
-        self.merged(&results, scope, "in CASE")
+        // ELSE says most about the type.
+        let results: Vec<&Expr> = otherwise.into_iter().chain(whens.iter().map(|w| &w.result)).collect();
+        let mut ty = self.merged(&results, scope, "in CASE")?;
+        if let (Ty::Sealed(sealed), None) = (&mut ty, otherwise) {
+            sealed.described = sealed.described.without_modifier();
+        }
+        Ok(ty)
     }
 
     /// The subject and conditions of CASE.
@@ -186,8 +197,7 @@ impl Planner<'_> {
     pub(super) fn merged(&mut self, exprs: &[&Expr], scope: &Scope<'_>, place: &str) -> Result<Ty, Refusal> {
         let types = exprs.iter().map(|e| self.expr(e, scope)).collect::<Result<Vec<_>, _>>()?;
         let Some(first) = types.iter().find_map(|ty| if let Ty::Sealed(s) = ty { Some(s) } else { None }) else {
-            types.iter().try_for_each(|ty| only_plain(ty, place))?;
-            return Ok(Ty::Plain);
+            return self.merged_built(types, exprs, place);
         };
         let mut whole = SealedRef { parts: Vec::new(), ..first.clone() }.computed();
         for (ty, e) in types.iter().zip(exprs) {
@@ -203,6 +213,11 @@ impl Planner<'_> {
                 ty => only_plain(ty, place)?,
             }
         }
+        let types = types.iter().zip(exprs).map(|(ty, e)| match ty {
+            Ty::Sealed(sealed) => Some(sealed.described),
+            _ => operand(self.text, e).as_ref().and_then(cast_type),
+        });
+        whole.described = common_type(types).unwrap_or(whole.described);
         Ok(Ty::Sealed(whole))
     }
 
@@ -230,8 +245,10 @@ impl Planner<'_> {
 
     /// A cast: to the column's own type it is left out.
     pub(super) fn cast(&mut self, cast: &Expr, inner: &Expr, scope: &Scope<'_>) -> Result<Ty, Refusal> {
-        let mut sealed = match self.expr(inner, scope)? {
+        let ty = self.expr(inner, scope)?;
+        let mut sealed = match self.settled(ty)? {
             Ty::Sealed(sealed) => sealed,
+            Ty::Built(built) => return self.built_in_cast(cast, inner, *built),
             ty => {
                 only_plain(&ty, "in a cast")?;
                 return Ok(Ty::Plain);
@@ -242,15 +259,15 @@ impl Planner<'_> {
         let range = extent(self.text, inner).ok_or_else(refuse)?;
         let after = self.text.token_ending(range.end).ok_or_else(refuse)? + 1;
         let (name, last) = type_name(self.text, after + 1).ok_or_else(refuse)?;
-        match (name, sealed.column.logical) {
-            ("text", LogicalType::Varchar(_)) => sealed.unreadable = Some("in a cast"),
-            ("varchar", LogicalType::Text) => sealed.unreadable = Some("in a cast"),
-            ("varchar", LogicalType::Varchar(Some(_))) | ("numeric", LogicalType::Numeric(Some(_))) => {
-                sealed.unreadable = Some("in a cast");
-            }
-            (name, logical) if logical.domain() == name => {}
+        let described = match (name, sealed.column.logical) {
+            ("text", LogicalType::Varchar(_)) => LogicalType::Text,
+            ("varchar", LogicalType::Text) => LogicalType::Varchar(None),
+            (name, logical) if logical.domain() == name => logical.without_modifier(),
             _ => return Err(refuse()),
-        }
+        };
+        // The value is the same, but it is no longer the column itself.
+        sealed.is_stray |= sealed.described != described;
+        sealed.described = described;
         match kind {
             CastKind::DoubleColon => self.edit(range.end..self.text.tokens[last].range.end, ""),
             CastKind::Cast if self.text.token(last + 1) == Some(&Token::RParen) => {
@@ -276,21 +293,27 @@ impl Planner<'_> {
         let refuse = || refuse_use(&sealed.column, "in this NULLIF");
         let tokens = if is_null(&found) { Vec::new() } else { self.tokens_of(&sealed, &found)? };
         let (text, range) = (sealed.reference_text().map(str::to_owned), extent(self.text, value));
-        let (Some(text), Some(range), [token], Some((start, open))) =
-            (text, range, &tokens[..], call(self.text, call_))
-        else {
+        let (Some(text), Some(range), Some((start, open))) = (text, range, call(self.text, call_)) else {
             return Err(refuse());
         };
         let close = closing(self.text, open).ok_or_else(refuse)?;
-        self.compared.push(Arc::clone(&sealed.column));
-        let head = vec![
-            Piece::Text(format!("CASE rowseal.eq({text}) WHEN ")),
-            Piece::Value(*token),
-            Piece::Text(" THEN NULL ELSE ".into()),
-        ];
+        let (head, end) = match &tokens[..] {
+            [] => (vec![Piece::Text("(".into())], ")"),
+            [token] => {
+                self.compared.push(Arc::clone(&sealed.column));
+                let case = Piece::Text(format!("CASE rowseal.eq({text}) WHEN "));
+                (vec![case, Piece::Value(*token), Piece::Text(" THEN NULL ELSE ".into())], " END")
+            }
+            _ => return Err(refuse()),
+        };
         self.edit_pieces(start..self.text.tokens[open].range.end, head);
-        self.edit(range.end..self.text.tokens[close].range.end, " END");
-        Ok(Ty::Sealed(sealed.computed()))
+        self.edit(range.end..self.text.tokens[close].range.end, end);
+        // Two varchars are compared as texts, and the first of the two texts is the result.
+        let described = match sealed.described {
+            LogicalType::Varchar(_) => LogicalType::Text,
+            other => other,
+        };
+        Ok(Ty::Sealed(SealedRef { described, ..sealed.computed() }))
     }
 
     /// A subquery that gives one value.
@@ -301,6 +324,7 @@ impl Planner<'_> {
             match column.ty {
                 Ty::Plain => {}
                 Ty::Sealed(sealed) if single => return Ok(Ty::Sealed(sealed.computed())),
+                ty @ (Ty::Many(_) | Ty::Built(_)) if single => return self.settled(ty),
                 ty => only_plain(&ty, "as the result of a subquery")?,
             }
         }
@@ -311,7 +335,7 @@ impl Planner<'_> {
     pub(super) fn exists(&mut self, query: &Query, scope: &Scope<'_>) -> Result<(), Refusal> {
         for column in self.subquery(query, Some(scope), List::Value)?.unwrap_or_default() {
             match column.ty {
-                Ty::Plain | Ty::Many(_) => {}
+                Ty::Plain | Ty::Many(_) | Ty::Built(_) => {}
                 Ty::Sealed(sealed) => self.raw(&SealedRef { unreadable: None, ..sealed })?,
                 Ty::Blocked(refusal) => return Err(refusal),
             }
@@ -321,7 +345,7 @@ impl Planner<'_> {
 }
 
 /// A value inside an aggregate: there the rows of a group are seen one by one.
-fn aggregated(mut sealed: SealedRef) -> SealedRef {
+pub(super) fn aggregated(mut sealed: SealedRef) -> SealedRef {
     for part in &mut sealed.parts {
         if let Part::Column { is_key, .. } = part {
             *is_key = false;

@@ -58,7 +58,8 @@ impl Planner<'_> {
         let columns = inside.rows(columns).ok()?;
         let untouched = inside.edits.is_empty() && inside.values.is_empty();
         let as_declared = columns.len() == view.columns.len()
-            && columns.iter().zip(&view.columns).all(|(column, a)| matches!(column.ty, Ty::Sealed(_)) == a.is_cell);
+            && columns.iter().zip(&view.columns).all(|(column, a)| matches!(column.ty, Ty::Sealed(_)) == a.is_cell)
+            && !columns.iter().any(|column| matches!(column.ty, Ty::Built(_)));
         (untouched && as_declared).then_some(columns)
     }
 }

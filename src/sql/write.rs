@@ -12,7 +12,7 @@ use super::ident::parts;
 use super::operand::{Operand, fits, operand};
 use super::operators::{self, Rule};
 use super::query::List;
-use super::scope::{Scope, ScopeColumn, ScopeRelation, tenant_attribute};
+use super::scope::{Known, Scope, ScopeColumn, ScopeRelation, tenant_attribute};
 use super::sealed::{SealedRef, Ty, is_null, refuse_use};
 use crate::catalog::{Attribute, Relation};
 use crate::policy::Column;
@@ -169,8 +169,20 @@ fn coalesced(function: &Function) -> Option<Vec<&Expr>> {
         .collect()
 }
 
-/// What SET assigns to.
-pub(super) fn set_target<'r>(relation: &'r ScopeRelation, name: &ObjectName) -> Result<Target<'r>, Refusal> {
+impl Planner<'_> {
+    /// What SET assigns to.
+    pub(super) fn target<'r>(&mut self, relation: &'r ScopeRelation, name: &ObjectName) -> Result<Target<'r>, Refusal> {
+        let found = set_target(relation, name)?;
+        let lacks =
+            |base: &Relation| matches!(parts(name).as_deref(), Some([column]) if base.attribute(column).is_none());
+        if relation.base.as_deref().is_some_and(lacks) {
+            self.unknown = Known::No;
+        }
+        Ok(found)
+    }
+}
+
+fn set_target<'r>(relation: &'r ScopeRelation, name: &ObjectName) -> Result<Target<'r>, Refusal> {
     let parts = parts(name).ok_or_else(|| unsupported("this SET"))?;
     let [column] = parts.as_slice() else { return Err(unsupported("SET of a part of a column")) };
     let Some(base) = &relation.base else { return Ok(Target::Plain) };
@@ -185,7 +197,7 @@ pub(super) fn set_target<'r>(relation: &'r ScopeRelation, name: &ObjectName) -> 
     match found.map(|c| c.ty.clone()) {
         Some(Ty::Sealed(sealed)) => Ok(Target::Sealed(sealed)),
         Some(Ty::Blocked(refusal)) => Err(refusal),
-        Some(Ty::Plain | Ty::Many(_)) | None => Ok(Target::Plain),
+        Some(Ty::Plain | Ty::Many(_) | Ty::Built(_)) | None => Ok(Target::Plain),
     }
 }
 

@@ -118,8 +118,13 @@ pub(super) fn render_text(
     Ok(())
 }
 
+/// The elements of an array, each in its own canonical form.
+pub(super) fn elements(element: LogicalType, canonical: &[u8]) -> Result<Vec<Option<&[u8]>>, ValueError> {
+    Ok(decode(element, canonical)?.elements)
+}
+
 /// An element, in quotation marks where it would else be read as something other.
-fn quote(text: &[u8], out: &mut Vec<u8>) {
+pub fn quote(text: &[u8], out: &mut Vec<u8>) {
     let special = |b: &u8| matches!(b, b'"' | b'\\' | b'{' | b'}' | b',') || is_space(*b);
     if !text.is_empty() && !text.eq_ignore_ascii_case(b"null") && !text.iter().any(special) {
         out.extend_from_slice(text);

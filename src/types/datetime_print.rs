@@ -8,6 +8,8 @@ use super::{TextStyle, ValueError};
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Layout {
     Iso,
+    /// As in JSON.
+    Xsd,
     Sql,
     Postgres,
     German,
@@ -91,6 +93,7 @@ fn print_local(local: i64, style: &TextStyle, out: &mut Vec<u8>) -> &'static [u8
     let weekday = WEEKDAYS[usize::try_from(local.div_euclid(DAY_MICROS).rem_euclid(7)).unwrap_or(0)];
     let written = match style.layout {
         Layout::Postgres => format!("{weekday} {} {clock} {:04}", style.words(day), day.year),
+        Layout::Xsd => format!("{}T{clock}", style.numbers(day)),
         Layout::Iso | Layout::Sql | Layout::German => format!("{} {clock}", style.numbers(day)),
     };
     out.extend(written.bytes());
@@ -108,6 +111,8 @@ impl DateStyle {
         let mut style = DateStyle { layout: Layout::Iso, day_first: false };
         for word in setting.split(',').map(|word| word.trim().to_ascii_lowercase()) {
             match word.as_str() {
+                // No session can set this one.
+                "xsd" => style.layout = Layout::Xsd,
                 "sql" => style.layout = Layout::Sql,
                 "postgres" => style.layout = Layout::Postgres,
                 "german" => style.layout = Layout::German,
@@ -122,7 +127,7 @@ impl DateStyle {
     fn numbers(self, day: Day) -> String {
         let Day { year, month, day } = day;
         match (self.layout, self.day_first) {
-            (Layout::Iso, _) => format!("{year:04}-{month:02}-{day:02}"),
+            (Layout::Iso | Layout::Xsd, _) => format!("{year:04}-{month:02}-{day:02}"),
             (Layout::German, _) => format!("{day:02}.{month:02}.{year:04}"),
             (Layout::Sql | Layout::Postgres, true) => format!("{day:02}/{month:02}/{year:04}"),
             (Layout::Sql | Layout::Postgres, false) => format!("{month:02}/{day:02}/{year:04}"),
@@ -147,12 +152,15 @@ fn clock(micros: i64) -> String {
 }
 
 fn print_zone(offset: i64, abbreviation: &str, layout: Layout, out: &mut Vec<u8>) {
-    if layout != Layout::Iso {
+    if !matches!(layout, Layout::Iso | Layout::Xsd) {
         out.push(b' ');
         out.extend(abbreviation.bytes().take(ABBREVIATION_MAX));
         return;
     }
     print_offset(offset, out);
+    if layout == Layout::Xsd && offset % 3600 == 0 {
+        out.extend_from_slice(b":00");
+    }
 }
 
 /// Hours, and minutes and seconds where there are some.

@@ -12,6 +12,7 @@ mod calendar;
 mod datetime;
 mod datetime_print;
 mod datetime_scan;
+mod document;
 mod error;
 mod float;
 mod inet;
@@ -31,6 +32,8 @@ mod zone;
 
 use std::borrow::Cow;
 
+pub use array::quote as quote_element;
+pub use document::{Document, json_string, render_document};
 pub use error::ValueError;
 use inet::Flavour;
 pub use name::UnknownType;

@@ -1,62 +1,99 @@
-//! Differences that are known, each with its reason.
+//! Differences that are known, each with its reason: why it is not mended, and exactly which answers it covers.
+use super::grammar::{Run, Step};
+
+/// The answers to one statement on either side, as [`show`](crate::support::peer::show) writes them.
+pub struct Answers<'a> {
+    /// The statement, behind those of its case that came before.
+    pub steps: &'a [Step],
+    pub plain: &'a str,
+    pub sealed: &'a str,
+}
 
 /// Why two answers may differ, if they may.
-pub fn reason(sql: &str, plain: &str, sealed: &str, elsewhere: bool) -> Option<&'static str> {
-    if elsewhere {
-        return Some("the schema was changed from elsewhere, and the proxy plans with the one it read last");
+pub fn reason(answers: &Answers<'_>) -> Option<&'static str> {
+    let Answers { steps, plain, sealed } = answers;
+    let (step, before) = steps.split_last()?;
+    let sql = step.sql.to_ascii_lowercase();
+    // What the proxy would have to read first is not sent on in a failed transaction: a statement that is no SQL and one
+    // that is get the same answer there.
+    if alone(plain, "42601") && alone(sealed, "25P02") {
+        return Some("in a failed transaction nothing is read");
     }
-    let error = |text: &str| text.contains("E(ERROR");
-    let code = |text: &str, code: &str| text.contains(&format!("E(ERROR {code})"));
-    match (error(plain), error(sealed)) {
-        (false, false) if computes(sql) && without_descriptions(plain) == without_descriptions(sealed) => {
-            Some("a computed column has the table column's own length, number or name")
-        }
-        (false, true) if code(sealed, "42702") => Some("columns of one name in a WITH that changes rows"),
-        (_, true) if code(sealed, "55000") => {
-            Some("a row without a tenant is refused before its constraints are looked at")
-        }
-        (true, true) if code(plain, "26000") => {
-            Some("EXECUTE of a name that is gone is read before the server looks for it")
-        }
-        (true, true) if errors(plain) == errors(sealed) => {
-            Some("a bad value is found when it is bound, not when it is read")
-        }
-        (false, true) if code(sealed, "42703") && sql.contains("RETURNING") => {
-            Some("a computed column of a WITH has its own name")
-        }
-        (true, false) if sql.starts_with("PREPARE") => Some("a bad value in a PREPARE is found by EXECUTE"),
-        (true, _) if code(plain, "42883") => Some("an array of text is taken for one of the column's type"),
-        (true, true) if code(sealed, "42601") && sql.contains("/*") => Some("a comment within an UPDATE in two steps"),
-        _ => None,
+    // Only the server knows that a name is gone, and by then the values for it have been read.
+    if sql.starts_with("execute") && alone(plain, "26000") && is_error(sealed) {
+        return Some("EXECUTE of a name that is gone is read before the server looks for it");
     }
+    // All values of a text are sealed before it is sent: one that cannot be is found before an earlier statement runs,
+    // or fails. Nothing of the text is carried out on either side.
+    if step.kind == "several" && alone(sealed, "22") && plain.contains("E(ERROR") {
+        return Some("a bad value in a text of several statements comes first");
+    }
+    // The same of a table that the proxy does not yet know to be gone.
+    let dropped = |step: &Step| step.run == Run::Aside && step.sql.contains("DROP TABLE");
+    if before.iter().any(dropped) && alone(plain, "42P01") && alone(sealed, "22") {
+        return Some("a bad value for a table that was dropped from elsewhere comes first");
+    }
+    // A star that is written out has the columns that the proxy knew of; it reads the schema again within a second.
+    let added = |step: &Step| step.run == Run::Aside && step.sql.contains("ADD COLUMN extra");
+    if before.iter().any(added) && sql.contains('*') && but_column(plain, "extra", sealed) {
+        return Some("a column added from elsewhere is not yet in *");
+    }
+    // The texts of the two steps are the proxy's own.
+    if sql.contains("update") && but_position(plain, sealed) {
+        return Some("an error in an UPDATE in two steps does not say where it is");
+    }
+    // That error is the proxy's: the server is not shown the statement.
+    if alone(plain, "42P01") && same_message(plain, sealed) && sealed.contains("The policy has sealed columns for") {
+        return Some("a table of the policy that does not exist is told without the place, and with a hint");
+    }
+    // The server's planner leaves such a NULL out, and what is left has the column's length. Before it is planned, in the
+    // description of a prepared statement, it has none, on either side.
+    let coalesces = |step: &Step| step.sql.to_ascii_lowercase().contains("coalesce(") && step.sql.contains(", NULL)");
+    if steps.iter().any(coalesces) && but_length(plain, sealed) {
+        return Some("coalesce of a column and NULL has no length");
+    }
+    None
 }
 
-/// The replies but the descriptions of parameters and rows.
-fn without_descriptions(shown: &str) -> String {
-    let mut out = String::new();
-    for (n, part) in shown.split(" T(").enumerate() {
-        let parameters = part.strip_prefix("1 t(").and_then(|rest| rest.split_once(')'));
-        let kept = if n == 0 {
-            parameters.map_or(part, |(_, rest)| rest)
-        } else {
-            part.split_once("])").map_or(part, |(_, rest)| rest)
-        };
-        out += kept;
-    }
-    match out.strip_prefix("T(") {
-        Some(rest) => rest.split_once("])").map_or(String::new(), |(_, rest)| rest.to_owned()),
-        None => out,
-    }
+/// True for errors that are the same, but that one says no place.
+fn but_position(plain: &str, sealed: &str) -> bool {
+    let without = |shown: &str| shown.rsplit_once(" at ").map(|(before, _)| before.to_owned());
+    sealed.ends_with(" at ;") && plain.contains("E(ERROR") && without(plain) == without(sealed)
 }
 
-fn errors(shown: &str) -> Vec<&str> {
-    shown.split("E(ERROR ").skip(1).map(|rest| &rest[..5.min(rest.len())]).collect()
+/// True for errors with one SQLSTATE and message.
+fn same_message(plain: &str, sealed: &str) -> bool {
+    let said = |shown: &str| shown.rsplit_once("\" ").map(|(before, _)| before.to_owned());
+    said(plain).is_some() && said(plain) == said(sealed)
 }
 
-/// True for a statement with columns that are not a table's own, or a parameter for a varchar.
-fn computes(sql: &str) -> bool {
-    const WORDS: &[&str] =
-        &["nullif", "case ", "coalesce", "first_value", "tag", "except", "intersect", "union", "fetch", "execute"];
-    let sql = sql.to_ascii_lowercase();
-    WORDS.iter().any(|word| sql.contains(word))
+/// True when an answer has a column that the other does not have, and neither is an error.
+fn but_column(plain: &str, column: &str, sealed: &str) -> bool {
+    let (field, fields) = (format!("{column}:["), |shown: &str| shown.matches(":[0, ").count());
+    let more = plain.matches(&field).count();
+    let errors = plain.contains("E(ERROR") || sealed.contains("E(ERROR");
+    !errors && more > 0 && !sealed.contains(&field) && fields(plain) == fields(sealed) + more
+}
+
+/// True for answers that are the same but for the length of a varchar(12) or numeric(12,2) that is no table's column.
+fn but_length(plain: &str, sealed: &str) -> bool {
+    const TEXT: &str = "[0, 0, 0, 0, 4, 19, 255, 255, ";
+    const NUMBER: &str = "[0, 0, 0, 0, 6, 164, 255, 255, ";
+    let none = |kind: &str| format!("{kind}255, 255, 255, 255, ");
+    let without = |shown: &str| {
+        let shown = shown.replace(&format!("{TEXT}0, 0, 0, 16, "), &none(TEXT));
+        shown.replace(&format!("{NUMBER}0, 12, 0, 6, "), &none(NUMBER))
+    };
+    !plain.contains("E(ERROR") && without(plain) == without(sealed)
+}
+
+/// True for an answer that is one error with a SQLSTATE that begins so.
+fn alone(shown: &str, code: &str) -> bool {
+    is_error(shown) && shown.starts_with(&format!("E(ERROR {code}"))
+}
+
+/// True for an answer that is an error and nothing else.
+fn is_error(shown: &str) -> bool {
+    let answer = shown.split(" \"").next().unwrap_or_default();
+    answer.starts_with("E(ERROR ") && answer.split(' ').count() == 3
 }

@@ -44,6 +44,21 @@ body = { type = "text", equality = "tenant" }
 tag = { type = "varchar(12)", equality = "tenant" }
 
 [[database.table]]
+name = "public.parts"
+tenant = { column = "account_id" }
+
+[database.table.columns]
+email = { type = "text", equality = "tenant", join_group = "emails" }
+price = { type = "numeric(12,2)", equality = "global" }
+
+[[database.table]]
+name = "public.awaited"
+tenant = { name = "1" }
+
+[database.table.columns]
+x = { type = "text", equality = "tenant" }
+
+[[database.table]]
 name = "public.\"Odd Table\""
 tenant = { column = "\"Org\"" }
 
@@ -76,6 +91,7 @@ pub enum Values {
     Moment,
     Document,
     Tag,
+    Price,
 }
 
 impl Values {
@@ -94,11 +110,12 @@ impl Values {
             Values::Moment => &["1971-08-23 13:14:15.161718+00", "1903-11-27 01:02:03+00"],
             Values::Document => &[r#"{"zqwxvk": 1}"#, r#"[1, "zqwxvkdoc", {"b": null}]"#],
             Values::Tag => &["zqwxvk-red", "zqwxvk-blue"],
+            Values::Price => &["4815162342.25", "3141592653.50", "-2718281828.00"],
         }
     }
 
     pub fn is_number(self) -> bool {
-        matches!(self, Values::Id | Values::Tenant | Values::Group | Values::Age | Values::Amount)
+        matches!(self, Values::Id | Values::Tenant | Values::Group | Values::Age | Values::Amount | Values::Price)
     }
 }
 
@@ -112,10 +129,21 @@ pub struct Column {
     pub values: Values,
 }
 
-/// One table; the first column is its key.
+/// What a relation is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Table,
+    /// In partitions by tenant.
+    Parts,
+    /// A view with this query.
+    View(&'static str),
+}
+
+/// One table or view; the first column is its key.
 #[derive(Debug)]
 pub struct Table {
     pub name: &'static str,
+    pub kind: Kind,
     pub tenant: Option<&'static str>,
     pub columns: &'static [Column],
 }
@@ -127,6 +155,7 @@ const fn column(name: &'static str, kind: &'static str, eq: Eq, values: Values) 
 pub const TABLES: &[Table] = &[
     Table {
         name: "people",
+        kind: Kind::Table,
         tenant: Some("account_id"),
         columns: &[
             column("id", "int8", Eq::Plain, Values::Id),
@@ -145,6 +174,7 @@ pub const TABLES: &[Table] = &[
     },
     Table {
         name: "contacts",
+        kind: Kind::Table,
         tenant: Some("account_id"),
         columns: &[
             column("id", "int8", Eq::Plain, Values::Id),
@@ -156,6 +186,7 @@ pub const TABLES: &[Table] = &[
     },
     Table {
         name: "memos",
+        kind: Kind::Table,
         tenant: None,
         columns: &[
             column("id", "int8", Eq::Plain, Values::Id),
@@ -165,12 +196,55 @@ pub const TABLES: &[Table] = &[
     },
     Table {
         name: ODD,
+        kind: Kind::Table,
         tenant: Some("\"Org\""),
         columns: &[
             column("\"Id\"", "int8", Eq::Plain, Values::Id),
             column("\"Org\"", "int8", Eq::Plain, Values::Tenant),
             column("plain", "text", Eq::Plain, Values::Name),
             column("\"Sealed Name\"", "text", Eq::Tenant, Values::Email),
+        ],
+    },
+    Table {
+        name: "parts",
+        kind: Kind::Parts,
+        tenant: Some("account_id"),
+        columns: &[
+            column("id", "int8", Eq::Plain, Values::Id),
+            column("account_id", "int8", Eq::Plain, Values::Tenant),
+            column("label", "text", Eq::Plain, Values::Name),
+            column("email", "text", Eq::Tenant, Values::Email),
+            column("price", "numeric(12,2)", Eq::Global, Values::Price),
+        ],
+    },
+];
+
+/// Views over them.
+pub const VIEWS: &[Table] = &[
+    Table {
+        name: "grown",
+        kind: Kind::View(
+            "SELECT p.id AS number, p.account_id AS account, p.email AS mail, p.login, p.age, p.name FROM people p \
+             WHERE p.id < 500",
+        ),
+        tenant: Some("account"),
+        columns: &[
+            column("number", "int8", Eq::Plain, Values::Id),
+            column("account", "int8", Eq::Plain, Values::Tenant),
+            column("mail", "text", Eq::Tenant, Values::Email),
+            column("login", "text", Eq::Global, Values::Login),
+            column("age", "int4", Eq::Tenant, Values::Age),
+            column("name", "text", Eq::Plain, Values::Name),
+        ],
+    },
+    Table {
+        name: "\"Tags\"",
+        kind: Kind::View("SELECT id, tag AS \"Tag\", body FROM memos"),
+        tenant: None,
+        columns: &[
+            column("id", "int8", Eq::Plain, Values::Id),
+            column("\"Tag\"", "varchar(12)", Eq::Tenant, Values::Tag),
+            column("body", "text", Eq::Tenant, Values::Email),
         ],
     },
 ];
@@ -188,7 +262,22 @@ impl Table {
     pub fn create(&self, bare: bool) -> String {
         let columns = self.columns_text();
         let kept = columns.split(", ").filter(|column| !(bare && column.contains('{')));
-        format!("CREATE TABLE {} ({})", self.name, kept.collect::<Vec<_>>().join(", "))
+        let (name, columns) = (self.name, kept.collect::<Vec<_>>().join(", "));
+        match self.kind {
+            Kind::Table => format!("CREATE TABLE {name} ({columns})"),
+            Kind::View(query) => format!("CREATE VIEW {name} AS {query}"),
+            Kind::Parts => format!(
+                "CREATE TABLE {name} ({columns}) PARTITION BY LIST (account_id); \
+                 CREATE TABLE {name}_1 PARTITION OF {name} FOR VALUES IN (1); \
+                 CREATE TABLE {name}_2 PARTITION OF {name} FOR VALUES IN (2)"
+            ),
+        }
+    }
+
+    /// The columns that tell its rows apart.
+    pub fn key(&self) -> Vec<&'static str> {
+        let tenant = self.tenant.filter(|_| self.kind == Kind::Parts);
+        std::iter::once(self.id()).chain(tenant).collect()
     }
 
     /// Adds what such a table lacks.
@@ -202,6 +291,7 @@ impl Table {
     /// What stands in its CREATE TABLE; `{type}` for a sealed column.
     pub fn columns_text(&self) -> String {
         let one = |c: &Column| match (c.name, c.eq) {
+            (name, Eq::Plain) if name == self.id() && self.kind == Kind::Parts => format!("{name} {} NOT NULL", c.kind),
             (name, Eq::Plain) if name == self.id() => format!("{name} {} PRIMARY KEY", c.kind),
             (name, Eq::Plain) if Some(name) == self.tenant => format!("{name} {} NOT NULL", c.kind),
             ("name", Eq::Plain) => "name text CHECK (name <> 'bad')".to_owned(),
@@ -215,7 +305,7 @@ impl Table {
 /// `{type}` as either side writes it.
 pub fn written(sql: &str, sealed: bool) -> String {
     let mut out = sql.to_owned();
-    for kind in ["text", "varchar(12)", "int4", "numeric", "uuid", "date", "timestamptz", "jsonb"] {
+    for kind in ["text", "varchar(12)", "int4", "numeric", "numeric(12,2)", "uuid", "date", "timestamptz", "jsonb"] {
         let bare = kind.split('(').next().unwrap();
         let own = if sealed { format!("rowseal.{bare}") } else { kind.to_owned() };
         out = out.replace(&format!("{{{kind}}}"), &own);
@@ -227,8 +317,10 @@ pub fn written(sql: &str, sealed: bool) -> String {
 pub fn create(sealed: bool) -> String {
     let mut sql = String::new();
     for table in TABLES {
-        sql += &format!("DROP TABLE IF EXISTS {0} CASCADE; CREATE TABLE {0} ({1});", table.name, table.columns_text());
+        sql += &format!("DROP TABLE IF EXISTS {} CASCADE; {};", table.name, table.create(false));
     }
+    sql += "ALTER TABLE parts ADD PRIMARY KEY (id, account_id);";
+    VIEWS.iter().for_each(|view| sql += &format!("{};", view.create(false)));
     let eq = |column: &str| if sealed { format!("rowseal.eq({column})") } else { column.to_owned() };
     sql += &format!("CREATE UNIQUE INDEX memos_body ON memos ({});", eq("body"));
     sql += &format!("CREATE UNIQUE INDEX contacts_email ON contacts (account_id, {}, id);", eq("email"));
@@ -249,6 +341,8 @@ pub const ROWS: &[&str] = &[
      (2, 1, 'm', 'zqwxvk-zoe', 'zqwxvk.l2'), (3, 2, NULL, 'zqwxvk-ann', NULL), (4, 2, 'n', NULL, 'zqwxvk.l1')",
     "INSERT INTO memos (id, body, tag) VALUES (1, 'zqwxvk-ann', 'zqwxvk-red'), (2, 'zqwxvk-bob', 'zqwxvk-red'), \
      (3, NULL, 'zqwxvk-blue'), (4, '', NULL)",
+    "INSERT INTO parts (id, account_id, label, email, price) VALUES (1, 1, 'a', 'zqwxvk-ann', 4815162342.25), \
+     (2, 1, 'b', 'zqwxvk-bob', NULL), (1, 2, 'a', 'zqwxvk-ann', 3141592653.5), (4, 2, NULL, NULL, -2718281828)",
     "INSERT INTO \"Odd Table\" (\"Id\", \"Org\", plain, \"Sealed Name\") VALUES (1, 1, 'p', 'zqwxvk-ann'), \
      (2, 2, 'q', 'zqwxvk-ann'), (3, 1, NULL, NULL)",
 ];

@@ -1,5 +1,4 @@
 //! The records of the registry, and all of them at one moment.
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -7,6 +6,7 @@ use tokio_postgres::Row;
 
 use super::RegistryError;
 use crate::crypto::KeyId;
+use crate::hash::HashMap;
 use crate::keys::Tenant;
 use crate::keys::kms::KeyArn;
 

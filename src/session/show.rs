@@ -1,0 +1,106 @@
+//! How an opened value is shown: in the client's format, or as a part of a document, masked where its role is.
+use zeroize::Zeroizing;
+
+use crate::crypto;
+use crate::hex;
+use crate::policy::{Column, Mask, Read};
+use crate::refusal::Refusal;
+use crate::sql::inside::Kind;
+use crate::types::{self, Format, LogicalType};
+
+use super::facts::Facts;
+use super::seal::bad_value;
+
+/// How a value is to be written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    /// As a value of its own.
+    Wire(Format),
+    /// As a part of a document.
+    Part(Kind),
+}
+
+/// Appends a literal of the statement as a value of the column.
+pub fn constant(column: &Column, text: &str, how: How, facts: &Facts, out: &mut Vec<u8>) -> Result<bool, Refusal> {
+    if facts.read == Read::Sealed {
+        as_bytea(text.as_bytes(), how, facts, out);
+        return Ok(true);
+    }
+    let mut canonical = Vec::new();
+    let logical = column.logical.without_modifier();
+    types::canonical(logical, Format::Text, text.as_bytes(), &facts.style, &mut canonical)
+        .map_err(|error| bad_value(&error))?;
+    render(logical, how, &canonical, facts, out)?;
+    Ok(true)
+}
+
+/// Appends a canonical value as it is to be shown.
+fn render(ty: LogicalType, how: How, canonical: &[u8], facts: &Facts, out: &mut Vec<u8>) -> Result<(), Refusal> {
+    match how {
+        How::Wire(format) => types::render(ty, format, canonical, &facts.style, out).map_err(|_| Refusal::damaged()),
+        How::Part(kind) => {
+            types::render_document(ty, kind, canonical, &facts.style, out).map_err(|error| bad_value(&error))
+        }
+    }
+}
+
+/// Appends what a text form of bytea, hex or escape, stands for.
+pub fn bytea_text(text: &[u8], out: &mut Vec<u8>) -> Option<()> {
+    if let Some(digits) = text.strip_prefix(b"\\x") {
+        return hex::decode_into(digits, out).then_some(());
+    }
+    let mut rest = text;
+    while let [first, tail @ ..] = rest {
+        match (first, tail) {
+            (b'\\', [b'\\', after @ ..]) => {
+                out.push(b'\\');
+                rest = after;
+            }
+            (b'\\', [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', after @ ..]) => {
+                out.push((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'));
+                rest = after;
+            }
+            (b'\\', _) => return None,
+            (byte, after) => {
+                out.push(*byte);
+                rest = after;
+            }
+        }
+    }
+    Some(())
+}
+
+/// Appends bytes as a bytea.
+pub fn as_bytea(bytes: &[u8], how: How, facts: &Facts, out: &mut Vec<u8>) {
+    let rendered = render(LogicalType::Bytea, how, bytes, facts, out);
+    debug_assert!(rendered.is_ok(), "bytea always renders");
+}
+
+/// Appends an opened value as the client is to see it, masked where its role is; false for NULL.
+pub fn show(
+    column: &Column,
+    plain: &crypto::Plaintext,
+    how: How,
+    facts: &Facts,
+    out: &mut Vec<u8>,
+) -> Result<bool, Refusal> {
+    if facts.read == Read::Open {
+        render(column.logical, how, plain.value(), facts, out)?;
+        return Ok(true);
+    }
+    if column.mask == Mask::Null {
+        return Ok(false);
+    }
+    let mut whole = Zeroizing::new(Vec::new());
+    types::render(column.logical, Format::Text, plain.value(), &facts.style, &mut whole)
+        .map_err(|_| Refusal::damaged())?;
+    let text = std::str::from_utf8(&whole).map_err(|_| Refusal::damaged())?;
+    let masked = crate::policy::mask::apply(&column.mask, text);
+    let shown = masked.as_deref().unwrap_or_default().as_bytes();
+    match how {
+        How::Wire(_) => out.extend_from_slice(shown),
+        How::Part(_) if masked.is_some() => types::json_string(shown, out),
+        How::Part(_) => {}
+    }
+    Ok(masked.is_some())
+}
