@@ -159,7 +159,7 @@ impl Machine {
             }
         }
         let is_own = self.own_schema.schema.is_some();
-        if !hits.ddl && !is_own {
+        if !hits.ddl && (!is_own || self.uncommitted.is_beyond_own_schema()) {
             self.uncommitted.refuse_values(text)?;
         }
         if !hits.touches && !self.may_name(text, hits.sql_prepare) {

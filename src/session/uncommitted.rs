@@ -14,6 +14,8 @@ pub(super) struct Uncommitted {
     moved: bool,
     /// A type of schema `rowseal` was named.
     seals: bool,
+    /// A domain may have been made over such a type. The session's own server is not asked about those.
+    domains: bool,
     /// Relations that may have columns of such a type.
     tables: Vec<String>,
 }
@@ -26,6 +28,7 @@ impl Uncommitted {
         let has = |word: &str| words.contains(&word);
         self.moved |= (has("rename") && has("schema")) || has("do") || has("call");
         self.seals |= text.contains("rowseal");
+        self.domains |= self.seals && has("domain");
         if self.seals {
             self.tables.extend(made(&words));
         }
@@ -39,6 +42,11 @@ impl Uncommitted {
         let text = String::from_utf8_lossy(text).to_lowercase();
         let parts = words(&text).into_iter().flat_map(|word| word.split('.'));
         parts.map(bare).any(|part| self.tables.iter().any(|table| table == part))
+    }
+
+    /// True when what the session's own server tells is not all.
+    pub(super) fn is_beyond_own_schema(&self) -> bool {
+        self.domains
     }
 
     /// Refuses values for such a relation.
