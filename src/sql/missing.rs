@@ -71,7 +71,6 @@ fn absent(name: &ObjectName, context: &Context<'_>) -> Option<String> {
 mod tests {
     use super::super::Protocol;
     use super::*;
-    use crate::catalog::Catalog;
 
     fn found(text: &str) -> Option<String> {
         let mut catalog = super::super::cases::catalog();
