@@ -243,7 +243,7 @@ impl Writer<'_> {
         let sealed = self.sealed(seen.table);
         let name = seen.of(sealed.name);
         let id = seen.of(seen.table.id());
-        let text = match self.dice.below(24) {
+        let text = match self.dice.below(27) {
             0 if seen.alias.is_empty() => return "*".to_owned(),
             0 => return format!("{}.*", seen.alias),
             1..=6 => name,
@@ -280,12 +280,42 @@ impl Writer<'_> {
             }
             21 => format!("CASE WHEN {id} < 3 THEN {name} ELSE {} END", self.literal(sealed)),
             22 => format!("EXISTS (SELECT 1 FROM contacts k WHERE k.id = {id} AND k.login = 'zqwxvk.l1')"),
+            23..=25 => self.built(seen),
             _ => format!("{id} + 1"),
         };
         match self.dice.below(6) {
             0 => format!("{text} AS shown"),
             1 => format!("{text} \"A b\""),
             _ => text,
+        }
+    }
+
+    /// Something that the server builds around sealed values.
+    fn built(&mut self, seen: Seen<'_>) -> String {
+        let (a, b) = (self.sealed(seen.table), self.column(seen.table));
+        let (name, other) = (seen.of(a.name), seen.of(b.name));
+        let row = if seen.alias.is_empty() { seen.table.name } else { seen.alias };
+        let id = seen.of(seen.table.id());
+        match self.dice.below(16) {
+            0 => format!("to_json({name})"),
+            1 => format!("to_jsonb({row}.*)"),
+            2 => format!("row_to_json({row})"),
+            3 => format!("json_build_object('a', {name}, 'b', {other}, 'c', {id})"),
+            4 => format!("jsonb_build_object('a', coalesce({name}, {}))", self.literal(a)),
+            5 => format!("jsonb_build_array({name}, to_json({other}), NULL)::text"),
+            6 => format!("json_agg({name}) OVER (ORDER BY {})", seen.key()),
+            7 => format!("coalesce((SELECT jsonb_agg(k ORDER BY k.id) FROM contacts k WHERE k.id < {id}), '[]')"),
+            8 => format!(
+                "ARRAY(SELECT k.{} FROM contacts k WHERE k.id <= {id} ORDER BY k.id)",
+                self.sealed(&TABLES[1]).name
+            ),
+            9 => format!("array_agg({name}) OVER (ORDER BY {})", seen.key()),
+            10 => format!("ARRAY[{name}, NULL, {name}]"),
+            11 => format!("ROW({name}, {other}, {id})"),
+            12 => format!("{row}::text"),
+            13 => format!("CASE WHEN {id} > 1 THEN to_jsonb({row}) END"),
+            14 => format!("to_jsonb({row}) ->> '{}'", a.name),
+            _ => format!("to_json({row}) IS NULL"),
         }
     }
 
