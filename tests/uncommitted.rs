@@ -92,6 +92,23 @@ fn values_for_what_a_transaction_has_moved_or_made_stay_here() {
     assert!(!scene.cluster.log().contains("canary7f3"), "a value is in the server's log");
 }
 
+/// The schema is read again, because of DDL before, while the DDL that matters is held.
+#[test]
+fn what_is_made_while_the_schema_is_read_is_noted() {
+    let scene = scene();
+    let mut peer = Peer::connect(scene.proxy.address(), "app");
+    for sql in [
+        "CREATE TABLE spare (id int8)",
+        "BEGIN; CREATE DOMAIN mail AS rowseal.text",
+        "CREATE TABLE fresh (id int8, account_id int8, email mail)",
+    ] {
+        assert!(!peer.ask(sql).contains("E("), "{sql}");
+    }
+    let shown = peer.ask("INSERT INTO fresh VALUES (1, 1, 'canary7f3')");
+    assert!(shown.starts_with("E(ERROR 0A000)"), "{shown}");
+    assert!(!contains(&scene.tap.to_server(), b"canary7f3"), "a value reached the server");
+}
+
 #[test]
 fn what_a_transaction_has_made_is_used_where_nothing_is_sealed() {
     let scene = scene();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
+use crate::catalog::Catalog;
 use crate::refusal::{Class, Refusal};
 use crate::sql::plan::{ParamRole, StatementPlan, Verdict};
 use crate::sql::{self, Protocol, filter::skip_blanks};
@@ -50,12 +51,16 @@ impl Gone {
 impl Machine {
     /// Postgres's own error for a statement on a table of the policy that does not exist. Sure only outside a transaction,
     /// which may have made it.
-    pub(super) fn no_table(&self, text: &[u8], facts: &Facts, protocol: Protocol) -> Option<Refusal> {
+    pub(super) fn no_table(
+        &self,
+        text: &[u8],
+        catalog: &Catalog,
+        (facts, protocol): (&Facts, Protocol),
+    ) -> Option<Refusal> {
         if self.status != b'I' || !self.queue.is_empty() {
             return None;
         }
-        let schema = self.shared.schema.load();
-        let context = sql::Context { catalog: &schema.catalog, search_path: &facts.search_path, protocol };
+        let context = sql::Context { catalog, search_path: &facts.search_path, protocol };
         let name = sql::missing::missing_table(std::str::from_utf8(text).ok()?, &context)?;
         let hint = "The policy has sealed columns for this table: create it with them before it is used.";
         Some(Refusal::new(Class::NoTable, format!("relation \"{name}\" does not exist")).hint(hint))

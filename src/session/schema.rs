@@ -116,7 +116,10 @@ impl Machine {
         match loaded {
             Ok(()) => {
                 if self.status == b'I' && self.queue.is_empty() {
-                    self.uncommitted = Uncommitted::default();
+                    // What is held may be DDL itself, and has been noted.
+                    if !self.reload {
+                        self.uncommitted = Uncommitted::default();
+                    }
                 } else {
                     // What is not committed yet is not in the snapshot; the session's own server knows it.
                     self.reload = true;
@@ -155,7 +158,7 @@ impl Machine {
         if names_any(text, missing) {
             let read = String::from_utf8_lossy(text);
             if sql::writes_to(&read, missing) || sql::asks_with_values(&read, missing) {
-                return Err(self.no_table(text, facts, protocol).unwrap_or_else(not_yet));
+                return Err(self.no_table(text, &schema.catalog, (facts, protocol)).unwrap_or_else(not_yet));
             }
         }
         let is_own = self.own_schema.schema.is_some();
