@@ -18,32 +18,8 @@ rowseal=$(readlink -f "$rowseal")
 
 start_postgres
 sql postgres "${port[direct]}" 'create database app'
-port[rowseal]=$(free_port)
-cat >"$dir/rowseal.toml" <<TOML
-[listen]
-address = "127.0.0.1:${port[rowseal]}"
-[upstream]
-address = "127.0.0.1:${port[direct]}"
-tls = "disable"
-[keys]
-provider = "local"
-keyring = "$dir/rowseal-keyring.toml"
-[audit]
-directory = "$dir/rowseal-audit"
-[[database]]
-name = "app"
-control = "postgres://postgres@127.0.0.1:${port[direct]}/app"
-[[database.table]]
-name = "public.vault"
-tenant = { column = "account_id" }
-[database.table.columns]
-email = { type = "text" }
-phone = { type = "text" }
-TOML
-for args in setup 'tenant register 1 --wrapping direct' 'tenant register 2 --wrapping hierarchical'; do
-  # shellcheck disable=SC2086
-  "$rowseal" $args --config "$dir/rowseal.toml" >"$dir/setup.log" 2>&1 || { cat "$dir/setup.log" >&2; fail "rowseal $args failed"; }
-done
+configure email phone
+register_tenants
 for table in vault:rowseal.text plain:text; do
   sql app "${port[direct]}" "create unlogged table ${table%:*} (id int8 not null, account_id int8 not null,
     email ${table#*:}, phone ${table#*:})"

@@ -90,3 +90,41 @@ stop_rowseal() {
   kill -TERM "${pid[rowseal]}" 2>/dev/null || true
   wait "${pid[rowseal]}" 2>/dev/null || true
 }
+
+# configure [COLUMN...]: the proxy's configuration. With columns database app is protected: those of table vault, all of them text,
+# are sealed.
+configure() {
+  port[rowseal]=$(free_port)
+  cat >"$dir/rowseal.toml" <<TOML
+[listen]
+address = "127.0.0.1:${port[rowseal]}"
+[upstream]
+address = "127.0.0.1:${port[direct]}"
+tls = "disable"
+[keys]
+provider = "local"
+keyring = "$dir/rowseal-keyring.toml"
+[audit]
+directory = "$dir/rowseal-audit"
+TOML
+  [ $# -gt 0 ] || return 0
+  cat >>"$dir/rowseal.toml" <<TOML
+[[database]]
+name = "app"
+control = "postgres://postgres@127.0.0.1:${port[direct]}/app"
+[[database.table]]
+name = "public.vault"
+tenant = { column = "account_id" }
+[database.table.columns]
+TOML
+  printf '%s = { type = "text" }\n' "$@" >>"$dir/rowseal.toml"
+}
+
+# Tenant 1 is wrapped directly, tenant 2 hierarchically.
+register_tenants() {
+  local args
+  for args in setup 'tenant register 1 --wrapping direct' 'tenant register 2 --wrapping hierarchical'; do
+    # shellcheck disable=SC2086
+    "$rowseal" $args --config "$dir/rowseal.toml" >"$dir/setup.log" 2>&1 || { cat "$dir/setup.log" >&2; fail "rowseal $args failed"; }
+  done
+}
