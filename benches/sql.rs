@@ -1,5 +1,6 @@
 //! What a statement costs before it goes to the server: the lexical filter for every text, the plan from the cache for a
-//! text that names a sealed table, and the plan that is made anew.
+//! text that names a sealed table, and the plan that is made anew, beside what
+//! sqlparser alone takes for the statement.
 #![allow(missing_docs, reason = "criterion's macros make undocumented functions")]
 
 use std::hint::black_box;
@@ -13,11 +14,21 @@ use rowseal::sql::filter::Filter;
 use rowseal::sql::plan::Verdict;
 use rowseal::sql::{Context, Protocol, plan};
 use rowseal::types::LogicalType;
+use sqlparser::dialect::PostgreSqlDialect;
+use sqlparser::parser::Parser;
 
 const CACHE_BYTES: usize = 16 * 1024 * 1024;
 /// Statements over the sealed table, by what they do.
-const SEALED: [(&str, &str); 3] = [
+const SEALED: [(&str, &str); 4] = [
     ("read", "SELECT id, email FROM customers WHERE id = $1"),
+    (
+        "three-tables",
+        "SELECT c.id, c.email, o.account_id, p.id AS item, count(*) AS lines, max(p.account_id) \
+         FROM customers c JOIN plain_1 o ON o.id = c.id AND o.account_id = c.account_id \
+         LEFT JOIN plain_2 p ON p.account_id = o.account_id \
+         WHERE c.account_id = $1 AND c.email = $2 AND o.id IN ($3, $4, $5) AND p.id IS NOT NULL \
+         GROUP BY c.id, c.email, o.account_id, p.id HAVING count(*) > 1 ORDER BY c.id DESC, item LIMIT 50 OFFSET $6",
+    ),
     ("search", "SELECT id FROM customers WHERE account_id = $1 AND email = $2"),
     ("insert", "INSERT INTO customers (id, account_id, email) VALUES ($1, $2, $3)"),
 ];
@@ -104,6 +115,10 @@ fn bench_plan(c: &mut Criterion) {
         assert!(matches!(cache.plan(text, &context), Verdict::Rewrite(_)), "{name} is rewritten");
         group.bench_with_input(BenchmarkId::new("hit", name), text, |b, text| {
             b.iter(|| cache.plan(black_box(text), &context));
+        });
+        // What is paid for the tree alone.
+        group.bench_with_input(BenchmarkId::new("sqlparser", name), text, |b, text| {
+            b.iter(|| Parser::parse_sql(&PostgreSqlDialect {}, black_box(text)).expect("it is SQL"));
         });
         group.bench_with_input(BenchmarkId::new("new", name), text, |b, text| {
             b.iter(|| plan(black_box(text), &context));

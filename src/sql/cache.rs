@@ -3,10 +3,9 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use dashmap::DashMap;
-
 use super::plan::{Copy, Question, Verdict};
 use super::{Context, Protocol, plan};
+use crate::hash::DashMap;
 
 /// What a plan costs besides its text, at the least.
 const ENTRY_BYTES: usize = 512;
@@ -37,7 +36,7 @@ impl std::fmt::Debug for Cache {
 impl Cache {
     /// An empty cache that holds at most about `bytes_max` bytes.
     pub fn new(bytes_max: usize) -> Self {
-        Cache { hasher: RandomState::new(), entries: DashMap::new(), bytes: AtomicUsize::new(0), bytes_max }
+        Cache { hasher: RandomState::new(), entries: DashMap::default(), bytes: AtomicUsize::new(0), bytes_max }
     }
 
     /// The verdict on a text: the cached one, or a new one.

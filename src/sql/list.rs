@@ -9,12 +9,17 @@ use sqlparser::tokenizer::Token;
 use super::build::Planner;
 use super::expr::{column_parts, unsupported};
 use super::extent::{extent, implied_name};
+use super::facts::Spot;
 use super::ident::{fold, parts, quote};
 use super::operand::operand;
 use super::query::{Columns, List};
 use super::scope::{Scope, ScopeColumn};
 use super::sealed::{Part, Ty};
 use crate::refusal::Refusal;
+
+/// Types whose output is what a cast to text gives: int8, int2, int4, text, varchar, uuid. That of bpchar is padded, and
+/// bool is t or f.
+const SHOWN_AS_CAST: [u32; 6] = [20, 21, 23, 25, 1043, 2950];
 
 impl Planner<'_> {
     /// Walks a select list or RETURNING. Sealed columns are not rewritten yet, but for those behind a star that the
@@ -163,6 +168,7 @@ impl Planner<'_> {
                 sealed.beside = tenant.take();
                 sealed.parts.truncate(1);
             }
+            sealed.beside = sealed.beside.take().map(|tenant| self.fetched(tenant, sealed.home));
             if let Some(tenant) = &sealed.beside
                 && !self.hidden.contains(tenant)
             {
@@ -170,6 +176,19 @@ impl Planner<'_> {
             }
         }
         !self.hidden.is_empty()
+    }
+
+    /// How a hidden tenant is fetched. The text form in which it is asked for is mostly what the cast gives, which costs
+    /// the server some of a point read; where the query is part of a DECLARE, PREPARE or COPY, the client says which
+    /// form it is.
+    fn fetched(&self, tenant: String, home: Option<Spot>) -> String {
+        let is_whole = self.tokens.start == 0 || self.text.token(self.tokens.start - 1) == Some(&Token::SemiColon);
+        match tenant.strip_suffix("::text") {
+            Some(column) if is_whole && home.is_some_and(|home| SHOWN_AS_CAST.contains(&home.type_oid)) => {
+                column.to_owned()
+            }
+            _ => tenant,
+        }
     }
 
     /// Writes the hidden tenants at the end of the list, behind all that is written there.
