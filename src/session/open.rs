@@ -23,7 +23,7 @@ use super::built::{self, Bytes, Finds, Inner, Node, Opens};
 use super::facts::Facts;
 use super::seal::{Use, index_tenant, other_tenant};
 use super::server_side::{holds_whole_cell, unplanned};
-use super::show::{How, as_bytea, bytea_text, constant, show};
+use super::show::{How, Opened as Shown, as_bytea, bytea_text, constant, hashes, show};
 
 /// How the rows of one result are to be shown.
 #[derive(Debug, Clone)]
@@ -332,8 +332,10 @@ impl<'a> Batch<'a> {
             };
             last = Some((slot.dek_id, at));
             dek_of.push(at);
-            if let (true, Ok(dek)) = (cell.token.is_some(), &deks[at]) {
-                let tenant = index_tenant(found.column, &dek.tenant);
+            let Ok(dek) = &deks[at] else { continue };
+            let token = cell.token.is_some().then(|| index_tenant(found.column, &dek.tenant));
+            let hash = hashes(found.column, &self.shape.facts).then(|| dek.tenant.clone());
+            for tenant in [token, hash].into_iter().flatten() {
                 if !rows.has_root(&tenant, at_hand) && !need.index.contains(&tenant) {
                     need.index.push(tenant);
                 }
@@ -452,7 +454,8 @@ impl Opens for Opening<'_, '_> {
         }
         let plain = plaintext(&cell_of, found.column, dek, self.rows)?;
         record(self.uses, found.column, dek, cell_of.slot());
-        show(found.column, &plain, how, session.facts, out)
+        let root = hashes(found.column, session.facts).then(|| self.rows.root(&dek.tenant).ok_or_else(Refusal::damaged));
+        show(&Shown { column: found.column, plain: &plain, root: root.transpose()? }, how, session.facts, out)
     }
 }
 
