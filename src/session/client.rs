@@ -398,7 +398,7 @@ impl Machine {
             return Err(Refusal::new(Class::NotSupported, "cannot insert multiple commands into a prepared statement"));
         };
         certain(&plan, held.reloaded)?;
-        declared_fit(statement, &parse.oids)?;
+        declared_fit(statement, &parse.oids, facts)?;
         without_values(statement)?;
         literals::check(statement, facts)?;
         self.refuse_names(statement)?;

@@ -11,6 +11,7 @@ use crate::sql::plan::{Copy, ParamRole, Role, StatementPlan};
 use crate::wire::frame::{HEADER, Header};
 use crate::wire::frontend::{self, Param, format_of};
 
+use super::cells::{BYTEA, is_cell_parameter};
 use super::facts::{Facts, quote};
 use super::open::{Shape, Stored, denied};
 use super::seal::{self, Inputs};
@@ -156,7 +157,6 @@ pub(super) fn inline(role: &Role, value: Option<&[u8]>) -> String {
 
 /// OIDs for the rewritten Parse: the client's for plain parameters, bytea or an array for the proxy's.
 pub(super) fn server_oids(plan: &StatementPlan, client: &[u32]) -> Vec<u32> {
-    const BYTEA: u32 = 17;
     let mut oids = vec![0; usize::from(plan.server_params)];
     let plain = client.iter().take(oids.len()).enumerate();
     plain.for_each(|(n, oid)| oids[n] = *oid);
@@ -174,13 +174,14 @@ pub(super) fn server_oids(plan: &StatementPlan, client: &[u32]) -> Vec<u32> {
 }
 
 /// Refuses a parameter declared to be of a type whose values are not read as those of its sealed column.
-pub(super) fn declared_fit(plan: &StatementPlan, oids: &[u32]) -> Result<(), Refusal> {
+pub(super) fn declared_fit(plan: &StatementPlan, oids: &[u32], facts: &Facts) -> Result<(), Refusal> {
     for (n, role) in plan.params.iter().enumerate() {
         let (ParamRole::Sealed(column, _) | ParamRole::Both(column), Some(oid)) = (role, seal::declared(oids, n))
         else {
             continue;
         };
-        if !column.logical.reads(oid) {
+        let reads = if is_cell_parameter(plan, n, facts) { oid == BYTEA } else { column.logical.reads(oid) };
+        if !reads {
             let message =
                 format!("parameter ${} is declared with another type than column {}", n + 1, column.qualified);
             return Err(

@@ -28,6 +28,11 @@ pub fn reason(answers: &Answers<'_>) -> Option<&'static str> {
     if step.kind == "several" && alone(sealed, "22") && plain.contains("E(ERROR") {
         return Some("a bad value in a text of several statements comes first");
     }
+    // So is one with a name that only the server can judge: it is asked about before any of the text is sent, and says no.
+    // Nothing of the text is carried out on either side.
+    if step.kind == "several" && is_error(sealed) && same_error(plain, sealed) {
+        return Some("a misspelt name in a text of several statements comes before the rows of those before it");
+    }
     // The same of a table that the proxy does not yet know to be gone.
     let dropped = |step: &Step| step.run == Run::Aside && step.sql.contains("DROP TABLE");
     if before.iter().any(dropped) && alone(plain, "42P01") && alone(sealed, "22") {
@@ -48,7 +53,10 @@ pub fn reason(answers: &Answers<'_>) -> Option<&'static str> {
     }
     // The server's planner leaves such a NULL out, and what is left has the column's length. Before it is planned, in the
     // description of a prepared statement, it has none, on either side.
-    let coalesces = |step: &Step| step.sql.to_ascii_lowercase().contains("coalesce(") && step.sql.contains(", NULL)");
+    let coalesces = |step: &Step| {
+        let sql = step.sql.to_ascii_lowercase().split_ascii_whitespace().collect::<Vec<_>>().join(" ");
+        sql.contains("coalesce(") && sql.contains(", null)")
+    };
     if steps.iter().any(coalesces) && but_length(plain, sealed) {
         return Some("coalesce of a column and NULL has no length");
     }
@@ -59,6 +67,12 @@ pub fn reason(answers: &Answers<'_>) -> Option<&'static str> {
 fn but_position(plain: &str, sealed: &str) -> bool {
     let without = |shown: &str| shown.rsplit_once(" at ").map(|(before, _)| before.to_owned());
     sealed.ends_with(" at ;") && plain.contains("E(ERROR") && without(plain) == without(sealed)
+}
+
+/// True when both answers end with one error, to the place where it is, and leave the session alike.
+fn same_error(plain: &str, sealed: &str) -> bool {
+    let error = |shown: &str| shown.rfind("E(ERROR ").map(|at| shown[at..].to_owned());
+    error(plain).is_some() && error(plain) == error(sealed)
 }
 
 /// True for errors with one SQLSTATE and message.
