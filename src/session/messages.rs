@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use crate::hex;
 use crate::policy::Read;
 use crate::refusal::{Class, Refusal};
-use crate::sql::plan::{Copy, ParamRole, Role, StatementPlan};
+use crate::sql::plan::{Copy, Named, ParamRole, Role, StatementPlan};
 use crate::wire::frame::{HEADER, Header};
 use crate::wire::frontend::{self, Param, format_of};
 
@@ -47,11 +47,18 @@ pub(super) fn allowed(plans: &[StatementPlan], facts: &Facts) -> Result<(), Refu
         if let (false, Some(column)) = (facts.search, plan.compared.first()) {
             return Err(denied(column));
         }
+        if let (Read::Deny, false, Some(column)) = (facts.read, facts.search, plan.tested.first()) {
+            return Err(denied(column));
+        }
         let copied = match plan.copy.as_deref() {
             Some(Copy::Out(copy)) => Some(&copy.columns),
             Some(Copy::In(_)) | None => None,
         };
-        for column in plan.result.iter().chain(copied).flat_map(|columns| columns.iter()) {
+        let declared = match &plan.named {
+            Some(Named::Declare { columns, .. }) => columns.as_ref(),
+            _ => None,
+        };
+        for column in plan.result.iter().chain(copied).chain(declared).flat_map(|columns| columns.iter()) {
             if let Some(column) = column.sealed()
                 && facts.read == Read::Deny
             {
@@ -118,6 +125,11 @@ pub(super) fn merge(into: &mut crate::keys::Need, other: crate::keys::Need) {
         match into.fresh.iter_mut().find(|(known, _)| *known == tenant) {
             Some((_, sum)) => *sum += count,
             None => into.fresh.push((tenant, count)),
+        }
+    }
+    for slot in other.open {
+        if !into.open.iter().any(|known| known.dek_id == slot.dek_id) {
+            into.open.push(slot);
         }
     }
     for tenant in other.index {
