@@ -75,7 +75,8 @@ impl<'a> Play<'a> {
         let peer = Peer { client: "test".into(), application: "test".into(), session: 1 };
         let machine = Machine::new(parts.shared.clone(), peer);
         let server_in = BytesMut::from(&b"Z\0\0\0\x05I"[..]);
-        let server = Server { faults, at: 0, question: None, skipping: false };
+        let roles = parts.shared.roles.load().to_string();
+        let server = Server { faults, at: 0, question: None, skipping: false, roles };
         Play { parts, machine, client_in: BytesMut::new(), server_in, sent: Vec::new(), read: 0, server }
     }
 
@@ -130,6 +131,8 @@ struct Server {
     /// The text of the proxy's own statement under way.
     question: Option<String>,
     skipping: bool,
+    /// Its roles, as the proxy has seen them.
+    roles: String,
 }
 
 impl Server {
@@ -200,7 +203,9 @@ impl Server {
             let facts = format!(
                 "{{\"path\": [\"pg_catalog\", \"public\"], \"login\": \"a\", \"role\": \"a\", \"tenant\": null, \
                  \"date_style\": \"ISO, MDY\", \"time_zone\": \"UTC\", \"bytea_output\": \"hex\", \
-                 \"encoding\": \"{encoding}\", \"conforming\": \"on\", \"member\": []}}"
+                 \"interval_style\": \"postgres\", \"float_digits\": \"1\", \"encoding\": \"{encoding}\", \
+                 \"conforming\": \"on\", \"member\": [], \"roles\": \"{}\"}}",
+                self.roles
             );
             let hex: String = facts.bytes().map(|byte| format!("{byte:02x}")).collect();
             return out.raw(b'D', &row(&[&hex])).raw(b'C', b"SELECT 1\0");

@@ -26,6 +26,7 @@ mod postgres;
 mod random_sessions;
 mod random_sql;
 mod recording;
+mod roles;
 mod schema;
 #[path = "strict_kms/server.rs"]
 mod strict_kms;

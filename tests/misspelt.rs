@@ -142,6 +142,21 @@ fn parameters_beside_misspelt_names_stay_here() {
     assert_untold(&wired, "parameters");
 }
 
+/// The server is asked before any of a text runs. What the text would have committed by then is not left out unseen.
+#[test]
+fn what_is_committed_before_a_misspelt_name_is_not_left_out() {
+    let wired = wired_behind(Version::Any, Tap::start);
+    let (mut peer, _) = wired.pair();
+    for end in ["COMMIT", "BEGIN; SELECT 1; END"] {
+        let sql = format!(
+            "INSERT INTO users (id, account_id, note) VALUES (30, 1, 'n'); {end}; SELECT id FROM users WHERE emial = 'canary7f3'"
+        );
+        let (error, shown) = asked(&mut peer, &Out::new().query(&sql));
+        assert_eq!(error.unwrap()[0], "0A000", "{shown}");
+    }
+    assert_untold(&wired, "texts that commit");
+}
+
 /// A name in double quotes is rather a value that somebody has quoted so.
 #[test]
 fn values_in_double_quotes_stay_here() {

@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use crate::policy::{Column as PolicyColumn, Table as PolicyTable};
 
 mod load;
+pub mod roles;
 mod rows;
 mod seen;
 mod setters;

@@ -7,6 +7,7 @@ use super::error::{ConfigError, Place, Source};
 use super::ident;
 use super::raw::{self, At};
 use super::{Control, Upstream};
+use crate::policy::mask::HASH_CHARS;
 use crate::policy::{
     Column, Database, Equality, GLOBAL_TENANT, Mask, OnKeyUnavailable, Padding, Read, RoleRule, Table, TenantRule,
     Unsealed,
@@ -308,17 +309,22 @@ fn padding(at: &At<toml::Value>, source: &Source<'_>) -> Result<Padding, ConfigE
 }
 
 fn mask(at: &At<raw::Mask>, logical: LogicalType, source: &Source<'_>) -> Result<Mask, ConfigError> {
-    let mask = match (&at.value.keep_last, &at.value.keep_first, &at.value.fixed) {
-        (Some(n), None, None) => Mask::KeepLast(n.value),
-        (None, Some(n), None) => Mask::KeepFirst(n.value),
-        (None, None, Some(text)) => Mask::Fixed(text.value.clone()),
+    let raw::Mask { keep_last, keep_first, fixed, hash } = &at.value;
+    let mask = match (keep_last, keep_first, fixed, hash) {
+        (Some(n), None, None, None) => Mask::KeepLast(n.value),
+        (None, Some(n), None, None) => Mask::KeepFirst(n.value),
+        (None, None, Some(text), None) => Mask::Fixed(text.value.clone()),
+        (None, None, None, Some(At { value: true, .. })) => Mask::Hash,
+        (None, None, None, Some(at)) => return Err(source.error(&at.place, "hash is true or absent")),
         _ => {
-            return Err(
-                source.error(&at.place, "mask is one of { keep_last = n }, { keep_first = n }, { fixed = ... }")
-            );
+            let message = "mask is one of { keep_last = n }, { keep_first = n }, { fixed = ... }, { hash = true }";
+            return Err(source.error(&at.place, message));
         }
     };
     match (&mask, logical) {
+        (Mask::Hash, LogicalType::Varchar(Some(n)) | LogicalType::Bpchar(Some(n))) if n < HASH_CHARS => {
+            Err(source.error(&at.place, format!("a hash has {HASH_CHARS} characters, more than {logical}")))
+        }
         (Mask::Fixed(text), LogicalType::Varchar(Some(n)) | LogicalType::Bpchar(Some(n)))
             if text.chars().count() > n as usize =>
         {

@@ -215,6 +215,7 @@ pub(super) struct Mask {
     pub(super) keep_last: Option<At<u32>>,
     pub(super) keep_first: Option<At<u32>>,
     pub(super) fixed: Option<At<String>>,
+    pub(super) hash: Option<At<bool>>,
 }
 
 #[derive(Deserialize)]

@@ -271,7 +271,12 @@ fn errors_of_columns() {
     check("a = { type = 'text', padding = 0 }", "8:32: a fixed padding is 1 to 1048576 bytes");
     check(
         "a = { type = 'text', mask = {} }",
-        "8:29: mask is one of { keep_last = n }, { keep_first = n }, { fixed = ... }",
+        "8:29: mask is one of { keep_last = n }, { keep_first = n }, { fixed = ... }, { hash = true }",
+    );
+    check("a = { type = 'text', mask = { hash = false } }", "8:38: hash is true or absent");
+    check(
+        "a = { type = 'varchar(31)', mask = { hash = true } }",
+        "8:36: a hash has 32 characters, more than character varying(31)",
     );
     check("a = { type = 'text', mask = { keep_last = -1 } }", "8:43: invalid value: integer `-1`, expected u32");
     check(

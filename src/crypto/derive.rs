@@ -4,6 +4,7 @@
 //! DEK        ── HKDF-Expand("rowseal/v1/cell" ‖ suite ‖ LP(column)) ──► K_enc 32 ‖ commitment 32
 //! branch key ── HKDF-Expand("rowseal/v1/wrap" ‖ dek_id)             ──► KW 32
 //! index root ── HKDF-Expand("rowseal/v1/eq" ‖ LP(scope))            ──► token key 32
+//! index root ── HKDF-Expand("rowseal/v1/mask" ‖ LP(scope))          ──► mask key 32
 //! ```
 //! HKDF is with SHA-256. There is no extract step: the three roots are uniformly random. LP(x) is the length of x in
 //! 4 bytes, then x. No label is a prefix of another, so no two derivations can meet.
@@ -16,6 +17,7 @@ use super::{Binding, BranchKey, Dek, DekId, IndexRoot, KeyId};
 const CELL_LABEL: &[u8] = b"rowseal/v1/cell";
 const WRAP_LABEL: &[u8] = b"rowseal/v1/wrap";
 const TOKEN_LABEL: &[u8] = b"rowseal/v1/eq";
+const MASK_LABEL: &[u8] = b"rowseal/v1/mask";
 
 /// What a DEK gives for one column.
 ///
@@ -48,8 +50,17 @@ pub(super) fn wrap_key(branch: &BranchKey, dek_id: &DekId) -> Zeroizing<[u8; 32]
 
 /// Derives the key of all tokens of one scope (a column id or a join group).
 pub(super) fn token_key(root: &IndexRoot, scope: &str) -> Zeroizing<[u8; 32]> {
+    scoped_key(root, TOKEN_LABEL, scope)
+}
+
+/// Derives the key of all hashes that masks of one scope show: another one than that of the tokens, which are stored.
+pub(super) fn mask_key(root: &IndexRoot, scope: &str) -> Zeroizing<[u8; 32]> {
+    scoped_key(root, MASK_LABEL, scope)
+}
+
+fn scoped_key(root: &IndexRoot, label: &[u8], scope: &str) -> Zeroizing<[u8; 32]> {
     let mut key = Zeroizing::new([0; 32]);
-    let info = [TOKEN_LABEL, &length(scope.as_bytes()), scope.as_bytes()];
+    let info = [label, &length(scope.as_bytes()), scope.as_bytes()];
     expand(root.expose(), &info, key.as_mut_slice());
     key
 }

@@ -27,7 +27,7 @@ pub use open::{OpenError, check_token, open};
 pub use padding::Padding;
 pub use random::{fill_random, random_bytes};
 pub use seal::{SealError, SealInput, seal};
-pub use token::{Token, TokenKey, token};
+pub use token::{Token, TokenKey, mask_hash, token};
 pub use wrap::{WRAPPED_LEN, unwrap_dek, wrap_dek};
 
 /// Identifies a data key: 16 random bytes.

@@ -34,16 +34,27 @@ impl TokenKey {
 
     /// The token of a canonical value.
     pub fn token(&self, canonical: &[u8]) -> Token {
-        let mut mac = Hmac::<Sha256>::new_from_slice(self.0.as_slice()).expect("HMAC takes keys of any length");
-        mac.update(canonical);
-        let full: [u8; 32] = mac.finalize().into_bytes().into();
-        let mut token = [0; 16];
-        token.copy_from_slice(&full[..16]);
-        Token(token)
+        Token(authenticate(&self.0, canonical))
     }
 }
 
 /// The token of one canonical value: [`TokenKey::derive`] and [`TokenKey::token`] in one step.
 pub fn token(root: &IndexRoot, scope: &str, canonical: &[u8]) -> Token {
     TokenKey::derive(root, scope).token(canonical)
+}
+
+/// What the `hash` mask shows of one canonical value: equal for equal values of one scope and one root, and nothing that
+/// is stored anywhere.
+pub fn mask_hash(root: &IndexRoot, scope: &str, canonical: &[u8]) -> [u8; 16] {
+    authenticate(&derive::mask_key(root, scope), canonical)
+}
+
+/// The first 16 bytes of HMAC-SHA-256.
+fn authenticate(key: &[u8; 32], canonical: &[u8]) -> [u8; 16] {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
+    mac.update(canonical);
+    let full: [u8; 32] = mac.finalize().into_bytes().into();
+    let mut first = [0; 16];
+    first.copy_from_slice(&full[..16]);
+    first
 }

@@ -183,6 +183,8 @@ pub enum Mask {
     KeepFirst(u32),
     /// This text.
     Fixed(String),
+    /// A keyed hash: equal values of one tenant look equal.
+    Hash,
 }
 
 /// What to do with a policy column that is plaintext in the database.

@@ -51,7 +51,7 @@ fn levels_are_ordered_from_deny_to_open() {
 #[test]
 fn masks_keep_what_the_rule_says() {
     let check = |mask: Mask, value: &str, masked: Option<&str>| {
-        assert_eq!(mask::apply(&mask, value).as_deref(), masked, "{mask:?} of {value:?}");
+        assert_eq!(mask::apply(&mask, value, || Some("2b3c".to_owned())).as_deref(), masked, "{mask:?} of {value:?}");
     };
     check(Mask::Null, "123-45-6789", None);
     check(Mask::KeepLast(4), "123-45-6789", Some("*******6789"));
@@ -62,6 +62,7 @@ fn masks_keep_what_the_rule_says() {
     check(Mask::KeepLast(u32::MAX), "abc", Some("abc"));
     check(Mask::KeepFirst(1), "äöü", Some("ä**"));
     check(Mask::Fixed("hidden".to_owned()), "abc", Some("hidden"));
+    check(Mask::Hash, "abc", Some("2b3c"));
 }
 
 #[test]

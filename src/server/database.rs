@@ -6,7 +6,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::Mutex;
 
 use crate::audit::Audit;
-use crate::catalog::{Marks, load, marks};
+use crate::catalog::{Marks, load, marks, roles};
 use crate::keys::Keys;
 use crate::keys::registry::{Registry, Wrapping};
 use crate::policy;
@@ -109,12 +109,14 @@ impl Database {
             registry.dedicated().await.map_err(|source| DatabaseError::Registry { name: name.clone(), source })?;
         let unread = |source| DatabaseError::Catalog { name: name.clone(), source };
         let marks = marks(&client).await.map_err(unread)?;
+        let roles = roles::read(&client, &policy).await.map_err(|error| unread(error.into()))?;
         let catalog = load(&client, &policy, None).await.map_err(unread)?;
         let filter = Filter::new(&catalog).map_err(|source| DatabaseError::Filter { name, source })?;
         let schema = ArcSwap::from_pointee(Schema { catalog: Arc::new(catalog), filter });
         let Bounds { auto_register, message_bytes_max, plan_bytes_max } = bounds;
         let plans = Cache::new(plan_bytes_max);
-        let shared = Arc::new(Shared { policy, schema, keys, audit, auto_register, message_bytes_max, plans });
+        let roles = ArcSwap::from_pointee(roles);
+        let shared = Arc::new(Shared { policy, schema, roles, keys, audit, auto_register, message_bytes_max, plans });
         let database = Arc::new(Database { shared, registry, control: Mutex::new(Control { client, marks }) });
         tokio::spawn(watch(Arc::downgrade(&database)));
         Ok(database)
@@ -132,6 +134,10 @@ impl Database {
         };
         if control.client.is_closed() {
             control.client = self.registry.dedicated().await.map_err(|error| unreachable(&error))?;
+        }
+        let roles = roles::read(&control.client, &self.shared.policy).await.map_err(|error| unreachable(&error))?;
+        if *roles != **self.shared.roles.load() {
+            self.shared.roles.store(Arc::new(roles));
         }
         let marks = marks(&control.client).await.map_err(|error| unreachable(&error))?;
         if marks == control.marks {

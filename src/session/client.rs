@@ -238,7 +238,7 @@ impl Machine {
 
     /// Carries a message on that was held, or that needs a closer look.
     pub(super) fn resume(&mut self, held: Held) -> Result<(), Fatal> {
-        let Some(facts) = self.facts.clone() else { return self.ask_facts(held) };
+        let Some(facts) = self.known_facts() else { return self.ask_facts(held) };
         let tag = held.tag;
         let reloaded = held.reloaded;
         let again = Held { tag, body: held.body.clone(), reloaded: true, ..Held::default() };
@@ -398,7 +398,7 @@ impl Machine {
             return Err(Refusal::new(Class::NotSupported, "cannot insert multiple commands into a prepared statement"));
         };
         certain(&plan, held.reloaded)?;
-        declared_fit(statement, &parse.oids)?;
+        declared_fit(statement, &parse.oids, facts)?;
         without_values(statement)?;
         literals::check(statement, facts)?;
         self.refuse_names(statement)?;
@@ -508,7 +508,7 @@ impl Machine {
         for plan in plans {
             merge(&mut need, seal::needs(plan, inputs)?);
         }
-        if need.fresh.is_empty() && need.index.is_empty() {
+        if need.fresh.is_empty() && need.index.is_empty() && need.open.is_empty() {
             return Ok(Some(Granted::default()));
         }
         if let Some(granted) = self.shared.keys.try_grant(&need) {

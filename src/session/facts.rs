@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use crate::catalog::{self, Seen};
+use crate::catalog::{self, Seen, roles};
 use crate::hex;
 use crate::policy::{Database, Read};
 use crate::types::TextStyle;
@@ -29,6 +29,8 @@ pub struct Facts {
     pub read: Read,
     /// Whether the current role may search sealed columns.
     pub search: bool,
+    /// The mark of roles and memberships that this is by ([`roles`]).
+    pub roles: String,
 }
 
 #[derive(Deserialize)]
@@ -45,6 +47,7 @@ struct Answer {
     encoding: String,
     conforming: String,
     member: Vec<String>,
+    roles: String,
     seen: Option<Seen>,
 }
 
@@ -53,8 +56,7 @@ struct Answer {
 /// sealed, as the session sees them.
 pub fn question(policy: &Database, with_schema: bool) -> String {
     let seen = if with_schema { catalog::question(policy) } else { "NULL".to_owned() };
-    let roles: Vec<String> =
-        policy.roles.iter().map(|rule| format!("'{}'", hex::encode(rule.name.as_bytes()))).collect();
+    let (named, mark) = (roles::is_named("r.rolname", policy), roles::mark(policy));
     // Operators are qualified: the session's search_path is the client's to choose. Membership is looked up, not asked
     // of pg_has_role, for which a superuser is a member of every role.
     format!(
@@ -71,9 +73,7 @@ pub fn question(policy: &Database, with_schema: bool) -> String {
          SELECT oid FROM pg_catalog.pg_roles WHERE rolname OPERATOR(pg_catalog.=) current_user \
          UNION SELECT m.roleid FROM pg_catalog.pg_auth_members m, mine WHERE m.member OPERATOR(pg_catalog.=) mine.id) \
          SELECT r.rolname FROM mine, pg_catalog.pg_roles r WHERE r.oid OPERATOR(pg_catalog.=) mine.id \
-         AND pg_catalog.encode(pg_catalog.convert_to(r.rolname::pg_catalog.text, 'UTF8'), 'hex') \
-         OPERATOR(pg_catalog.=) ANY (ARRAY[{}]::pg_catalog.text[])))::pg_catalog.text, 'UTF8'), 'hex')",
-        roles.join(", ")
+         AND {named}), 'roles', {mark})::pg_catalog.text, 'UTF8'), 'hex')"
     )
 }
 
@@ -98,6 +98,7 @@ pub fn answer(text: &[u8], policy: &Database) -> Option<(Facts, Option<Seen>)> {
         utf8: answer.encoding == "UTF8",
         read: access.read,
         search: access.search,
+        roles: answer.roles,
     };
     Some((facts, answer.seen))
 }

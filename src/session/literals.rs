@@ -5,6 +5,7 @@ use crate::refusal::Refusal;
 use crate::sql::plan::{Named, ResultColumn, Role, Source, StatementPlan};
 use crate::types::{self, Format, LogicalType};
 
+use super::cells::{self, writes_cells};
 use super::facts::Facts;
 use super::seal::{Inputs, bad_value, literal_array};
 
@@ -16,6 +17,9 @@ pub(super) fn check(plan: &StatementPlan, facts: &Arc<Facts>) -> Result<(), Refu
     for slot in &plan.values {
         let Source::Literal(text) = &slot.source else { continue };
         match &slot.role {
+            Role::Seal { column, .. } | Role::LockedCells { column } if writes_cells(facts) => {
+                cells::given((Format::Text, text.as_bytes()), column)?;
+            }
             Role::Seal { column, .. } | Role::Search { column, .. } | Role::LockedCells { column } => {
                 read(column.logical, text, facts)?;
             }

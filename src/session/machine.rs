@@ -47,6 +47,8 @@ pub struct Shared {
     pub policy: Database,
     /// The schema as last loaded.
     pub schema: arc_swap::ArcSwap<Schema>,
+    /// Which roles there are and who is a member of which, as last seen ([`crate::catalog::roles`]).
+    pub roles: arc_swap::ArcSwap<String>,
     /// The keys.
     pub keys: Arc<Keys>,
     /// The audit log.
@@ -427,6 +429,11 @@ impl Machine {
         });
         self.who = self.facts.clone().map(|facts| (facts, who.clone()));
         who
+    }
+
+    /// The session's facts, unless roles have changed since they were asked for.
+    pub(super) fn known_facts(&self) -> Option<Arc<Facts>> {
+        self.facts.clone().filter(|facts| facts.roles == **self.shared.roles.load())
     }
 
     /// Records a refusal.

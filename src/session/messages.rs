@@ -7,10 +7,11 @@ use bytes::{Bytes, BytesMut};
 use crate::hex;
 use crate::policy::Read;
 use crate::refusal::{Class, Refusal};
-use crate::sql::plan::{Copy, ParamRole, Role, StatementPlan};
+use crate::sql::plan::{Copy, Named, ParamRole, Role, StatementPlan};
 use crate::wire::frame::{HEADER, Header};
 use crate::wire::frontend::{self, Param, format_of};
 
+use super::cells::{BYTEA, is_cell_parameter};
 use super::facts::{Facts, quote};
 use super::open::{Shape, Stored, denied};
 use super::seal::{self, Inputs};
@@ -46,11 +47,18 @@ pub(super) fn allowed(plans: &[StatementPlan], facts: &Facts) -> Result<(), Refu
         if let (false, Some(column)) = (facts.search, plan.compared.first()) {
             return Err(denied(column));
         }
+        if let (Read::Deny, false, Some(column)) = (facts.read, facts.search, plan.tested.first()) {
+            return Err(denied(column));
+        }
         let copied = match plan.copy.as_deref() {
             Some(Copy::Out(copy)) => Some(&copy.columns),
             Some(Copy::In(_)) | None => None,
         };
-        for column in plan.result.iter().chain(copied).flat_map(|columns| columns.iter()) {
+        let declared = match &plan.named {
+            Some(Named::Declare { columns, .. }) => columns.as_ref(),
+            _ => None,
+        };
+        for column in plan.result.iter().chain(copied).chain(declared).flat_map(|columns| columns.iter()) {
             if let Some(column) = column.sealed()
                 && facts.read == Read::Deny
             {
@@ -119,6 +127,11 @@ pub(super) fn merge(into: &mut crate::keys::Need, other: crate::keys::Need) {
             None => into.fresh.push((tenant, count)),
         }
     }
+    for slot in other.open {
+        if !into.open.iter().any(|known| known.dek_id == slot.dek_id) {
+            into.open.push(slot);
+        }
+    }
     for tenant in other.index {
         if !into.index.contains(&tenant) {
             into.index.push(tenant);
@@ -156,7 +169,6 @@ pub(super) fn inline(role: &Role, value: Option<&[u8]>) -> String {
 
 /// OIDs for the rewritten Parse: the client's for plain parameters, bytea or an array for the proxy's.
 pub(super) fn server_oids(plan: &StatementPlan, client: &[u32]) -> Vec<u32> {
-    const BYTEA: u32 = 17;
     let mut oids = vec![0; usize::from(plan.server_params)];
     let plain = client.iter().take(oids.len()).enumerate();
     plain.for_each(|(n, oid)| oids[n] = *oid);
@@ -174,13 +186,14 @@ pub(super) fn server_oids(plan: &StatementPlan, client: &[u32]) -> Vec<u32> {
 }
 
 /// Refuses a parameter declared to be of a type whose values are not read as those of its sealed column.
-pub(super) fn declared_fit(plan: &StatementPlan, oids: &[u32]) -> Result<(), Refusal> {
+pub(super) fn declared_fit(plan: &StatementPlan, oids: &[u32], facts: &Facts) -> Result<(), Refusal> {
     for (n, role) in plan.params.iter().enumerate() {
         let (ParamRole::Sealed(column, _) | ParamRole::Both(column), Some(oid)) = (role, seal::declared(oids, n))
         else {
             continue;
         };
-        if !column.logical.reads(oid) {
+        let reads = if is_cell_parameter(plan, n, facts) { oid == BYTEA } else { column.logical.reads(oid) };
+        if !reads {
             let message =
                 format!("parameter ${} is declared with another type than column {}", n + 1, column.qualified);
             return Err(

@@ -8,6 +8,7 @@
 //! statements are planned, [`define`] runs what follows DDL.
 pub mod ask;
 pub mod built;
+mod cells;
 pub mod client;
 pub mod copy;
 pub mod copy_in;

@@ -23,7 +23,7 @@ use super::built::{self, Bytes, Finds, Inner, Node, Opens};
 use super::facts::Facts;
 use super::seal::{Use, index_tenant, other_tenant};
 use super::server_side::{holds_whole_cell, unplanned};
-use super::show::{How, as_bytea, bytea_text, constant, show};
+use super::show::{How, Opened as Shown, as_bytea, bytea_text, constant, hashes, show};
 
 /// How the rows of one result are to be shown.
 #[derive(Debug, Clone)]
@@ -332,8 +332,10 @@ impl<'a> Batch<'a> {
             };
             last = Some((slot.dek_id, at));
             dek_of.push(at);
-            if let (true, Ok(dek)) = (cell.token.is_some(), &deks[at]) {
-                let tenant = index_tenant(found.column, &dek.tenant);
+            let Ok(dek) = &deks[at] else { continue };
+            let token = cell.token.is_some().then(|| index_tenant(found.column, &dek.tenant));
+            let hash = hashes(found.column, &self.shape.facts).then(|| dek.tenant.clone());
+            for tenant in [token, hash].into_iter().flatten() {
                 if !rows.has_root(&tenant, at_hand) && !need.index.contains(&tenant) {
                     need.index.push(tenant);
                 }
@@ -450,9 +452,11 @@ impl Opens for Opening<'_, '_> {
         if session.facts.tenant.as_ref().is_some_and(|own| *own != dek.tenant) {
             return Err(other_tenant());
         }
-        let plain = plaintext(&cell_of, found.column, dek, self.rows)?;
+        let root = self.rows.root(&index_tenant(found.column, &dek.tenant));
+        let plain = plaintext(&cell_of, found.column, dek, root)?;
         record(self.uses, found.column, dek, cell_of.slot());
-        show(found.column, &plain, how, session.facts, out)
+        let root = hashes(found.column, session.facts).then(|| self.rows.root(&dek.tenant).ok_or_else(Refusal::damaged));
+        show(&Shown { column: found.column, plain: &plain, root: root.transpose()? }, how, session.facts, out)
     }
 }
 
@@ -461,14 +465,23 @@ fn begins_as_cell(value: &[u8]) -> bool {
     value.starts_with(b"\xC1\x52\x53\x01\x01") || value.starts_with(b"\\xc152530101")
 }
 
-fn plaintext(cell: &Cell<'_>, column: &Column, dek: &OpenedDek, rows: &Rows) -> Result<crypto::Plaintext, Refusal> {
+/// Opens a cell under the column's binding. `root` is that of the tenant whose root makes the column's tokens.
+///
+/// # Errors
+/// XX001, whatever is wrong.
+pub(super) fn plaintext(
+    cell: &Cell<'_>,
+    column: &Column,
+    dek: &OpenedDek,
+    root: Option<&IndexRoot>,
+) -> Result<crypto::Plaintext, Refusal> {
     let binding = Binding { tenant: &dek.tenant, column: &column.binding };
     let plain = crypto::open(cell, &binding, &dek.dek).map_err(|_| Refusal::damaged())?;
     if plain.type_tag() != column.logical.tag() {
         return Err(Refusal::damaged());
     }
     if cell.token.is_some() {
-        let root = rows.root(&index_tenant(column, &dek.tenant)).ok_or_else(Refusal::damaged)?;
+        let root = root.ok_or_else(Refusal::damaged)?;
         let token = crypto::token(root, column.token_scope(), &types::token_form(column.logical, plain.value()));
         if !cell.token_matches(&token) {
             return Err(Refusal::damaged());

@@ -14,6 +14,7 @@ use crate::refusal::{Class, Refusal};
 use crate::sql::plan::{Role, Source, StatementPlan, TenantSource};
 use crate::types::{self, Format, LogicalType, ValueError};
 
+use super::cells::{self, writes_cells};
 use super::facts::Facts;
 
 /// One row that the lock query of an UPDATE in two steps gave.
@@ -69,6 +70,10 @@ pub fn needs(plan: &StatementPlan, inputs: &Inputs<'_>) -> Result<Need, Refusal>
         match &slot.role {
             Role::Seal { column, row, tenant } => {
                 let tenant = writer(tenant, column, inputs)?;
+                if let (true, Some(value)) = (writes_cells(inputs.facts), given(&slot.source, inputs)) {
+                    cells::need(&mut need, value, column, &tenant)?;
+                    continue;
+                }
                 want_index(&mut need, column, &tenant);
                 if let Some(before) = rows.insert(*row, tenant.clone())
                     && before != tenant
@@ -88,6 +93,10 @@ pub fn needs(plan: &StatementPlan, inputs: &Inputs<'_>) -> Result<Need, Refusal>
             Role::LockedCells { column } => {
                 for (row, locked) in inputs.locked.unwrap_or_default().iter().enumerate() {
                     let tenant = confined(locked_tenant(plan, locked, inputs, column)?, inputs)?;
+                    if let (true, Some(value)) = (writes_cells(inputs.facts), given(&slot.source, inputs)) {
+                        cells::need(&mut need, value, column, &tenant)?;
+                        continue;
+                    }
                     want_index(&mut need, column, &tenant);
                     rows.insert(row, tenant);
                 }
@@ -138,6 +147,22 @@ impl Sealer<'_> {
             _ => {}
         }
         match &slot.role {
+            Role::Seal { column, tenant, .. } if writes_cells(inputs.facts) => {
+                let tenant = writer(tenant, column, inputs)?;
+                self.kept(&slot.source, column, &tenant)
+            }
+            Role::LockedCells { column } if writes_cells(inputs.facts) => {
+                let mut cells = Vec::with_capacity(locked.len());
+                for row in locked {
+                    let tenant = locked_tenant(plan, row, inputs, column)?;
+                    let cell = self.kept(&slot.source, column, &tenant)?;
+                    if cell.is_some() && locked.len() > 1 {
+                        return Err(cells::shared(column));
+                    }
+                    cells.push(cell.map(|cell| format!("\\x{}", hex::encode(&cell))));
+                }
+                Ok(Some(array(cells.into_iter())))
+            }
             Role::Seal { column, row, tenant } => {
                 let Some(canonical) = canonical(&slot.source, column.logical, inputs)? else { return Ok(None) };
                 let tenant = writer(tenant, column, inputs)?;
@@ -223,6 +248,15 @@ impl Sealer<'_> {
         Ok(out)
     }
 
+    /// A cell that is written as it was given.
+    fn kept(&mut self, source: &Source, column: &Arc<Column>, tenant: &Tenant) -> Result<Option<Vec<u8>>, Refusal> {
+        let Some(value) = given(source, self.inputs) else { return Ok(None) };
+        let cell = cells::given(value, column)?.into_owned();
+        let (act, key, dek) = cells::check(&cell, column, tenant, self.granted)?;
+        self.record(act, tenant, Some((key, dek)), column);
+        Ok(Some(cell))
+    }
+
     fn token(&self, column: &Column, tenant: &Tenant, canonical: &[u8]) -> Result<crypto::Token, Refusal> {
         let root = self.granted.index.get(tenant).ok_or_else(not_granted)?;
         Ok(crypto::token(root, column.token_scope(), &types::token_form(column.logical, canonical)))
@@ -268,7 +302,8 @@ fn padding(column: &Column) -> crypto::Padding {
     }
 }
 
-fn want_index(need: &mut Need, column: &Column, tenant: &Tenant) {
+/// Adds the index root that the tokens of a column need.
+pub(super) fn want_index(need: &mut Need, column: &Column, tenant: &Tenant) {
     if column.equality.is_some() {
         push_unique(&mut need.index, index_tenant(column, tenant));
     }

@@ -12,6 +12,7 @@ use crate::wire::backend;
 use crate::wire::frame::{self, HEADER, Header};
 use crate::wire::frontend;
 
+use super::cells::{BYTEA, is_cell_parameter};
 use super::facts;
 use super::machine::{Fatal, Held, Hold, Machine, Mute, OUT_BYTES_MAX, Prepared, Work};
 use super::messages::{refuse_call, too_large};
@@ -431,6 +432,7 @@ impl Machine {
             .iter()
             .enumerate()
             .map(|(n, role)| match role {
+                _ if is_cell_parameter(&prepared.plan[0], n, &prepared.facts) => BYTEA,
                 ParamRole::Sealed(_, described) => {
                     super::seal::declared(&prepared.oids, n).unwrap_or_else(|| described.oid())
                 }

@@ -1,7 +1,7 @@
 //! How an opened value is shown: in the client's format, or as a part of a document, masked where its role is.
 use zeroize::Zeroizing;
 
-use crate::crypto;
+use crate::crypto::{self, IndexRoot};
 use crate::hex;
 use crate::policy::{Column, Mask, Read};
 use crate::refusal::Refusal;
@@ -76,14 +76,24 @@ pub fn as_bytea(bytes: &[u8], how: How, facts: &Facts, out: &mut Vec<u8>) {
     debug_assert!(rendered.is_ok(), "bytea always renders");
 }
 
+/// An opened value, and what its mask needs.
+pub struct Opened<'a> {
+    /// Its column.
+    pub column: &'a Column,
+    /// The value.
+    pub plain: &'a crypto::Plaintext,
+    /// The index root of its tenant, where the mask is a hash.
+    pub root: Option<&'a IndexRoot>,
+}
+
+/// True when what the current role sees of a column is made with the index root of the value's tenant.
+pub fn hashes(column: &Column, facts: &Facts) -> bool {
+    facts.read == Read::Mask && column.mask == Mask::Hash
+}
+
 /// Appends an opened value as the client is to see it, masked where its role is; false for NULL.
-pub fn show(
-    column: &Column,
-    plain: &crypto::Plaintext,
-    how: How,
-    facts: &Facts,
-    out: &mut Vec<u8>,
-) -> Result<bool, Refusal> {
+pub fn show(opened: &Opened<'_>, how: How, facts: &Facts, out: &mut Vec<u8>) -> Result<bool, Refusal> {
+    let Opened { column, plain, root } = opened;
     if facts.read == Read::Open {
         render(column.logical, how, plain.value(), facts, out)?;
         return Ok(true);
@@ -95,7 +105,11 @@ pub fn show(
     types::render(column.logical, Format::Text, plain.value(), &facts.style, &mut whole)
         .map_err(|_| Refusal::damaged())?;
     let text = std::str::from_utf8(&whole).map_err(|_| Refusal::damaged())?;
-    let masked = crate::policy::mask::apply(&column.mask, text);
+    let hash = || {
+        let form = Zeroizing::new(types::token_form(column.logical, plain.value()).into_owned());
+        root.map(|root| hex::encode(&crypto::mask_hash(root, column.token_scope(), &form)))
+    };
+    let masked = crate::policy::mask::apply(&column.mask, text, hash);
     let shown = masked.as_deref().unwrap_or_default().as_bytes();
     match how {
         How::Wire(_) => out.extend_from_slice(shown),

@@ -25,6 +25,7 @@ pub(super) struct Planner<'a> {
     pub(super) sealed_rows: usize,
     pub(super) lock: Option<LockQuery>,
     pub(super) compared: Vec<Arc<Column>>,
+    pub(super) tested: Vec<Arc<Column>>,
     /// Common table expressions in scope, innermost last: name, the first table number used inside, columns.
     pub(super) ctes: Vec<(String, u32, Vec<ScopeColumn>)>,
     /// What holds of the rows at the place that is walked.
@@ -60,6 +61,7 @@ impl<'a> Planner<'a> {
             sealed_rows: 0,
             lock: None,
             compared: Vec::new(),
+            tested: Vec::new(),
             ctes: Vec::new(),
             facts: Vec::new(),
             facts_of_all: 0,
@@ -204,6 +206,7 @@ impl<'a> Planner<'a> {
             sealed_rows: self.sealed_rows,
             lock,
             compared: self.compared,
+            tested: self.tested,
             named: None,
             copy: None,
             ddl: None,

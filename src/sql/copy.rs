@@ -116,8 +116,8 @@ fn query(
     }
     let plan = super::plan_statement(text, inner, (context, asking))?;
     let range = Planner::new(context, text, tokens.clone()).bytes();
-    if !super::needs_work(&plan) {
-        return Ok(StatementPlan { range, ..StatementPlan::default() });
+    if !plan.is_rewritten() {
+        return Ok(StatementPlan { range, tested: plan.tested, ..StatementPlan::default() });
     }
     let columns = match &plan.result {
         Some(columns) if plan.lock.is_none() && plan.named.is_none() && plan.copy.is_none() => columns.clone(),

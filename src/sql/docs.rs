@@ -252,6 +252,7 @@ fn decided(statement: &str, verdict: &Verdict) -> String {
         }
         Verdict::Pass => "passes as it is".to_owned(),
         Verdict::Refuse(refusal) => format!("refused ({}): {}", refusal.class.sqlstate(), refusal.message),
+        Verdict::Rewrite(plans) if !plans.iter().any(StatementPlan::is_rewritten) => "passes as it is".to_owned(),
         Verdict::Rewrite(plans) => rewritten(statement, plans),
     }
 }

@@ -224,6 +224,7 @@ impl Planner<'_> {
 
     /// Writes a value of which only matters whether it is NULL.
     pub(super) fn null_or_not(&mut self, sealed: &SealedRef) -> Result<(), Refusal> {
+        self.tested.push(std::sync::Arc::clone(&sealed.column));
         let grouped = sealed.parts.iter().any(|p| matches!(p, Part::Column { is_key: true, .. }));
         if grouped { self.tokens(sealed) } else { self.raw(sealed) }
     }

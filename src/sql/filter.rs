@@ -110,7 +110,9 @@ fn leading(text: &[u8], hits: &mut Hits) {
     match &word[..end] {
         b"discard" => (hits.facts, hits.ddl) = (true, true),
         b"set" | b"reset" | b"rollback" | b"abort" | b"commit" | b"end" => hits.facts = true,
-        b"alter" | b"drop" => hits.ddl = true,
+        // Membership of roles, and their names, decide what is shown.
+        b"grant" | b"revoke" => hits.facts = true,
+        b"alter" | b"drop" => (hits.ddl, hits.facts) = (true, true),
         // It may EXECUTE what changes a setting.
         b"create" => (hits.ddl, hits.facts) = (true, true),
         b"explain" => hits.facts = true,
@@ -224,6 +226,7 @@ mod tests {
             ("SELECT settings", none),
             ("SELECT set_config('a', 'b', true)", Hits { facts: true, ..none }),
             ("begin;Rollback", Hits { facts: true, ..none }),
+            ("Revoke staff FROM joe", Hits { facts: true, ..none }),
             ("CREATE TABLE x ()", Hits { ddl: true, facts: true, ..none }),
             ("EXPLAIN ANALYZE EXECUTE p", Hits { facts: true, ..none }),
             ("DISCARD TEMP", Hits { facts: true, ddl: true, ..none }),

@@ -118,7 +118,7 @@ fn plan_text(text: &str, context: &Context<'_>, asking: &mut Asking) -> Result<V
         settled &= utility::leaves_names(&read, &tokens);
         let ddl = matches!(read.word(tokens.start).as_deref(), Some("create" | "alter" | "drop"));
         let named = |i: usize| word(&read, i).is_some_and(|word| needle(&word, context));
-        if (reshaped || renamed && !needs_work(&plan)) && !ddl && tokens.clone().any(named) {
+        if (reshaped || renamed && !plan.is_rewritten()) && !ddl && tokens.clone().any(named) {
             return Err(names_changed());
         }
         if renamed && plan.ddl.as_ref().is_some_and(|ddl| ddl.is_skipped) {
@@ -126,7 +126,7 @@ fn plan_text(text: &str, context: &Context<'_>, asking: &mut Asking) -> Result<V
         }
         reshaped |= plan.ddl.as_ref().is_some_and(|ddl| ddl.is_reshaped);
         renamed |= utility::renames(&read, &tokens) && names_schema_or_needle(&read, &tokens, context);
-        rewritten |= needs_work(&plan);
+        rewritten |= plan.is_rewritten() || !plan.tested.is_empty();
         plans.push(plan);
     }
     Ok(if rewritten { Verdict::Rewrite(plans.into()) } else { Verdict::Pass })
@@ -154,17 +154,6 @@ pub fn gives_sealed(text: &str, context: &Context<'_>) -> bool {
         let named = |i: usize| word(&read, i).is_some_and(|word| needle(&word, context));
         read.statements().into_iter().any(|mut tokens| read.has_values(&tokens) && tokens.any(named))
     })
-}
-
-/// True when a plan is more than passing the statement on.
-fn needs_work(plan: &StatementPlan) -> bool {
-    let sealed = |c: &ResultColumn| !matches!(c, ResultColumn::Plain);
-    !plan.edits.is_empty()
-        || plan.lock.is_some()
-        || plan.named.is_some()
-        || plan.copy.is_some()
-        || plan.ddl.as_ref().is_some_and(|ddl| !ddl.then.is_empty() || ddl.notice.is_some())
-        || plan.result.iter().flat_map(|columns| columns.iter()).any(sealed)
 }
 
 fn plan_statement(

@@ -55,9 +55,9 @@ fn prepare(
         return Err(unread());
     }
     let outer = Planner::new(context, text, tokens.clone()).bytes();
-    if !super::needs_work(&inner) {
+    if !inner.is_rewritten() {
         let named = Some(Named::Prepare { name, plan: None });
-        return Ok(StatementPlan { range: outer, named, ..StatementPlan::default() });
+        return Ok(StatementPlan { range: outer, named, tested: inner.tested, ..StatementPlan::default() });
     }
     if inner.lock.is_some() {
         return Err(Refusal::new(Class::NotSupported, "PREPARE of an UPDATE that runs in two steps is not supported")
@@ -154,7 +154,7 @@ fn declare(
     if plan.named.is_some() || plan.lock.is_some() {
         return Err(unread());
     }
-    let columns = if super::needs_work(&plan) { plan.result.take() } else { None };
+    let columns = if plan.is_rewritten() { plan.result.take() } else { None };
     plan.named = Some(Named::Declare { name, binary, columns, hidden: std::mem::take(&mut plan.hidden) });
     plan.result = None;
     plan.range = Planner::new(context, text, tokens.clone()).bytes();
@@ -271,6 +271,7 @@ pub fn call(plan: &StatementPlan, call: &Call) -> Result<StatementPlan, Refusal>
         hidden: plan.hidden,
         sealed_rows: plan.sealed_rows,
         compared: plan.compared.clone(),
+        tested: plan.tested.clone(),
         ..StatementPlan::default()
     })
 }

@@ -57,12 +57,27 @@ pub struct StatementPlan {
     pub lock: Option<LockQuery>,
     /// Sealed columns that are compared with each other: a search without a value.
     pub compared: Vec<Arc<Column>>,
+    /// Sealed columns of which the statement tells whether they are NULL.
+    pub tested: Vec<Arc<Column>>,
     /// Set when the statement gives a name to another one, or uses it by its name.
     pub named: Option<Named>,
     /// Set for a COPY that carries sealed values.
     pub copy: Option<Arc<Copy>>,
     /// Set for DDL that is more than its own text.
     pub ddl: Option<Arc<Ddl>>,
+}
+
+impl StatementPlan {
+    /// True when there is more to do than to pass the statement on, once it is allowed.
+    pub fn is_rewritten(&self) -> bool {
+        let sealed = |c: &ResultColumn| !matches!(c, ResultColumn::Plain);
+        !self.edits.is_empty()
+            || self.lock.is_some()
+            || self.named.is_some()
+            || self.copy.is_some()
+            || self.ddl.as_ref().is_some_and(|ddl| !ddl.then.is_empty() || ddl.notice.is_some())
+            || self.result.iter().flat_map(|columns| columns.iter()).any(sealed)
+    }
 }
 
 /// What belongs to a statement that defines sealed columns, besides its text.

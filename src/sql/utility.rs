@@ -85,7 +85,8 @@ pub(super) fn moves_names(text: &Text<'_>, tokens: &Range<usize>, setters: &Hash
         })
 }
 
-/// True when the statement is of a kind that neither makes, changes nor drops what names mean.
+/// True when the statement is of a kind that neither makes, changes nor drops what names mean, nor ends the transaction,
+/// which an error in a later statement would then not take back.
 pub(super) fn leaves_names(text: &Text<'_>, tokens: &Range<usize>) -> bool {
     const KINDS: &[&str] = &[
         "select",
@@ -99,8 +100,6 @@ pub(super) fn leaves_names(text: &Text<'_>, tokens: &Range<usize>) -> bool {
         "start",
         "savepoint",
         "release",
-        "commit",
-        "end",
         "show",
         "set",
         "reset",

@@ -96,7 +96,10 @@ impl Planner<'_> {
     pub(super) fn counted(&mut self, e: &Expr, scope: &Scope<'_>) -> Result<(), Refusal> {
         match self.expr(e, scope)? {
             Ty::Plain | Ty::Many(_) | Ty::Built(_) => Ok(()),
-            Ty::Sealed(sealed) => self.raw(&aggregated(sealed)),
+            Ty::Sealed(sealed) => {
+                self.tested.push(Arc::clone(&sealed.column));
+                self.raw(&aggregated(sealed))
+            }
             Ty::Blocked(refusal) => Err(refusal),
         }
     }

@@ -28,6 +28,12 @@ pub fn reason(answers: &Answers<'_>) -> Option<&'static str> {
     if step.kind == "several" && alone(sealed, "22") && plain.contains("E(ERROR") {
         return Some("a bad value in a text of several statements comes first");
     }
+    // So is a name that only the server can judge: it is asked about before any of the text is sent, and says no. Where the
+    // text gives an error on the other side too, nothing of it is carried out on either.
+    let misspelt = |shown: &str| ["42703", "42P01", "42702"].iter().any(|code| alone(shown, code));
+    if step.kind == "several" && misspelt(sealed) && plain.contains("E(ERROR") {
+        return Some("a misspelt name in a text of several statements comes first");
+    }
     // The same of a table that the proxy does not yet know to be gone.
     let dropped = |step: &Step| step.run == Run::Aside && step.sql.contains("DROP TABLE");
     if before.iter().any(dropped) && alone(plain, "42P01") && alone(sealed, "22") {
@@ -48,7 +54,10 @@ pub fn reason(answers: &Answers<'_>) -> Option<&'static str> {
     }
     // The server's planner leaves such a NULL out, and what is left has the column's length. Before it is planned, in the
     // description of a prepared statement, it has none, on either side.
-    let coalesces = |step: &Step| step.sql.to_ascii_lowercase().contains("coalesce(") && step.sql.contains(", NULL)");
+    let coalesces = |step: &Step| {
+        let sql = step.sql.to_ascii_lowercase().split_ascii_whitespace().collect::<Vec<_>>().join(" ");
+        sql.contains("coalesce(") && sql.contains(", null)")
+    };
     if steps.iter().any(coalesces) && but_length(plain, sealed) {
         return Some("coalesce of a column and NULL has no length");
     }
