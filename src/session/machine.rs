@@ -184,6 +184,8 @@ pub struct Machine {
     pub(super) shared: Arc<Shared>,
     pub(super) peer: Peer,
     pub(super) facts: Option<Arc<Facts>>,
+    /// The roles that the proxy had seen when the facts were answered.
+    asked_under: Option<Arc<String>>,
     pub(super) queue: Queue,
     pub(super) statements: HashMap<Bytes, Arc<Prepared>>,
     /// Names of sealed statements that failed to be prepared or were closed: no value is bound to one of these.
@@ -248,6 +250,7 @@ impl Machine {
             shared,
             peer,
             facts: None,
+            asked_under: None,
             queue,
             statements: HashMap::default(),
             gone: Gone::default(),
@@ -431,9 +434,26 @@ impl Machine {
         who
     }
 
-    /// The session's facts, unless roles have changed since they were asked for.
+    /// The session's facts, unless roles have changed since they were asked for. A session may see other roles than the
+    /// proxy has seen: its transaction has changed them, began before they were changed, or is ahead of the proxy. Then
+    /// its answer holds until the proxy sees a change, or the transaction ends.
     pub(super) fn known_facts(&self) -> Option<Arc<Facts>> {
-        self.facts.clone().filter(|facts| facts.roles == **self.shared.roles.load())
+        let roles = self.shared.roles.load();
+        let is_answer = self.asked_under.as_ref().is_some_and(|seen| Arc::ptr_eq(seen, &roles));
+        self.facts.clone().filter(|facts| is_answer || facts.roles == **roles)
+    }
+
+    /// Takes the server's answer.
+    pub(super) fn know_facts(&mut self, facts: Facts) {
+        self.facts = Some(Arc::new(facts));
+        self.asked_under = Some(self.shared.roles.load_full());
+    }
+
+    /// Forgets facts that hold for a transaction only, at its end.
+    pub(super) fn forget_own_roles(&mut self) {
+        if self.facts.as_ref().is_some_and(|facts| facts.roles != **self.shared.roles.load()) {
+            self.facts = None;
+        }
     }
 
     /// Records a refusal.

@@ -215,7 +215,7 @@ impl Machine {
         let facts = row.first().copied().flatten().and_then(|text| facts::answer(text, &self.shared.policy));
         let (facts, seen) =
             facts.ok_or_else(|| Fatal(Refusal::new(Class::Internal, "session facts not understood")))?;
-        self.facts = Some(Arc::new(facts));
+        self.know_facts(facts);
         seen.into_iter().for_each(|seen| self.see(seen));
         Ok(())
     }
@@ -337,6 +337,7 @@ impl Machine {
         self.copy_in_settled();
         if status == b'I' {
             self.own_schema.forget();
+            self.forget_own_roles();
         }
         if status == b'I' && self.queue.is_empty() {
             self.portals.clear();

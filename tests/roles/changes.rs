@@ -154,3 +154,21 @@ fn membership_and_settings_of_roles_count() {
         crate::support::guard::poll(sql, || (sees(&mut joe, Way::Binary) == expected).then_some(()));
     }
 }
+
+/// A transaction with an old snapshot answers, and what it saw does not outlive it.
+#[test]
+fn an_old_snapshot_holds_up_nothing_and_ends_with_its_transaction() {
+    let scene = scene(Version::Any);
+    scene.cluster.psql("app", "GRANT opener, nobody TO joe");
+    let mut joe = scene.login("joe");
+    assert_eq!(sees(&mut joe, Way::Text), "open");
+    joe.ask("BEGIN ISOLATION LEVEL REPEATABLE READ");
+    joe.ask("SELECT count(*) FROM pg_class");
+    scene.cluster.psql("app", "REVOKE opener FROM joe");
+    let mut other = scene.login("joe");
+    let closed = || (sees(&mut other, Way::Text) != "open").then_some(());
+    crate::support::guard::poll("the proxy sees the change", closed);
+    joe.ask("SELECT email FROM people WHERE id = 2");
+    joe.ask("ROLLBACK");
+    assert_ne!(sees(&mut joe, Way::Text), "open");
+}
