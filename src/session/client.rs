@@ -238,7 +238,9 @@ impl Machine {
 
     /// Carries a message on that was held, or that needs a closer look.
     pub(super) fn resume(&mut self, held: Held) -> Result<(), Fatal> {
-        let Some(facts) = self.known_facts() else { return self.ask_facts(held) };
+        // Those that have just been told hold, though the roles be those of a transaction that nobody else sees.
+        let facts = if held.told { self.facts.clone() } else { self.known_facts() };
+        let Some(facts) = facts else { return self.ask_facts(held) };
         let tag = held.tag;
         let reloaded = held.reloaded;
         let again = Held { tag, body: held.body.clone(), reloaded: true, ..Held::default() };

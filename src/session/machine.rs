@@ -141,6 +141,8 @@ pub(super) struct Held {
     pub reloaded: bool,
     /// The server knows the names in it.
     pub named: bool,
+    /// The server has told the session's facts for it.
+    pub told: bool,
 }
 
 /// Why the client's direction is held up.

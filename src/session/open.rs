@@ -455,7 +455,8 @@ impl Opens for Opening<'_, '_> {
         let root = self.rows.root(&index_tenant(found.column, &dek.tenant));
         let plain = plaintext(&cell_of, found.column, dek, root)?;
         record(self.uses, found.column, dek, cell_of.slot());
-        let root = hashes(found.column, session.facts).then(|| self.rows.root(&dek.tenant).ok_or_else(Refusal::damaged));
+        let root =
+            hashes(found.column, session.facts).then(|| self.rows.root(&dek.tenant).ok_or_else(Refusal::damaged));
         show(&Shown { column: found.column, plain: &plain, root: root.transpose()? }, how, session.facts, out)
     }
 }

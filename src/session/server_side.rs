@@ -239,7 +239,7 @@ impl Machine {
                 if self.facts.is_none() {
                     return Err(Fatal(Refusal::new(Class::Internal, "session facts not answered")));
                 }
-                self.resume(held)
+                self.resume(Held { told: true, ..held })
             }
             (Own::Follow, hold) => {
                 self.hold = hold;
