@@ -176,12 +176,8 @@ impl Machine {
         };
         let hits = self.scan(text);
         let reload = self.schema_is_stale(text, hits);
-        if hits.ddl {
-            self.uncommitted.note(text);
-        }
         let executes = hits.sql_prepare || (hits.facts && mentions_execute(text));
-        let looked_at =
-            hits.touches || executes || reload || self.uncommitted.names(text) || self.may_name(text, hits.sql_prepare);
+        let looked_at = hits.touches || executes || reload || self.may_name(text, hits.sql_prepare);
         if looked_at && !ends_transaction(text) {
             self.begins(true);
             let held = Held {

@@ -28,7 +28,6 @@ use super::open::Rows;
 use super::queue::{Expect, Queue};
 use super::schema::OwnSchema;
 use super::seal::{LockedRow, Use};
-use super::uncommitted::Uncommitted;
 
 /// Bytes waiting for one side beyond which the other side is not read.
 pub const OUT_BYTES_MAX: usize = 256 * 1024;
@@ -211,7 +210,6 @@ pub struct Machine {
     pub(super) reload: bool,
     pub(super) own_schema: OwnSchema,
     pub(super) defined: Option<Defined>,
-    pub(super) uncommitted: Uncommitted,
     pub(super) copy_in: bool,
     pub(super) copy: CopyIn,
     pub(super) sending: Option<Box<Sending>>,
@@ -268,7 +266,6 @@ impl Machine {
             reload: false,
             own_schema: OwnSchema::default(),
             defined: None,
-            uncommitted: Uncommitted::default(),
             copy_in: false,
             copy: CopyIn::default(),
             sending: None,

@@ -216,8 +216,7 @@ impl Machine {
         let (facts, seen) =
             facts.ok_or_else(|| Fatal(Refusal::new(Class::Internal, "session facts not understood")))?;
         self.facts = Some(Arc::new(facts));
-        seen.into_iter().for_each(|seen| self.see(seen));
-        Ok(())
+        seen.map_or(Ok(()), |seen| self.see(seen))
     }
 
     fn locked_row(&mut self, body: &[u8]) -> Result<(), Fatal> {
