@@ -1,5 +1,5 @@
 //! DDL in a transaction that is still open: what it makes cannot be seen in the schema, and values for it stay here.
-use crate::support::peer::Peer;
+use crate::support::peer::{Out, Peer, show};
 use crate::support::postgres::{Cluster, Version};
 use crate::support::proxy::{Proxy, Site};
 use crate::support::tap::{Tap, contains};
@@ -157,6 +157,80 @@ fn what_a_transaction_has_made_is_known_once_it_is_committed() {
         let shown = peer.ask(&format!("INSERT INTO fresh{n} VALUES (1, 'canary7f3')"));
         assert!(shown.starts_with("E(ERROR"), "{end}: {shown}");
         peer.ask("ROLLBACK");
+    }
+    assert!(!contains(&scene.tap.to_server(), b"canary7f3"), "a value reached the server");
+}
+
+/// DDL and what uses it in one pipeline, with or without a Sync between them: the server has answered nothing yet.
+#[test]
+fn a_pipeline_is_planned_with_what_it_has_made() {
+    let scene = scene();
+    let mut peer = Peer::connect(scene.proxy.address(), "app");
+    let fresh =
+        ["CREATE TABLE fresh (id int8, account_id int8, email rowseal.text)", "CREATE DOMAIN mail AS rowseal.text"];
+    let value = [Some("canary7f3")];
+    for (ddl, sql) in [
+        (&fresh[..1], "INSERT INTO fresh VALUES (1, 1, $1)"),
+        (
+            &[fresh[1], "CREATE TABLE fresh (id int8, account_id int8, email mail)"],
+            "INSERT INTO fresh VALUES (1, 1, $1)",
+        ),
+        (&["ALTER SCHEMA secure RENAME TO safe"], "INSERT INTO safe.users VALUES (1, 1, $1)"),
+        (&["DO $$ BEGIN EXECUTE 'ALTER SCHEMA secure RENAME TO safe'; END $$"], "UPDATE safe.users SET email = $1"),
+    ] {
+        for synced in [false, true] {
+            let mut out = if synced { Out::new().query("BEGIN") } else { Out::new() };
+            for ddl in ddl {
+                out = out.run(ddl, &[]);
+                out = if synced { out.sync() } else { out };
+            }
+            let syncs = if synced { ddl.len() + 1 } else { 0 };
+            peer.send(&out.run(sql, &value).sync().0);
+            let shown = show(&peer.until_ready(syncs + 1));
+            assert!(shown.contains("E(ERROR 0A000)"), "{ddl:?}, {sql}: {shown}");
+            peer.ask("ROLLBACK");
+        }
+    }
+    assert!(!contains(&scene.tap.to_server(), b"canary7f3"), "a value reached the server");
+    // What is not sealed goes on, in order.
+    let out = Out::new().run("CREATE TABLE notes (id int8, body text)", &[]);
+    let out = out.run("INSERT INTO notes VALUES (1, $1)", &[Some("x")]).run("SELECT body FROM notes", &[]);
+    let out = out.run("INSERT INTO secure.users VALUES (5, 1, $1, 'n')", &value).run("DROP TABLE notes", &[]).sync();
+    peer.send(&out.0);
+    let shown = show(&peer.until_ready(1));
+    assert!(!shown.contains("E(") && shown.contains("D(\\x00\\x01\\x00\\x00\\x00\\x01x)"), "{shown}");
+    assert!(shown.contains("C(INSERT 0 1\\x00) 1 2 n C(DROP TABLE\\x00) Z(I)"), "{shown}");
+    assert!(peer.ask("SELECT email FROM secure.users WHERE id = 5").contains("canary7f3"));
+    assert!(!contains(&scene.tap.to_server(), b"canary7f3"), "a value reached the server");
+}
+
+/// The definition of a view is locked with its tables. A session that holds such a lock, in a transaction of its own, is
+/// not kept waiting for what waits for it; nor are others.
+#[test]
+fn locks_of_a_transaction_hold_up_no_session() {
+    let scene = scene();
+    let make = "CREATE VIEW seen AS SELECT id, account_id, email FROM secure.users";
+    scene.cluster.psql("app", make);
+    let mut peer = Peer::connect(scene.proxy.address(), "app");
+    peer.wait_at_most(std::time::Duration::from_secs(20));
+    for round in 0..3 {
+        for sql in ["BEGIN", "ALTER TABLE secure.users ADD COLUMN more text"] {
+            assert!(!peer.ask(sql).contains("E("), "{sql}");
+        }
+        // Something else changes the schema, so that all of it is read again.
+        scene.cluster.psql("app", &format!("CREATE TABLE other{round} (id int8)"));
+        let shown = peer.ask(&format!("INSERT INTO secure.users VALUES ({round}, 1, 'canary7f3', 'n', 'm')"));
+        assert_eq!(shown, "C(INSERT 0 1\\x00) Z(T)");
+        let mut other = Peer::connect(scene.proxy.address(), "app");
+        other.wait_at_most(std::time::Duration::from_secs(20));
+        assert!(!other.ask(&format!("ALTER TABLE other{round} ADD COLUMN x text")).contains("E("));
+        assert_eq!(other.ask(&format!("INSERT INTO other{round} VALUES (1, 'x')")), "C(INSERT 0 1\\x00) Z(I)");
+        assert!(peer.ask("ROLLBACK").ends_with("Z(I)"));
+        // Its definition is read again once the lock has gone.
+        crate::support::guard::poll("the view", || {
+            let shown = other.ask("SELECT email FROM seen WHERE account_id = 1 AND email = 'canary7f3'");
+            shown.ends_with("C(SELECT 0\\x00) Z(I)").then_some(())
+        });
     }
     assert!(!contains(&scene.tap.to_server(), b"canary7f3"), "a value reached the server");
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio_postgres::{Client, Row};
 
 use super::rows::{ColumnRow, Domain, Domains, IndexRow, ParentRow, relations};
-use super::{Catalog, Relation, setters};
+use super::{Catalog, Relation, setters, views};
 use crate::policy::{self, Unsealed};
 
 const COLUMNS: &str = "SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, a.attname::text, a.attnum, \
@@ -21,13 +21,6 @@ const PARENTS: &str = "WITH RECURSIVE up (child, parent, depth) AS (\
      SELECT up.child, i.inhparent, up.depth + 1 FROM up JOIN pg_catalog.pg_inherits i ON i.inhrelid = up.parent) \
      SELECT up.child, n.nspname::text, c.relname::text FROM up JOIN pg_catalog.pg_class c ON c.oid = up.parent \
      JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p') ORDER BY up.depth";
-/// What views select that have a column of one of our domains; the setting makes all names qualified and ends with the
-/// statement.
-const VIEWS: &str = "WITH path AS MATERIALIZED (SELECT pg_catalog.set_config('search_path', 'pg_catalog', true)) \
-     SELECT c.oid, pg_catalog.pg_get_viewdef(c.oid) FROM path, pg_catalog.pg_class c \
-     WHERE c.relkind IN ('v', 'm') AND EXISTS (SELECT 1 FROM pg_catalog.pg_attribute a \
-     JOIN pg_catalog.pg_type t ON t.oid = a.atttypid JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace \
-     WHERE a.attrelid = c.oid AND n.nspname = 'rowseal')";
 /// Primary keys, and unique indexes over expressions.
 const INDEXES: &str = "SELECT i.indrelid, pg_catalog.string_to_array(i.indkey::text, ' ')::int2[], i.indisprimary, \
      c.relname::text FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid \
@@ -72,6 +65,7 @@ pub async fn load(
 ) -> Result<Catalog, CatalogError> {
     let mut hasher = DefaultHasher::new();
     format!("{:?}{:?}", policy.tables, policy.unsealed).hash(&mut hasher);
+    client.batch_execute(views::WAIT_FOR_NO_LOCK).await?;
     let domains = read_domains(client).await?;
     let mut indexes = Vec::new();
     for row in client.query(INDEXES, &[]).await? {
@@ -91,13 +85,21 @@ pub async fn load(
         columns.push(column(&row)?);
     }
     let mut relations = relations(columns, (indexes, parents), &domains, policy);
-    for row in client.query(VIEWS, &[]).await? {
-        let oid: u32 = row.try_get(0)?;
+    let mut is_partial = false;
+    for (oid, definition) in views::read(client).await? {
+        is_partial |= definition.is_none();
         if let Some(view) = relations.iter_mut().find(|r| r.oid == oid) {
-            view.definition = row.try_get(1)?;
+            view.definition = definition;
         }
     }
-    let setters = setters::read(client).await?;
+    let setters = match (setters::read(client).await, previous) {
+        // The text of a function may lock tables too.
+        (Err(error), Some(previous)) if views::is_locked(&error) => {
+            is_partial = true;
+            previous.setters.iter().cloned().collect()
+        }
+        (read, _) => read?,
+    };
     setters.hash(&mut hasher);
     for relation in &relations {
         hash_relation(relation, &mut hasher);
@@ -109,7 +111,7 @@ pub async fn load(
         None => 1,
     };
     let mut catalog = Catalog::of(version, relations, policy.unsealed == Unsealed::Pass);
-    catalog.fingerprint = fingerprint;
+    (catalog.fingerprint, catalog.is_partial) = (fingerprint, is_partial);
     catalog.setters = setters.into_iter().collect();
     catalog.domains = domains;
     catalog.take_policy(&policy.tables);

@@ -11,6 +11,7 @@ pub mod roles;
 mod rows;
 mod seen;
 mod setters;
+mod views;
 pub use load::{CatalogError, Marks, load, marks};
 use rows::Domains;
 pub use seen::{Seen, question};
@@ -30,6 +31,8 @@ pub struct Catalog {
     pub pass_unsealed: bool,
     /// What the snapshot was made from, to tell two snapshots apart.
     pub fingerprint: u64,
+    /// True when the definition of a view could not be read, because its tables were locked: to be read again.
+    pub is_partial: bool,
     /// Names of policy tables that did not exist yet: a statement that names one is looked at all the same.
     pub missing: Vec<String>,
     /// The policy's tables, whether they exist or not.

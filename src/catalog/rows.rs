@@ -8,11 +8,19 @@ use super::{Attribute, Relation};
 use crate::policy::{Database, Table};
 
 /// A domain type: schema, name, base type.
-#[derive(Debug)]
+#[derive(Debug, Deserialize)]
 pub(super) struct Domain {
     pub(super) schema: String,
     pub(super) name: String,
     pub(super) base: u32,
+}
+
+/// A domain with its oid.
+#[derive(Debug, Deserialize)]
+pub(super) struct DomainRow {
+    pub(super) oid: u32,
+    #[serde(flatten)]
+    pub(super) domain: Domain,
 }
 
 /// Domains by oid.

@@ -2,14 +2,14 @@
 //!
 //! [`question`] asks the session's server; [`Seen`] is the answer, and [`Seen::over`] lays it over the snapshot that all
 //! sessions share. Only relations that may be sealed are asked for: those with the name of a policy table, and those
-//! with a column of a domain of schema `rowseal`.
+//! with a column of a domain.
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Deserialize;
 
-use super::rows::{ColumnRow, IndexRow, ParentRow, relations};
+use super::rows::{ColumnRow, DomainRow, Domains, IndexRow, ParentRow, relations};
 use super::{Attribute, Catalog, Relation};
 use crate::hex;
 use crate::policy::Database;
@@ -17,14 +17,19 @@ use crate::policy::Database;
 /// Versions of catalogs that are one session's own: none is a version of a shared snapshot.
 static VERSION: AtomicU64 = AtomicU64::new(1 << 63);
 
-/// The relations of a question; `{names}` are the names of the policy's tables. Operators are qualified: the session's
-/// search_path is the client's to choose.
+/// The relations of a question; `{names}` are the names of the policy's tables. A domain may be over one of schema `rowseal`;
+/// those of the information schema are not. Operators are qualified: the session's search_path is the client's to choose.
 const WANTED: &str = "c.relkind OPERATOR(pg_catalog.=) ANY ('{r,p,v,m,f}'::pg_catalog.\"char\"[]) AND (\
      pg_catalog.encode(pg_catalog.convert_to(c.relname::pg_catalog.text, 'UTF8'), 'hex') OPERATOR(pg_catalog.=) \
      ANY (ARRAY[{names}]::pg_catalog.text[]) OR EXISTS (SELECT 1 FROM pg_catalog.pg_attribute w, pg_catalog.pg_type t, \
      pg_catalog.pg_namespace d WHERE w.attrelid OPERATOR(pg_catalog.=) c.oid AND t.oid OPERATOR(pg_catalog.=) w.atttypid \
      AND t.typtype OPERATOR(pg_catalog.=) 'd'::pg_catalog.\"char\" AND d.oid OPERATOR(pg_catalog.=) t.typnamespace \
-     AND d.nspname OPERATOR(pg_catalog.=) 'rowseal'::pg_catalog.name))";
+     AND d.nspname OPERATOR(pg_catalog.<>) 'information_schema'::pg_catalog.name))";
+
+const DOMAINS: &str = "(SELECT pg_catalog.json_agg(pg_catalog.json_build_object('oid', t.oid::pg_catalog.int8, \
+     'schema', n.nspname, 'name', t.typname, 'base', t.typbasetype::pg_catalog.int8)) FROM pg_catalog.pg_type t \
+     JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) t.typnamespace \
+     WHERE t.typtype OPERATOR(pg_catalog.=) 'd'::pg_catalog.\"char\")";
 
 const COLUMNS: &str = "(SELECT pg_catalog.json_agg(pg_catalog.json_build_object('oid', c.oid::pg_catalog.int8, \
      'schema', n.nspname, 'relation', c.relname, 'kind', c.relkind::pg_catalog.text, 'name', a.attname, \
@@ -58,7 +63,7 @@ pub fn question(policy: &Database) -> String {
     let wanted = WANTED.replace("{names}", &names.join(", "));
     let part = |query: &str| query.replace("{wanted}", &wanted);
     format!(
-        "pg_catalog.json_build_object('columns', {}, 'indexes', {}, 'parents', {})",
+        "pg_catalog.json_build_object('columns', {}, 'indexes', {}, 'parents', {}, 'domains', {DOMAINS})",
         part(COLUMNS),
         part(INDEXES),
         part(PARENTS)
@@ -71,13 +76,15 @@ pub struct Seen {
     columns: Option<Vec<ColumnRow>>,
     indexes: Option<Vec<IndexRow>>,
     parents: Option<Vec<ParentRow>>,
+    domains: Option<Vec<DomainRow>>,
 }
 
 impl Seen {
     /// The shared snapshot with the relations that may be sealed as this session sees them.
     pub fn over(self, shared: &Catalog, policy: &Database) -> Catalog {
         let links = (self.indexes.unwrap_or_default(), self.parents.unwrap_or_default());
-        let mut seen = relations(self.columns.unwrap_or_default(), links, &shared.domains, policy);
+        let domains: Domains = self.domains.into_iter().flatten().map(|row| (row.oid, row.domain)).collect();
+        let mut seen = relations(self.columns.unwrap_or_default(), links, &domains, policy);
         let definitions: HashMap<u32, &Option<String>> =
             shared.relations.iter().map(|r| (r.oid, &r.definition)).collect();
         for relation in &mut seen {
@@ -85,8 +92,8 @@ impl Seen {
         }
         let names: HashSet<&str> = policy.tables.iter().map(|table| table.name.as_str()).collect();
         let oids: HashSet<u32> = seen.iter().map(|r| r.oid).collect();
-        // Domains over our domains are not asked for.
-        let asked = |a: &Attribute| shared.domains.get(&a.type_oid).is_some_and(|domain| domain.schema == "rowseal");
+        let asked =
+            |a: &Attribute| shared.domains.get(&a.type_oid).is_some_and(|domain| domain.schema != "information_schema");
         let stays = |r: &&Arc<Relation>| {
             !names.contains(r.name.as_str()) && !oids.contains(&r.oid) && !r.columns.iter().any(asked)
         };
@@ -95,7 +102,7 @@ impl Seen {
         let version = VERSION.fetch_add(1, Ordering::Relaxed);
         let mut catalog = Catalog::of_shared(version, all, shared.pass_unsealed);
         catalog.setters = shared.setters.clone();
-        catalog.domains = shared.domains.clone();
+        catalog.domains = Arc::new(domains);
         catalog.take_policy(&policy.tables);
         catalog
     }

@@ -111,6 +111,7 @@ impl Database {
         let marks = marks(&client).await.map_err(unread)?;
         let roles = roles::read(&client, &policy).await.map_err(|error| unread(error.into()))?;
         let catalog = load(&client, &policy, None).await.map_err(unread)?;
+        let marks = if catalog.is_partial { Marks::default() } else { marks };
         let filter = Filter::new(&catalog).map_err(|source| DatabaseError::Filter { name, source })?;
         let schema = ArcSwap::from_pointee(Schema { catalog: Arc::new(catalog), filter });
         let Bounds { auto_register, message_bytes_max, plan_bytes_max } = bounds;
@@ -146,6 +147,7 @@ impl Database {
         let before = self.shared.schema.load_full();
         let loaded = load(&control.client, &self.shared.policy, Some(&before.catalog)).await;
         let catalog = loaded.map_err(|error| unreachable(&error))?;
+        let marks = if catalog.is_partial { Marks::default() } else { marks };
         if catalog.version != before.catalog.version {
             let filter = Filter::new(&catalog).map_err(|error| unreachable(&error))?;
             self.shared.schema.store(Arc::new(Schema { catalog: Arc::new(catalog), filter }));

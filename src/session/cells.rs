@@ -91,8 +91,11 @@ pub(super) fn check(
 }
 
 fn misplaced(column: &Column) -> Refusal {
-    Refusal::new(Class::Denied, format!("a role that sees cells can write to {} only cells that open there", column.qualified))
-        .hint("Write cells as they were read, in rows of their own tenant; or write values with another role.")
+    Refusal::new(
+        Class::Denied,
+        format!("a role that sees cells can write to {} only cells that open there", column.qualified),
+    )
+    .hint("Write cells as they were read, in rows of their own tenant; or write values with another role.")
 }
 
 /// The refusal of one cell for several rows.

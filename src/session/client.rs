@@ -176,12 +176,8 @@ impl Machine {
         };
         let hits = self.scan(text);
         let reload = self.schema_is_stale(text, hits);
-        if hits.ddl {
-            self.uncommitted.note(text);
-        }
         let executes = hits.sql_prepare || (hits.facts && mentions_execute(text));
-        let looked_at =
-            hits.touches || executes || reload || self.uncommitted.names(text) || self.may_name(text, hits.sql_prepare);
+        let looked_at = hits.touches || executes || reload || self.may_name(text, hits.sql_prepare);
         if looked_at && !ends_transaction(text) {
             self.begins(true);
             let held = Held {
@@ -238,7 +234,9 @@ impl Machine {
 
     /// Carries a message on that was held, or that needs a closer look.
     pub(super) fn resume(&mut self, held: Held) -> Result<(), Fatal> {
-        let Some(facts) = self.known_facts() else { return self.ask_facts(held) };
+        // Those that have just been told hold, though the roles be those of a transaction that nobody else sees.
+        let facts = if held.told { self.facts.clone() } else { self.known_facts() };
+        let Some(facts) = facts else { return self.ask_facts(held) };
         let tag = held.tag;
         let reloaded = held.reloaded;
         let again = Held { tag, body: held.body.clone(), reloaded: true, ..Held::default() };

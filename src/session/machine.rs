@@ -28,7 +28,6 @@ use super::open::Rows;
 use super::queue::{Expect, Queue};
 use super::schema::OwnSchema;
 use super::seal::{LockedRow, Use};
-use super::uncommitted::Uncommitted;
 
 /// Bytes waiting for one side beyond which the other side is not read.
 pub const OUT_BYTES_MAX: usize = 256 * 1024;
@@ -141,6 +140,8 @@ pub(super) struct Held {
     pub reloaded: bool,
     /// The server knows the names in it.
     pub named: bool,
+    /// The server has told the session's facts for it.
+    pub told: bool,
 }
 
 /// Why the client's direction is held up.
@@ -184,8 +185,6 @@ pub struct Machine {
     pub(super) shared: Arc<Shared>,
     pub(super) peer: Peer,
     pub(super) facts: Option<Arc<Facts>>,
-    /// The roles that the proxy had seen when the facts were answered.
-    asked_under: Option<Arc<String>>,
     pub(super) queue: Queue,
     pub(super) statements: HashMap<Bytes, Arc<Prepared>>,
     /// Names of sealed statements that failed to be prepared or were closed: no value is bound to one of these.
@@ -211,7 +210,6 @@ pub struct Machine {
     pub(super) reload: bool,
     pub(super) own_schema: OwnSchema,
     pub(super) defined: Option<Defined>,
-    pub(super) uncommitted: Uncommitted,
     pub(super) copy_in: bool,
     pub(super) copy: CopyIn,
     pub(super) sending: Option<Box<Sending>>,
@@ -250,7 +248,6 @@ impl Machine {
             shared,
             peer,
             facts: None,
-            asked_under: None,
             queue,
             statements: HashMap::default(),
             gone: Gone::default(),
@@ -269,7 +266,6 @@ impl Machine {
             reload: false,
             own_schema: OwnSchema::default(),
             defined: None,
-            uncommitted: Uncommitted::default(),
             copy_in: false,
             copy: CopyIn::default(),
             sending: None,
@@ -434,26 +430,10 @@ impl Machine {
         who
     }
 
-    /// The session's facts, unless roles have changed since they were asked for. A session may see other roles than the
-    /// proxy has seen: its transaction has changed them, began before they were changed, or is ahead of the proxy. Then
-    /// its answer holds until the proxy sees a change, or the transaction ends.
+    /// The session's facts, unless roles have changed since they were asked for. A transaction that sees other roles than
+    /// the proxy does, its own or those of an old snapshot, is asked before each statement.
     pub(super) fn known_facts(&self) -> Option<Arc<Facts>> {
-        let roles = self.shared.roles.load();
-        let is_answer = self.asked_under.as_ref().is_some_and(|seen| Arc::ptr_eq(seen, &roles));
-        self.facts.clone().filter(|facts| is_answer || facts.roles == **roles)
-    }
-
-    /// Takes the server's answer.
-    pub(super) fn know_facts(&mut self, facts: Facts) {
-        self.facts = Some(Arc::new(facts));
-        self.asked_under = Some(self.shared.roles.load_full());
-    }
-
-    /// Forgets facts that hold for a transaction only, at its end.
-    pub(super) fn forget_own_roles(&mut self) {
-        if self.facts.as_ref().is_some_and(|facts| facts.roles != **self.shared.roles.load()) {
-            self.facts = None;
-        }
+        self.facts.clone().filter(|facts| facts.roles == **self.shared.roles.load())
     }
 
     /// Records a refusal.

@@ -31,4 +31,3 @@ pub mod schema;
 pub mod seal;
 pub mod server_side;
 pub mod show;
-mod uncommitted;

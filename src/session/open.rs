@@ -198,8 +198,10 @@ impl<'a> Batch<'a> {
                 return Ok(Ok(None));
             }
             let start = batch.values.len() - width;
-            if !batch.is_as_planned(start) {
-                return Ok(Ok(None));
+            match batch.is_as_planned(start) {
+                Ok(true) => {}
+                Ok(false) => return Ok(Ok(None)),
+                Err(refusal) => return Ok(Err(refusal)),
             }
             for at in 0..shape.columns.len() {
                 let Some(value) = batch.values[start + at] else { continue };
@@ -211,19 +213,31 @@ impl<'a> Batch<'a> {
         Ok(Ok(Some(batch)))
     }
 
-    /// False for a row with a cell where the plan has none: its columns are others by now.
-    fn is_as_planned(&self, start: usize) -> bool {
-        let is_plain = |at: usize| matches!(self.shape.columns.get(at), Some(ResultColumn::Plain));
-        let holds = |value: &Option<&[u8]>| value.is_some_and(begins_as_cell);
-        let cells = self.values[start..].iter().enumerate().any(|(at, value)| is_plain(at) && holds(value));
-        !cells || self.shape.facts.read == Read::Sealed
+    /// The net under the plan: columns that it takes for plain hold no cell, unless the role sees cells. False where one
+    /// is a cell: the columns are others by now.
+    ///
+    /// # Errors
+    /// 0A000 where there is one inside a value.
+    fn is_as_planned(&self, start: usize) -> Result<bool, Refusal> {
+        if self.shape.facts.read == Read::Sealed {
+            return Ok(true);
+        }
+        let row = self.shape.columns.iter().zip(&self.values[start..]);
+        let plain = row.filter(|(column, _)| matches!(column, ResultColumn::Plain)).filter_map(|(_, value)| *value);
+        let mut is_inside = false;
+        for value in plain {
+            if begins_as_cell(value) {
+                return Ok(false);
+            }
+            is_inside |= holds_whole_cell(value);
+        }
+        if is_inside { Err(unplanned()) } else { Ok(true) }
     }
 
     /// Finds the cells of a value.
     fn find(&mut self, value: usize, bytes: &'a [u8]) -> Result<(), Refusal> {
         let shape = self.shape;
         match &shape.columns[value % self.width] {
-            ResultColumn::Plain if holds_whole_cell(bytes) && shape.facts.read != Read::Sealed => Err(unplanned()),
             ResultColumn::Plain => Ok(()),
             ResultColumn::Built(built) => self.find_inside(value, built, bytes),
             ResultColumn::Sealed { column, tenant, constants, .. } => {
@@ -455,7 +469,8 @@ impl Opens for Opening<'_, '_> {
         let root = self.rows.root(&index_tenant(found.column, &dek.tenant));
         let plain = plaintext(&cell_of, found.column, dek, root)?;
         record(self.uses, found.column, dek, cell_of.slot());
-        let root = hashes(found.column, session.facts).then(|| self.rows.root(&dek.tenant).ok_or_else(Refusal::damaged));
+        let root =
+            hashes(found.column, session.facts).then(|| self.rows.root(&dek.tenant).ok_or_else(Refusal::damaged));
         show(&Shown { column: found.column, plain: &plain, root: root.transpose()? }, how, session.facts, out)
     }
 }

@@ -1,9 +1,10 @@
 //! Which schema a session's statements are planned against: the snapshot that all sessions share, or, in a transaction
-//! that has changed it, the one that the session itself sees.
+//! that has changed it, the one that the session itself sees. Every text behind DDL waits until that is known, whatever it
+//! names: what the DDL has made may have any name.
 use std::sync::Arc;
 
 use crate::catalog::Seen;
-use crate::refusal::Refusal;
+use crate::refusal::{Class, Refusal};
 use crate::sql::filter::{Filter, Hits, ends_transaction};
 use crate::sql::plan::Verdict;
 use crate::sql::{self, Protocol};
@@ -11,7 +12,6 @@ use crate::sql::{self, Protocol};
 use super::facts::Facts;
 use super::machine::{Fatal, Held, Hold, Machine, Schema, Work};
 use super::messages::{after_ddl, allowed, names_any, not_yet, readable};
-use super::uncommitted::{Uncommitted, passed_on};
 
 /// The schema as this session sees it.
 #[derive(Default)]
@@ -76,8 +76,7 @@ impl Machine {
             return false;
         }
         // Behind DDL whose reply is still to come, the session's own server is asked.
-        let askable = self.queue.is_empty() || (hits.touches && !self.copy_in);
-        let stale = self.reload && self.own_schema.schema.is_none() && askable;
+        let stale = self.reload && self.own_schema.schema.is_none() && !self.copy_in;
         if stale || hits.ddl {
             self.reload = hits.ddl;
         }
@@ -87,14 +86,16 @@ impl Machine {
     }
 
     /// The server's answer, laid over the shared snapshot.
-    pub(super) fn see(&mut self, seen: Seen) {
+    ///
+    /// # Errors
+    /// [`Fatal`] when its names cannot be scanned for: nothing else is as good.
+    pub(super) fn see(&mut self, seen: Seen) -> Result<(), Fatal> {
         let shared = self.shared.schema.load_full();
         let catalog = seen.over(&shared.catalog, &self.shared.policy);
+        let filter = Filter::new(&catalog).map_err(|error| Fatal(Refusal::new(Class::Internal, error.to_string())))?;
         self.own_schema.wanted = false;
-        match Filter::new(&catalog) {
-            Ok(filter) => self.own_schema.schema = Some(Arc::new(Schema { catalog: Arc::new(catalog), filter })),
-            Err(error) => tracing::warn!(%error, "the schema of a session cannot be scanned for"),
-        }
+        self.own_schema.schema = Some(Arc::new(Schema { catalog: Arc::new(catalog), filter }));
+        Ok(())
     }
 
     /// Reads the schema before the statement goes on: it may name a policy table that has just come into being.
@@ -115,12 +116,7 @@ impl Machine {
         };
         match loaded {
             Ok(()) => {
-                if self.status == b'I' && self.queue.is_empty() {
-                    // What is held may be DDL itself, and has been noted.
-                    if !self.reload {
-                        self.uncommitted = Uncommitted::default();
-                    }
-                } else {
+                if self.status != b'I' || !self.queue.is_empty() {
                     // What is not committed yet is not in the snapshot; the session's own server knows it.
                     self.reload = true;
                     self.own_schema.want();
@@ -161,10 +157,6 @@ impl Machine {
                 return Err(self.no_table(text, &schema.catalog, (facts, protocol)).unwrap_or_else(not_yet));
             }
         }
-        let is_own = self.own_schema.schema.is_some();
-        if !hits.ddl && (!is_own || self.uncommitted.is_beyond_own_schema()) {
-            self.uncommitted.refuse_values(text)?;
-        }
         if !hits.touches && !self.may_name(text, hits.sql_prepare) {
             return Ok((Verdict::Pass, hits));
         }
@@ -177,9 +169,8 @@ impl Machine {
         if let Verdict::Rewrite(plans) = &verdict {
             allowed(plans, facts)?;
         }
-        // Reading the schema again after DDL did not help: it is not committed yet.
-        let is_unseen = self.reload && !is_own && !hits.ddl;
-        if is_unseen && passed_on(&verdict, text).any(|part| self.is_uncertain(part, &context)) {
+        // DDL came between the text and its Bind.
+        if self.reload && self.own_schema.schema.is_none() && hits.touches && !hits.ddl {
             return Err(after_ddl());
         }
         Ok((verdict, hits))

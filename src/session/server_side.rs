@@ -215,9 +215,8 @@ impl Machine {
         let facts = row.first().copied().flatten().and_then(|text| facts::answer(text, &self.shared.policy));
         let (facts, seen) =
             facts.ok_or_else(|| Fatal(Refusal::new(Class::Internal, "session facts not understood")))?;
-        self.know_facts(facts);
-        seen.into_iter().for_each(|seen| self.see(seen));
-        Ok(())
+        self.facts = Some(Arc::new(facts));
+        seen.map_or(Ok(()), |seen| self.see(seen))
     }
 
     fn locked_row(&mut self, body: &[u8]) -> Result<(), Fatal> {
@@ -239,7 +238,7 @@ impl Machine {
                 if self.facts.is_none() {
                     return Err(Fatal(Refusal::new(Class::Internal, "session facts not answered")));
                 }
-                self.resume(held)
+                self.resume(Held { told: true, ..held })
             }
             (Own::Follow, hold) => {
                 self.hold = hold;
@@ -337,7 +336,6 @@ impl Machine {
         self.copy_in_settled();
         if status == b'I' {
             self.own_schema.forget();
-            self.forget_own_roles();
         }
         if status == b'I' && self.queue.is_empty() {
             self.portals.clear();

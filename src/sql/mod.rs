@@ -132,30 +132,6 @@ fn plan_text(text: &str, context: &Context<'_>, asking: &mut Asking) -> Result<V
     Ok(if rewritten { Verdict::Rewrite(plans.into()) } else { Verdict::Pass })
 }
 
-/// True when the name of a relation that exposes a sealed column stands in the text without a schema, or the text
-/// cannot be read.
-pub fn names_sealed(text: &str, context: &Context<'_>) -> bool {
-    Text::read(text).map_or(true, |read| {
-        (0..read.tokens.len()).any(|i| {
-            let dotted = i.checked_sub(1).and_then(|before| read.token(before)) == Some(&Token::Period);
-            !dotted && word(&read, i).is_some_and(|word| needle(&word, context))
-        })
-    })
-}
-
-/// True when a text has literals or parameters, or cannot be read.
-pub fn has_values(text: &str) -> bool {
-    Text::read(text).map_or(true, |read| read.statements().iter().any(|tokens| read.has_values(tokens)))
-}
-
-/// True when the name of such a relation stands in a statement with values, with a schema too, or the text cannot be read.
-pub fn gives_sealed(text: &str, context: &Context<'_>) -> bool {
-    Text::read(text).map_or(true, |read| {
-        let named = |i: usize| word(&read, i).is_some_and(|word| needle(&word, context));
-        read.statements().into_iter().any(|mut tokens| read.has_values(&tokens) && tokens.any(named))
-    })
-}
-
 fn plan_statement(
     text: &Text<'_>,
     tokens: Range<usize>,
@@ -238,12 +214,6 @@ fn names_needle(text: &Text<'_>, tokens: &Range<usize>, context: &Context<'_>) -
         let name = name.to_ascii_lowercase();
         statement.contains(&name) || statement.contains(&name.replace('"', "\"\""))
     })
-}
-
-/// True when a text may write values into a table that exists: one of its statements is neither DDL nor harmless, and has
-/// a word of such a statement. A text that cannot be read is taken for one.
-pub fn writes(text: &str) -> bool {
-    Text::read(text).map_or(true, |read| read.statements().iter().any(|tokens| utility::writes(&read, tokens)))
 }
 
 /// The same for writes that may be meant for a table of one of these names: it is a name there, or within a string.

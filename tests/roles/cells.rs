@@ -37,12 +37,17 @@ fn a_dump_is_restored_through_the_proxy() {
                 peer.ask(&format!("SET bytea_output = {setting}"));
                 let data = copied_out(&mut peer, &format!("COPY people TO STDOUT {options}"));
                 assert_eq!(peer.ask("DELETE FROM people"), "C(DELETE 3\\x00) Z(I)");
-                assert_eq!(copied_in(&mut peer, &format!("COPY people FROM STDIN {options}"), &data), None, "{options}");
+                assert_eq!(
+                    copied_in(&mut peer, &format!("COPY people FROM STDIN {options}"), &data),
+                    None,
+                    "{options}"
+                );
                 assert!(all_stored(&scene) == before, "{version:?} {options} {setting}");
             }
         }
         // It opens and is found as before, in a proxy that has just begun too.
-        let shown = scene.login("opener").ask("SELECT id FROM people WHERE account_id = 2 AND email = 'bob@example.com'");
+        let shown =
+            scene.login("opener").ask("SELECT id FROM people WHERE account_id = 2 AND email = 'bob@example.com'");
         assert!(shown.contains("D(\\x00\\x01\\x00\\x00\\x00\\x012)"), "{shown}");
         assert_eq!(scene.proxy.stop(), 0);
         let proxy = scene.site.serve();
@@ -64,8 +69,10 @@ fn a_cell_goes_only_where_it_opens() {
     let scene = scene(Version::Any);
     let mut peer = scene.login("cells");
     let before = all_stored(&scene);
-    let (email, other, name, age) = (scene.stored("email", 2), scene.stored("email", 1), scene.stored("name", 2), scene.stored("age", 2));
-    let set = |column: &str, value: &str| format!("UPDATE people SET {column} = {value} WHERE id = 2 AND account_id = 2");
+    let (email, other, name, age) =
+        (scene.stored("email", 2), scene.stored("email", 1), scene.stored("name", 2), scene.stored("age", 2));
+    let set =
+        |column: &str, value: &str| format!("UPDATE people SET {column} = {value} WHERE id = 2 AND account_id = 2");
     let cell = |hex: &str| format!("'\\x{hex}'");
     let damaged = format!("{}{}", &email[..email.len() - 2], if email.ends_with("00") { "01" } else { "00" });
     // Tokens stand outside of what is authenticated: eight bytes behind the start.
@@ -97,11 +104,15 @@ fn a_cell_goes_only_where_it_opens() {
         assert!(code(&mut peer, &prepared).is_some(), "{prepared}");
         peer.ask("DEALLOCATE ALL");
         let row = format!("7\t2\t{}\n", value.trim_matches(['E', '\'']).replace('\\', "\\\\"));
-        let copied = copied_in(&mut peer, &format!("COPY people (id, account_id, {column}) FROM STDIN"), row.as_bytes());
+        let copied =
+            copied_in(&mut peer, &format!("COPY people (id, account_id, {column}) FROM STDIN"), row.as_bytes());
         assert_eq!(copied.as_deref(), Some("42501"), "{row}");
     }
     // One cell in several rows.
-    assert_eq!(code(&mut peer, &format!("UPDATE people SET email = {} WHERE account_id = 2", cell(&email))).as_deref(), Some("42501"));
+    assert_eq!(
+        code(&mut peer, &format!("UPDATE people SET email = {} WHERE account_id = 2", cell(&email))).as_deref(),
+        Some("42501")
+    );
     assert!(all_stored(&scene) == before, "something was written");
     // Where it was; NULL; what is not sealed; a cell that is kept.
     for sql in [
@@ -131,10 +142,19 @@ fn parameters_are_cells() {
     let scene = scene(Version::Any);
     let mut peer = scene.login("cells");
     let before = scene.stored("age", 2);
-    let raw: Vec<u8> = (0..before.len()).step_by(2).map(|at| u8::from_str_radix(&before[at..at + 2], 16).unwrap()).collect();
+    let raw: Vec<u8> =
+        (0..before.len()).step_by(2).map(|at| u8::from_str_radix(&before[at..at + 2], 16).unwrap()).collect();
     let sql = "UPDATE people SET age = $1 WHERE id = 2 AND account_id = 2 RETURNING age";
     for oid in [0, 17] {
-        peer.send(&Out::new().parse_as("", sql, &[oid]).describe('S', "").bind_as("", &[(1, Some(&raw))], &[1]).execute("", 0).sync().0);
+        peer.send(
+            &Out::new()
+                .parse_as("", sql, &[oid])
+                .describe('S', "")
+                .bind_as("", &[(1, Some(&raw))], &[1])
+                .execute("", 0)
+                .sync()
+                .0,
+        );
         let replies = peer.until_ready(1);
         assert_eq!(error(&replies), None, "{}", show(&replies));
         let described = replies.iter().find(|(tag, _)| *tag == b't').unwrap();

@@ -68,7 +68,8 @@ fn followed(version: Version) {
                 assert_eq!(error(&replies), None, "{sql}");
             }
             assert_eq!(sees(&mut peer, way), expected, "{way:?} {statements:?}");
-            if expected == "deny" && !show(&replies(&mut peer, &["SELECT 1".to_owned()], Way::Simple)).ends_with("Z(I)") {
+            if expected == "deny" && !show(&replies(&mut peer, &["SELECT 1".to_owned()], Way::Simple)).ends_with("Z(I)")
+            {
                 // The refusal has failed the transaction.
                 peer.ask(if statements.contains(&"SAVEPOINT s") { "ROLLBACK TO s" } else { "SELECT 1" });
             }
@@ -149,7 +150,9 @@ fn membership_and_settings_of_roles_count() {
     // And what another one does: within a second or so, also for a session that has asked long ago.
     let mut joe = scene.login("joe");
     assert_eq!(sees(&mut joe, Way::Text), "mask");
-    for (sql, expected) in [("REVOKE masked FROM joe", "deny"), ("GRANT opener TO joe", "open"), ("REVOKE opener FROM joe", "deny")] {
+    for (sql, expected) in
+        [("REVOKE masked FROM joe", "deny"), ("GRANT opener TO joe", "open"), ("REVOKE opener FROM joe", "deny")]
+    {
         scene.cluster.psql("app", sql);
         crate::support::guard::poll(sql, || (sees(&mut joe, Way::Binary) == expected).then_some(()));
     }

@@ -21,13 +21,19 @@ const ROADS: &[(Shows, &[&str])] = &[
     (Shows::All, &["SELECT p.* FROM people p JOIN plain USING (id) WHERE id = 2"]),
     (Shows::All, &["SELECT to_json(p), row_to_json(p), to_jsonb(p.*) FROM people p WHERE id = 2"]),
     (Shows::All, &["SELECT json_agg(p), jsonb_agg(p), array_agg(p) FROM people p WHERE id = 2"]),
-    (Shows::All, &["SELECT json_build_object('e', email, 'n', name, 'k', nick, 's', ssn, 'a', age) FROM people WHERE id = 2"]),
+    (
+        Shows::All,
+        &["SELECT json_build_object('e', email, 'n', name, 'k', nick, 's', ssn, 'a', age) FROM people WHERE id = 2"],
+    ),
     (Shows::All, &["SELECT jsonb_build_array(email, name, nick, ssn, age) FROM people WHERE id = 2"]),
     (Shows::Two, &["SELECT json_object_agg(id, email), jsonb_object_agg(note, ssn) FROM people WHERE id = 2"]),
     (Shows::All, &["SELECT ROW(email, name, nick, ssn, age) FROM people WHERE id = 2"]),
     (Shows::Two, &["SELECT ARRAY[email, ssn], array_agg(ssn) FROM people WHERE id = 2 GROUP BY id"]),
     (Shows::Two, &["SELECT coalesce(email, 'none'), coalesce(ssn, NULL) FROM people WHERE id = 2"]),
-    (Shows::Two, &["SELECT CASE WHEN id = 2 THEN email END, CASE WHEN id = 2 THEN ssn ELSE NULL END FROM people WHERE id = 2"]),
+    (
+        Shows::Two,
+        &["SELECT CASE WHEN id = 2 THEN email END, CASE WHEN id = 2 THEN ssn ELSE NULL END FROM people WHERE id = 2"],
+    ),
     (Shows::Two, &["SELECT x.email, x.ssn FROM (SELECT * FROM people WHERE id = 2) x"]),
     (Shows::Two, &["WITH w AS (SELECT email, ssn FROM people WHERE id = 2) SELECT * FROM w"]),
     (Shows::Two, &["SELECT l.* FROM plain, LATERAL (SELECT email, ssn FROM people p WHERE p.id = plain.id) l"]),
@@ -39,7 +45,10 @@ const ROADS: &[(Shows, &[&str])] = &[
     (Shows::All, &["BEGIN", "UPDATE people SET note = 'm' WHERE id = 2 RETURNING *", "ROLLBACK"]),
     (Shows::All, &["BEGIN", "UPDATE people SET note = 'm' WHERE id = 2 RETURNING people", "ROLLBACK"]),
     (Shows::Two, &["BEGIN", "DELETE FROM people WHERE id = 2 RETURNING email, ssn", "ROLLBACK"]),
-    (Shows::Two, &["BEGIN", "WITH d AS (DELETE FROM people WHERE id = 2 RETURNING email, ssn) SELECT * FROM d", "ROLLBACK"]),
+    (
+        Shows::Two,
+        &["BEGIN", "WITH d AS (DELETE FROM people WHERE id = 2 RETURNING email, ssn) SELECT * FROM d", "ROLLBACK"],
+    ),
     (
         Shows::Two,
         &[
@@ -52,13 +61,25 @@ const ROADS: &[(Shows, &[&str])] = &[
     (Shows::All, &["BEGIN", "DECLARE c CURSOR FOR SELECT * FROM people WHERE id = 2", "FETCH ALL FROM c", "ROLLBACK"]),
     (
         Shows::Two,
-        &["BEGIN", "DECLARE c BINARY SCROLL CURSOR FOR SELECT email, ssn FROM people WHERE id = 2", "FETCH LAST FROM c", "ROLLBACK"],
+        &[
+            "BEGIN",
+            "DECLARE c BINARY SCROLL CURSOR FOR SELECT email, ssn FROM people WHERE id = 2",
+            "FETCH LAST FROM c",
+            "ROLLBACK",
+        ],
     ),
     (
         Shows::Two,
-        &["DECLARE c CURSOR WITH HOLD FOR SELECT email, ssn FROM people WHERE id = 2", "FETCH FORWARD 1 FROM c", "CLOSE c"],
+        &[
+            "DECLARE c CURSOR WITH HOLD FOR SELECT email, ssn FROM people WHERE id = 2",
+            "FETCH FORWARD 1 FROM c",
+            "CLOSE c",
+        ],
     ),
-    (Shows::Two, &["BEGIN", "DECLARE c CURSOR FOR SELECT json_agg(p) FROM people p WHERE id = 2", "FETCH c", "ROLLBACK"]),
+    (
+        Shows::Two,
+        &["BEGIN", "DECLARE c CURSOR FOR SELECT json_agg(p) FROM people p WHERE id = 2", "FETCH c", "ROLLBACK"],
+    ),
     (Shows::All, &["COPY people TO STDOUT"]),
     (Shows::All, &["COPY people TO STDOUT (FORMAT csv, HEADER)"]),
     (Shows::All, &["COPY people TO STDOUT (FORMAT binary)"]),
@@ -121,7 +142,10 @@ fn roads(version: Version) {
             for way in WAYS {
                 let replies = replies(&mut peer, &[(*sql).to_owned()], way);
                 let (shown, cell) = (bytes(&replies), shows_cell(&bytes(&replies)));
-                if tells(&shown).is_some() || (cell && role != "cells") || (role != "cells" && error(&replies).is_none()) {
+                if tells(&shown).is_some()
+                    || (cell && role != "cells")
+                    || (role != "cells" && error(&replies).is_none())
+                {
                     wrong.push(format!("{role}, {way:?}, {sql}: {}", show(&replies)));
                 }
             }

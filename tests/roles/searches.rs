@@ -46,10 +46,24 @@ const SEARCHES: &[&str] = &[
 
 /// The same in more than one statement; the last but one searches.
 const NAMED: &[&[&str]] = &[
-    &["PREPARE s AS SELECT id FROM people WHERE account_id = 2 AND email = $1", "EXECUTE s('bob@example.com')", "DEALLOCATE s"],
+    &[
+        "PREPARE s AS SELECT id FROM people WHERE account_id = 2 AND email = $1",
+        "EXECUTE s('bob@example.com')",
+        "DEALLOCATE s",
+    ],
     &["PREPARE s AS SELECT count(*) FROM people GROUP BY account_id, email", "EXECUTE s", "DEALLOCATE s"],
-    &["BEGIN", "DECLARE c CURSOR FOR SELECT id FROM people WHERE account_id = 2 AND email = 'bob@example.com'", "FETCH ALL FROM c", "ROLLBACK"],
-    &["BEGIN", "DECLARE c CURSOR FOR SELECT count(*) FROM people GROUP BY account_id, email", "FETCH ALL FROM c", "ROLLBACK"],
+    &[
+        "BEGIN",
+        "DECLARE c CURSOR FOR SELECT id FROM people WHERE account_id = 2 AND email = 'bob@example.com'",
+        "FETCH ALL FROM c",
+        "ROLLBACK",
+    ],
+    &[
+        "BEGIN",
+        "DECLARE c CURSOR FOR SELECT count(*) FROM people GROUP BY account_id, email",
+        "FETCH ALL FROM c",
+        "ROLLBACK",
+    ],
 ];
 
 /// By order nobody searches, nor in what has no tokens.
@@ -131,7 +145,13 @@ fn prepared_searches_follow_the_role() {
     let prepare = Out::new().parse("s", searched).parse("g", "SELECT email FROM people WHERE id = 2").sync();
     peer.send(&prepare.0);
     assert_eq!(error(&peer.until_ready(1)), None);
-    for (role, code) in [("seeker", None), ("masked", Some("42501")), ("cells", Some("42501")), ("nobody", Some("42501")), ("opener", None)] {
+    for (role, code) in [
+        ("seeker", None),
+        ("masked", Some("42501")),
+        ("cells", Some("42501")),
+        ("nobody", Some("42501")),
+        ("opener", None),
+    ] {
         peer.ask(&format!("SET ROLE {role}"));
         let run = Out::new().bind("", "s", &[Some("2"), Some("bob@example.com")], 0).execute("", 0).sync();
         peer.send(&run.0);
