@@ -154,7 +154,13 @@ fn declare(
     if plan.named.is_some() || plan.lock.is_some() {
         return Err(unread());
     }
-    let columns = if super::needs_work(&plan) { plan.result.take() } else { None };
+    let columns = if super::needs_work(&plan) {
+        plan.result.take()
+    } else {
+        // What passes has parameters too, and they are bound to the cursor.
+        plan = Planner::new(context, text, at..tokens.end).finish(None)?;
+        None
+    };
     plan.named = Some(Named::Declare { name, binary, columns, hidden: std::mem::take(&mut plan.hidden) });
     plan.result = None;
     plan.range = Planner::new(context, text, tokens.clone()).bytes();
