@@ -120,7 +120,7 @@ pub fn twice(program: &Program, known: &Known) -> Outcome {
 }
 
 /// Where `SUITES_OUT` names a folder, what was said is left there for whoever wants to read it.
-fn keep(program: &str, plain: &str, sealed: &str) {
+pub fn keep(program: &str, plain: &str, sealed: &str) {
     if let Some(folder) = std::env::var_os("SUITES_OUT") {
         for (side, said) in [("plain", plain), ("sealed", sealed)] {
             std::fs::write(Path::new(&folder).join(format!("{program}.{side}")), said).unwrap();
@@ -133,7 +133,8 @@ fn placed(word: &str, home: &Path) -> String {
     word.replace("{tools}", &tools().to_string_lossy()).replace("{here}", &home.to_string_lossy())
 }
 
-fn home() -> PathBuf {
+/// The folder tests/suites.
+pub fn home() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/suites")
 }
 

@@ -1,10 +1,4 @@
-CREATE TABLE account (id serial PRIMARY KEY, name varchar(100) NOT NULL UNIQUE);
-CREATE TABLE customer (id serial PRIMARY KEY, account_id int NOT NULL REFERENCES account, name varchar(100) NOT NULL, rank int NOT NULL DEFAULT 0,
-  email varchar(254) NOT NULL, phone varchar(40), ssn text, birth date, balance numeric(12,2), visits int, joined timestamptz, extra jsonb,
-  CONSTRAINT one_email UNIQUE (account_id, email));
-CREATE INDEX by_phone ON customer (phone);
-CREATE TABLE orders (id serial PRIMARY KEY, account_id int NOT NULL, customer_id int NOT NULL REFERENCES customer ON DELETE CASCADE, number int NOT NULL,
-  comment text);
+\ir schema.sql
 INSERT INTO account (name) VALUES ('one'), ('two'), ('three');
 INSERT INTO customer (account_id, name, rank, email, phone, ssn, birth, balance, visits, joined, extra) VALUES
   (1, 'ada', 1, 'canary7f3-ada@example.com', 'canary7f3-1', 'canary7f3-ssn', '1815-12-10', 12.5, 7301, '2024-02-29 12:00+00', '{"canary7f3": 1}'),
