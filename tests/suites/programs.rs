@@ -53,10 +53,16 @@ pub const PROGRAMS: &[Program] = &[
     Program {
         name: "jdbc",
         policy: "shop.toml",
-        command: &["java", "-cp", "/usr/share/java/postgresql.jar", "{here}/jdbc/Suite.java"],
+        command: &["java", "-cp", "/usr/share/java/postgresql.jar", "{here}/jdbc/Suite.java", "{here}/schema.sql"],
         run: twice,
     },
     Program { name: "activerecord", policy: "shop.toml", command: &["ruby", "{here}/ruby/run.rb"], run: twice },
+    Program {
+        name: "activerecord-simple",
+        policy: "shop.toml",
+        command: &["env", "PREPARED=no", "ruby", "{here}/ruby/run.rb"],
+        run: twice,
+    },
     Program { name: "psql", policy: "shop.toml", command: &["bash", "{here}/psql/run.sh"], run: twice },
     Program { name: "pgbench", policy: "shop.toml", command: &["bash", "{here}/pgbench/run.sh"], run: twice },
     Program { name: "pg_dump", policy: "shop.toml", command: &[], run: dump::run },

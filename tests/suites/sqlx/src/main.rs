@@ -4,7 +4,7 @@ use futures_util::TryStreamExt;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgRow};
 use sqlx::types::Json;
 use sqlx::types::chrono::{DateTime, NaiveDate, Utc};
-use sqlx::{Executor, FromRow, PgPool, Postgres, QueryBuilder, Row, Statement};
+use sqlx::{Column, Executor, FromRow, PgPool, Postgres, QueryBuilder, Row, Statement};
 
 type Error = Box<dyn std::error::Error>;
 
@@ -130,7 +130,8 @@ enum Value {
 
 async fn describe(pool: &PgPool) -> Result<String, sqlx::Error> {
     let told = pool.prepare("SELECT email, balance, joined, extra FROM customer WHERE account_id = $1 AND email = $2 AND visits = $3").await?;
-    Ok(format!("{:?} {:?}", told.parameters(), told.columns().iter().map(|c| format!("{c:?}").split("type_info").nth(1).map(str::to_owned)).collect::<Vec<_>>()))
+    let columns: Vec<_> = told.columns().iter().map(|c| c.type_info().to_string()).collect();
+    Ok(format!("{:?} {columns:?}", told.parameters()))
 }
 
 async fn bulk(pool: &PgPool) -> Result<String, sqlx::Error> {
@@ -206,6 +207,8 @@ async fn main() -> Result<(), Error> {
     report("unique violation", insert(&pool, 3, 1).await.map(|n| n.to_string()));
     report("bulk", bulk(&pool).await);
     report("unnest", unnest(&pool).await);
+    // Whatever became of it, the sequence goes on from here.
+    report("sequence", sqlx::query_scalar::<_, i64>("SELECT setval('customer_id_seq', 1000)").fetch_one(&pool).await.map(|n| n.to_string()));
     report("describe", describe(&pool).await);
     reads(&pool).await;
     changes(&pool).await;
