@@ -33,7 +33,7 @@ class Create < ActiveRecord::Migration[6.1]
       t.date :birth
       t.decimal :balance, precision: 12, scale: 2
       t.integer :visits
-      t.timestamptz :joined
+      t.column :joined, :timestamptz
       t.jsonb :extra
     end
     create_table(:orders, id: :serial) { |t| t.integer :account_id, null: false; t.integer :customer_id; t.integer :number }
