@@ -2,22 +2,22 @@
 //!
 //! A program prints `version ...` first, then for each step a line `== its name` and whatever the answer was.
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
 use crate::Outcome;
 
-/// One difference that is understood.
+/// Differences that are understood, by their reason.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Entry {
-    program: String,
-    step: String,
     /// Stands in the answer of the sealed side.
     sealed: String,
     /// Why it is so, and stays so for now.
     reason: String,
+    /// For each program the steps that show it.
+    steps: BTreeMap<String, Vec<String>>,
 }
 
 #[derive(Deserialize)]
@@ -29,32 +29,39 @@ struct File {
 /// The entries of known.toml, and which of them were met.
 pub struct Known {
     entries: Vec<Entry>,
-    met: RefCell<BTreeSet<usize>>,
+    met: RefCell<BTreeSet<(String, String)>>,
 }
 
 impl Known {
-    /// Reads known.toml; panics if an entry has no reason.
+    /// Reads known.toml; panics if an entry has no reason, or a step stands twice.
     pub fn read() -> Known {
-        let file: File = toml::from_str(include_str!("known.toml")).unwrap();
-        for entry in &file.difference {
-            assert!(entry.reason.len() > 20, "{}, {}: no reason", entry.program, entry.step);
+        let entries = toml::from_str::<File>(include_str!("known.toml")).unwrap().difference;
+        let mut all = BTreeSet::new();
+        for entry in &entries {
+            assert!(entry.reason.len() > 20 && entry.sealed.len() > 3, "{}: no reason", entry.sealed);
+            for (program, steps) in &entry.steps {
+                assert!(steps.iter().all(|step| all.insert((program, step))), "{program}: {steps:?} stands twice");
+            }
         }
-        Known { entries: file.difference, met: RefCell::default() }
+        Known { entries, met: RefCell::default() }
     }
 
     /// True if this difference is listed.
     pub fn explains(&self, program: &str, step: &str, sealed: &str) -> bool {
-        let fits = |entry: &Entry| entry.program == program && entry.step == step && sealed.contains(&entry.sealed);
-        let found = self.entries.iter().position(fits);
-        found.is_some_and(|at| self.met.borrow_mut().insert(at) || true)
+        let named = |entry: &&Entry| entry.steps.get(program).is_some_and(|steps| steps.iter().any(|s| s == step));
+        let found = self.entries.iter().filter(named).any(|entry| sealed.contains(&entry.sealed));
+        if found {
+            self.met.borrow_mut().insert((program.to_owned(), step.to_owned()));
+        }
+        found
     }
 
     /// The listed differences of a program that were not met: they are to be taken out.
     pub fn stale(&self, program: &str) -> Vec<String> {
         let met = self.met.borrow();
-        let unmet = |(at, entry): &(usize, &Entry)| entry.program == program && !met.contains(at);
-        let told = |(_, entry): (usize, &Entry)| format!("  {}: listed in known.toml, but not so", entry.step);
-        self.entries.iter().enumerate().filter(unmet).map(told).collect()
+        let listed = self.entries.iter().filter_map(|entry| entry.steps.get(program)).flatten();
+        let unmet = listed.filter(|step| !met.contains(&(program.to_owned(), (*step).clone())));
+        unmet.map(|step| format!("  {step}: listed in known.toml, but not so")).collect()
     }
 }
 

@@ -16,8 +16,23 @@ rescue ActiveRecord::StatementInvalid => error
   puts "error #{cause&.result&.error_field(PG::Result::PG_DIAG_SQLSTATE)} #{cause&.result&.error_field(PG::Result::PG_DIAG_MESSAGE_PRIMARY)}"
 rescue ActiveRecord::ActiveRecordError => error
   puts "error #{error.class}"
+rescue ArgumentError => error
+  puts "error ArgumentError #{error.message}"
 rescue StandardError => error
   puts "broken #{error.class} #{error.message}"
+end
+
+# A step that may fail on one side: it leaves nothing behind on either, not in the sequence either.
+def trial(name)
+  step(name) do
+    answer = nil
+    begin
+      ActiveRecord::Base.transaction { answer = yield; raise ActiveRecord::Rollback }
+    ensure
+      ActiveRecord::Base.connection.execute("SELECT setval('customer_id_seq', #{$next = ($next || 0) + 1000})")
+    end
+    answer
+  end
 end
 
 class Create < ActiveRecord::Migration[6.1]
@@ -73,7 +88,6 @@ EMAILS = [3, 6, 30, 33, 1].map { |n| "canary7f3-#{n}@example.com" }
 
 step('migrate') { Create.new.migrate(:up); nil }
 step('migrate further') { Indexes.new.migrate(:up); nil }
-step('migrate down and up') { Indexes.new.migrate(:down); Indexes.new.migrate(:up); nil }
 [Account, Customer, Order].each(&:reset_column_information)
 step('columns') { Account.columns.map { |c| [c.name, c.sql_type] } }
 step('accounts') { %w[one two three].map { |name| Account.create!(name: name).id } }
@@ -81,9 +95,9 @@ step('create') { Customer.create!(fields(1, 2)) }
 step('create many') { (2..20).map { |n| Customer.create!(fields(n, n % 3 + 1)).id } }
 step('insert_all') { Customer.insert_all!((21..40).map { |n| fields(n, n % 3 + 1) }, returning: %w[id email]).rows }
 step('insert_all, skipping') { Customer.insert_all([fields(1, 2), fields(41, 3)]).length }
-step('insert_all, by a sealed column') { Customer.insert_all([fields(1, 2), fields(42, 1)], unique_by: %i[account_id email]).length }
+trial('insert_all, by a sealed column') { Customer.insert_all([fields(1, 2), fields(42, 1)], unique_by: %i[account_id email]).length }
 step('upsert_all by key') { Customer.upsert_all([fields(101, 2, id: 1), fields(102, 3, id: 2)], returning: %w[id ssn]).rows }
-step('upsert_all by a sealed column') { Customer.upsert_all([fields(3, 1, ssn: 'canary7f3-ups')], unique_by: %i[account_id email], returning: %w[id ssn]).rows }
+trial('upsert_all by a sealed column') { Customer.upsert_all([fields(3, 1, ssn: 'canary7f3-ups')], unique_by: %i[account_id email], returning: %w[id ssn]).rows }
 step('unique violation') { Customer.create!(fields(4, 2)) }
 step('nested') { c = Customer.new(fields(50, 1)); 3.times { |n| c.orders.build(account_id: 1, number: n, comment: "canary7f3-comment-#{n}") }; c.save!; c.orders.map(&:comment) }
 step('all') { Customer.order(:id).to_a }
@@ -113,7 +127,7 @@ step('update') { c = Customer.find(3); c.update!(ssn: 'canary7f3-upd', birth: ni
 step('update_all') { Customer.where(account_id: 1).where('rank > 20').update_all(ssn: 'canary7f3-many', visits: 9) }
 step('update_all across tenants') { Customer.where('rank > 35').update_all(ssn: 'canary7f3-more') }
 step('update_column') { Customer.find(4).update_column(:balance, BigDecimal('1.5')); Customer.find(4).balance.to_s }
-step('increment of a sealed column') { Customer.transaction { Customer.update_counters(3, visits: 1); raise ActiveRecord::Rollback } && nil }
+trial('increment of a sealed column') { Customer.update_counters(3, visits: 1) }
 step('increment in Ruby') { Customer.find(3).tap { |c| c.increment(:visits).save! }.visits }
 step('find_or_create_by') { [Customer.find_or_create_by!(account_id: 1, email: EMAILS[0]) { |c| c.name = 'x' }.id, Customer.find_or_create_by!(account_id: 1, email: 'canary7f3-new') { |c| c.name = 'new' }.name] }
 step('lock') { Customer.transaction { Customer.lock.find(3).email } }
@@ -133,4 +147,5 @@ step('delete') { [Customer.where(account_id: 1, email: 'canary7f3-new').delete_a
 step('select_all') { ActiveRecord::Base.connection.select_all("SELECT id, email, json_build_object('e', email) AS doc FROM customer WHERE id = 3").to_a }
 step('exec_query with binds') { Customer.find_by_sql(['SELECT * FROM customer WHERE account_id = ? AND email = ?', 1, EMAILS[1]]) }
 step('explain') { Customer.where(account_id: 1, email: EMAILS[0]).explain.include?('customer') }
+trial('migrate down and up') { Indexes.new.migrate(:down); Indexes.new.migrate(:up); nil }
 step('at the end') { Customer.order(:id).to_a }
