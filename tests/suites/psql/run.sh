@@ -11,7 +11,7 @@ step() {
   psql -X -f - 2>&1 | sed 's/^psql:<stdin>:[0-9]*: //; s/PID [0-9]*/PID/'
 }
 
-step schema <"$here/../shop.sql"
+grep -hv '^.ir' "$here/../schema.sql" "$here/../shop.sql" | step schema
 step 'describe a plain table' <<'Q'
 \d account
 \dt
@@ -79,7 +79,7 @@ SELECT account_id, rank, email FROM customer ORDER BY 1, 2 \crosstabview
 SELECT account_id, email, rank FROM customer ORDER BY rank \crosstabview
 Q
 echo '== watch'
-(echo 'SELECT email FROM customer WHERE id = 1 \\watch 0.2'; sleep 1) | timeout -s INT 1 psql -X -At 2>&1 | grep canary | head -2
+(echo 'SELECT email FROM customer WHERE id = 1 \\watch 0.2'; sleep 4) | timeout -s INT 3 psql -X -At 2>&1 | grep canary | head -2
 step 'copy out' <<'Q'
 \copy customer (name, email, ssn, birth, extra) TO 'customer.tsv'
 \! sort customer.tsv
