@@ -1,7 +1,7 @@
 # Every target installs what it needs first (scripts/bootstrap.sh).
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: demo test check random bench bench-bulk docs
+.PHONY: demo test check random suites bench bench-bulk docs
 
 TOOLS := $(CURDIR)/.tools
 export PATH := $(TOOLS)/bin:$(HOME)/.cargo/bin:$(PATH):/usr/sbin
@@ -41,6 +41,13 @@ SEED ?= 1
 random:
 	scripts/bootstrap.sh
 	RANDOM_SQL_COUNT=$(COUNT) RANDOM_SQL_SEED=$(SEED) cargo test --locked --test integration random_sql -- --nocapture
+
+# Real programs, each on plain tables directly and on sealed ones through the proxy: the same answers, but for those that
+# tests/suites/known.toml explains. SUITES="django sqlx" chooses some.
+SUITES ?=
+suites:
+	scripts/bootstrap.sh --suites
+	cargo test --locked --test suites -- $(SUITES)
 
 # RowSeal beside PgBouncer and nothing, in one run. Prints a table.
 bench:

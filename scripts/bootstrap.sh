@@ -4,6 +4,7 @@
 #   scripts/bootstrap.sh          for make test: Postgres, Postgres 18, nextest, Python and Node clients
 #   scripts/bootstrap.sh --min    for make demo: a Postgres, nothing else
 #   scripts/bootstrap.sh --bench  for make bench: a Postgres with pgbench, and PgBouncer
+#   scripts/bootstrap.sh --suites for make suites: the programs of tests/suites, in the versions that their lock files say
 #
 # As root it uses apt for what is missing; as another user everything lands in .tools/. It never starts a service.
 set -euo pipefail
@@ -15,7 +16,8 @@ case "${1:-}" in
   '') ;;
   --min) mode=min ;;
   --bench) mode=bench ;;
-  *) echo "usage: $0 [--min | --bench]" >&2; exit 64 ;;
+  --suites) mode=suites ;;
+  *) echo "usage: $0 [--min | --bench | --suites]" >&2; exit 64 ;;
 esac
 
 tools=$PWD/.tools
@@ -157,6 +159,58 @@ pgbench_and_pgbouncer() {
   apt_install "${missing[@]}"
 }
 
+# --- The programs of tests/suites ---------------------------------------------------------------------------------------
+
+# unchanged STAMP FILE...: true if nothing has been changed in these files since STAMP was written by `changed_from`.
+unchanged() { [ -e "$1" ] && [ "$(cat "${@:2}" | cksum)" = "$(cat "$1")" ]; }
+changed_from() { cat "${@:2}" | cksum >"$1"; }
+
+# In folders of their own: what the tests use may be newer.
+suites_python() {
+  local stamp=$stamps/suites-python wants=tests/suites/requirements.txt
+  if unchanged "$stamp" $wants && [ -x "$tools/suites/venv/bin/python" ]; then return 0; fi
+  say "Python programs of tests/suites into .tools/suites/venv"
+  rm -rf "$tools/suites/venv"
+  python3 -m venv "$tools/suites/venv" >/dev/null 2>&1 || fail "python3 with venv is needed (on Debian: apt-get install python3-venv)"
+  again "$tools/suites/venv/bin/pip" install --quiet --no-deps -r $wants || fail "pip could not install $wants"
+  changed_from "$stamp" $wants
+}
+
+suites_node() {
+  local stamp=$stamps/suites-node from=tests/suites/node to=$tools/suites/node
+  local wants=($from/package.json $from/package-lock.json $from/schema.prisma)
+  if unchanged "$stamp" "${wants[@]}" && [ -d "$to/node_modules" ]; then return 0; fi
+  say "Node programs of tests/suites into .tools/suites/node"
+  have node && have npm || { can_apt && apt_install nodejs npm; } || fail "node and npm are needed"
+  mkdir -p "$to"
+  cp "${wants[@]}" "$to/"
+  # No scripts: some would fetch more from other hosts. So would Prisma, an engine for migrations that is not used here.
+  (cd "$to" && again npm ci --silent --ignore-scripts --no-audit --no-fund) || fail "npm could not install $from"
+  (cd "$to" && CHECKPOINT_DISABLE=1 PRISMA_HIDE_UPDATE_MESSAGE=1 PRISMA_SCHEMA_ENGINE_BINARY=/bin/true \
+    node node_modules/prisma/build/index.js generate --schema schema.prisma >/dev/null) || fail "Prisma could not make its client"
+  changed_from "$stamp" "${wants[@]}"
+}
+
+# With its own lock file and apart from this package's build.
+suites_rust() {
+  say "building tests/suites/sqlx (some minutes the first time)"
+  again cargo build --quiet --locked --manifest-path tests/suites/sqlx/Cargo.toml --target-dir "$tools/suites/sqlx" ||
+    fail "the program with sqlx does not build"
+}
+
+# What only Debian's packages bring: a JVM with the JDBC driver, Ruby's ActiveRecord, sqlsmith, pg_dump and pgbench.
+suites_debian() {
+  local missing=()
+  { have javac && have java; } || missing+=(openjdk-17-jdk-headless)
+  [ -e /usr/share/java/postgresql.jar ] || missing+=(libpostgresql-jdbc-java)
+  { have ruby && ruby -e 'require "pg"; require "active_record"' 2>/dev/null; } || missing+=(ruby ruby-pg ruby-activerecord)
+  have sqlsmith || missing+=(sqlsmith)
+  [ -x "$(postgres_bin)/pg_dump" ] || missing+=(postgresql)
+  [ ${#missing[@]} -gt 0 ] || return 0
+  can_apt || { say "missing, their programs will fail: ${missing[*]}"; return 0; }
+  apt_install --no-install-recommends "${missing[@]}"
+}
+
 # --- Rust ---------------------------------------------------------------------------------------------------------------
 
 rust() {
@@ -176,6 +230,12 @@ postgres_any
 case $mode in
   min) ;;
   bench) pgbench_and_pgbouncer ;;
+  suites)
+    suites_debian
+    suites_python
+    suites_node
+    suites_rust
+    ;;
   test)
     postgres_18
     python_clients

@@ -161,7 +161,14 @@ fn the_extended_protocol_follows_names_too() {
         same(&mut peers, &run(sql).sync(), 1);
     }
     same(&mut peers, &Out::new().parse("f", "fetch all from c").describe('S', "f").sync(), 1);
+    // A cursor with parameters that has nothing to do with sealed columns.
+    let numbers = "declare n cursor for select n from generate_series(1, 5) n where n > $1 and n <> $2";
+    same(&mut peers, &Out::new().run(numbers, &[Some("1"), Some("3")]).sync(), 1);
+    assert!(same(&mut peers, &run("fetch all from n").sync(), 1).contains('5'));
     same(&mut peers, &Out::new().query("rollback"), 1);
+    // Its result has one column, whatever the query is given in addition.
+    let plan = same(&mut peers, &run("explain (costs off) select email from users where id = 1").sync(), 1);
+    assert!(plan.contains("users_pkey"), "{plan}");
 
     // Declared and fetched in one pipeline, in either format.
     for format in [0, 1] {

@@ -274,6 +274,10 @@ const CASTS: &[&str] = &[
     "SELECT id FROM t WHERE account_id = 1 AND c_varchar = 'short'::text ORDER BY id",
     "SELECT id FROM t WHERE account_id = 1 AND c_varchar = 'short and far too long for it' ORDER BY id",
     "SELECT id FROM t WHERE account_id = 1 AND c_int8 = '5'::int8 ORDER BY id",
+    "UPDATE t SET c_varchar = (CASE WHEN id = 7002 THEN 'again' ELSE NULL END)::varchar(20) WHERE id = 7002 RETURNING c_varchar",
+    "UPDATE t SET c_numeric = CAST(CASE WHEN id < 0 THEN 1 ELSE 2.005 END AS numeric(12,2)) WHERE id > 7000 AND id < 7002 RETURNING c_numeric",
+    "UPDATE t SET c_numeric = '1.005'::decimal(12, 2), c_int4 = NULL::int4, c_varchar = NULL::varchar(20) WHERE id = 7002 RETURNING c_numeric, c_int4, c_varchar",
+    "INSERT INTO t (id, account_id, c_numeric, c_text) VALUES (7005, 1, NULL::numeric, NULL::text) RETURNING c_numeric, c_text",
 ];
 
 /// Casts that round, cut, pad or fail: as Postgres does, or refused.

@@ -155,6 +155,30 @@ impl Pair {
         }
     }
 
+    /// A text that the statement casts to the column's type, as Java programs write what their driver has no type for.
+    fn declared_and_cast(&mut self) {
+        let texts = [
+            ("c_jsonb", "jsonb", "{\"b\": 1, \"a\": 2}"),
+            ("c_int4", "int4", " 42 "),
+            ("c_numeric", "numeric(12,2)", "1.005"),
+            ("c_date", "date", "2024-02-29"),
+            ("c_timestamptz", "timestamptz", "2024-02-29 12:00:00+05"),
+            ("c_uuid", "uuid", "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"),
+            ("c_bool", "bool", "yes"),
+            ("c_int4", "int4", "none"),
+        ];
+        for (n, (column, ty, text)) in texts.into_iter().enumerate() {
+            for (m, (oid, format)) in [(25, 0), (25, 1), (1043, 0), (1043, 1)].into_iter().enumerate() {
+                let id = 200_000 + 10 * n + m;
+                let sql =
+                    format!("INSERT INTO t (id, account_id, {column}) VALUES ({id}, 2, $1::{ty}) RETURNING {column}");
+                let out = Out::new().parse_as("", &sql, &[oid]).describe('S', "");
+                let out = out.bind_as("", &[(format, Some(text.as_bytes()))], &[0]).execute("", 0).sync();
+                self.compare(&format!("{sql} declared {oid} {format}"), &out);
+            }
+        }
+    }
+
     /// Parameters declared to be of a type whose values mean something else there are refused, never taken for it.
     fn declared_otherwise(&mut self) {
         let eight = 1.5_f64.to_be_bytes();
@@ -186,6 +210,7 @@ fn check(version: Version) {
     pair.every_type();
     pair.whole_rows();
     pair.declared();
+    pair.declared_and_cast();
     pair.declared_otherwise();
     pair.done();
 }

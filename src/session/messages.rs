@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use crate::hex;
 use crate::policy::Read;
 use crate::refusal::{Class, Refusal};
-use crate::sql::plan::{Copy, Named, ParamRole, Role, StatementPlan};
+use crate::sql::plan::{Copy, Named, ParamRole, Role, Source, StatementPlan, ValueSlot};
 use crate::wire::frame::{HEADER, Header};
 use crate::wire::frontend::{self, Param, format_of};
 
@@ -192,7 +192,9 @@ pub(super) fn declared_fit(plan: &StatementPlan, oids: &[u32], facts: &Facts) ->
         else {
             continue;
         };
-        let reads = if is_cell_parameter(plan, n, facts) { oid == BYTEA } else { column.logical.reads(oid) };
+        let of_it = |slot: &&ValueSlot| matches!(slot.source, Source::Param(p) if usize::from(p) == n);
+        let cast = seal::is_text(oid) && plan.values.iter().filter(of_it).all(|slot| slot.cast);
+        let reads = if is_cell_parameter(plan, n, facts) { oid == BYTEA } else { cast || column.logical.reads(oid) };
         if !reads {
             let message =
                 format!("parameter ${} is declared with another type than column {}", n + 1, column.qualified);

@@ -403,6 +403,9 @@ fn declared_text(
         return Ok(None);
     }
     if param_format(inputs, *n) == Format::Text {
+        if is_text(oid) {
+            return Ok(None);
+        }
         let zoned = bytes.iter().any(|b| *b == b'+' || (b.is_ascii_alphabetic() && *b != b'T'))
             || bytes.iter().filter(|b| **b == b'-').count() > 2;
         // Postgres drops a zone written in a timestamp or date without one.
@@ -415,6 +418,11 @@ fn declared_text(
     let text = types::text_of_plain(oid, Format::Binary, bytes);
     text.map(|text| Some(Zeroizing::new(text)))
         .ok_or_else(|| Refusal::new(Class::BadBinary, "incorrect binary data format in a bind parameter"))
+}
+
+/// True for text and varchar, which are read as any type that they are cast to.
+pub fn is_text(oid: u32) -> bool {
+    matches!(oid, 25 | 1043)
 }
 
 /// The type that the client has declared for a parameter (counted from 0), if it has.

@@ -117,6 +117,7 @@ impl<'a> Planner<'a> {
         let slot = self.slot(source, role);
         if let Some(Ok(first)) = operand.casts.first().map(|cast| LogicalType::parse(cast)) {
             self.values[slot].described = first;
+            self.values[slot].cast = !matches!(first, LogicalType::Array(_));
         }
         slot
     }
@@ -128,7 +129,7 @@ impl<'a> Planner<'a> {
             (Role::Search { .. }, Some(LogicalType::Varchar(_))) | (_, None) => LogicalType::Text,
             (_, Some(own)) => own,
         };
-        self.values.push(ValueSlot { source, role, param: 0, described });
+        self.values.push(ValueSlot { source, role, param: 0, described, cast: false });
         self.values.len() - 1
     }
 

@@ -90,7 +90,7 @@ impl Planner<'_> {
         (base, names, single): (&Arc<Relation>, &[String], Option<&Single>),
         outer: &Scope<'_>,
     ) -> Result<(), Refusal> {
-        let alias = outer.relations.first().and_then(|r| r.alias.clone());
+        let alias = outer.relations.first().filter(|r| r.aliased).and_then(|r| r.alias.clone());
         let mut scope = Scope::default();
         scope.add(ScopeRelation::table(base, self.context.catalog, alias, self.next_row));
         let mut excluded = ScopeRelation::table(base, self.context.catalog, Some("excluded".into()), self.next_row + 1);

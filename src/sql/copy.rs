@@ -245,7 +245,7 @@ fn row_plan(base: &Relation, columns: &[&Attribute]) -> Result<StatementPlan, Re
         })?;
         let role = Role::Seal { column: Arc::clone(sealed), row: 0, tenant };
         let source = Source::Param(place(at)?);
-        values.push(ValueSlot { source, role, param: 0, described: sealed.logical });
+        values.push(ValueSlot { source, role, param: 0, described: sealed.logical, cast: false });
     }
     Ok(StatementPlan { values, sealed_rows: 1, ..StatementPlan::default() })
 }

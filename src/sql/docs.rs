@@ -196,6 +196,8 @@ const END: &str = "
   writes one cell for each. It cannot stand beside WITH, in EXPLAIN, or go through a view.
 - A row moves to another tenant only if the same statement replaces all of its sealed columns. A statement that sets the tenant
   column otherwise asks the server to compare, and fails where the tenant would change.
+- A value that is stored may be cast to the column's own type, with its length or precision, also around CASE and COALESCE
+  (`(CASE WHEN id = 1 THEN 'a' END)::varchar(20)`). A text that such a cast would cut is an error (22001), as it is without the cast.
 - A view is looked through where its own query needs no rewriting: plain selections and joins over plain columns. A partition or child
   table has the policy of its parent.
 - COPY works in the formats text, csv and binary, with the options FORMAT, DELIMITER, NULL, DEFAULT, HEADER, QUOTE, ESCAPE,

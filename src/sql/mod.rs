@@ -185,6 +185,8 @@ fn statement_result(
             if inner.is_none() || planner.lock.is_some() {
                 return Err(utility::refuse_statement("EXPLAIN of this statement", relation));
             }
+            // The server plans the hidden columns, and gives none.
+            planner.hidden.clear();
             Ok(Some(Some(vec![ResultColumn::Plain])))
         }
         other => utility::passes(planner, other, relation).map(|()| None),

@@ -154,7 +154,14 @@ fn declare(
     if plan.named.is_some() || plan.lock.is_some() {
         return Err(unread());
     }
-    let columns = if plan.is_rewritten() { plan.result.take() } else { None };
+    let columns = if plan.is_rewritten() {
+        plan.result.take()
+    } else {
+        // What passes has parameters too, and they are bound to the cursor.
+        let tested = std::mem::take(&mut plan.tested);
+        plan = StatementPlan { tested, ..Planner::new(context, text, at..tokens.end).finish(None)? };
+        None
+    };
     plan.named = Some(Named::Declare { name, binary, columns, hidden: std::mem::take(&mut plan.hidden) });
     plan.result = None;
     plan.range = Planner::new(context, text, tokens.clone()).bytes();

@@ -175,6 +175,25 @@ pub(super) fn type_name(text: &Text<'_>, index: usize) -> Option<(&'static str, 
     (!matches!(next, Some(Token::LParen | Token::LBracket | Token::Period))).then_some((found.domain(), last))
 }
 
+/// Reads a type at a token with its length or precision, as Postgres would assign it to a column of type `logical`: the
+/// column's own type, or that without its length. Gives its canonical name and its last token.
+pub(super) fn own_type(text: &Text<'_>, index: usize, logical: LogicalType) -> Option<(&'static str, usize)> {
+    let (base, end) = base_name(text, index)?;
+    let open = (index..=end + 1).find(|at| text.token(*at) == Some(&Token::LParen));
+    let Some(open) = open else {
+        return type_name(text, index).filter(|(name, _)| cast_keeps(name, logical));
+    };
+    let mut last = super::extent::closing(text, open)?;
+    if matches!(text.word(last + 1).as_deref(), Some("with" | "without")) {
+        last += 3;
+    }
+    let next = text.token(last + 1);
+    let ends = !matches!(next, Some(Token::LParen | Token::LBracket | Token::Period));
+    let named =
+        LogicalType::parse(&text.text[text.tokens[index].range.start..text.tokens.get(last)?.range.end]).ok()?;
+    (ends && named == logical).then_some((base.domain(), last))
+}
+
 /// Reads the name of an array type of one dimension: its element type and its last token.
 fn array_name(text: &Text<'_>, index: usize) -> Option<(&'static str, usize)> {
     let (found, last) = base_name(text, index)?;

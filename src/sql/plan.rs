@@ -242,6 +242,8 @@ pub struct ValueSlot {
     pub param: u16,
     /// The type that Postgres gives to a parameter in its place.
     pub described: LogicalType,
+    /// The statement casts it to the column's type itself, so that a text will do.
+    pub cast: bool,
 }
 
 /// Where a plaintext comes from.

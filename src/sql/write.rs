@@ -1,22 +1,27 @@
 //! What INSERT, UPDATE and DELETE have in common, and DELETE.
+use std::ops::Range;
 use std::sync::Arc;
 
 use sqlparser::ast::{
-    Delete, Expr, FromTable, Function, FunctionArg, FunctionArgExpr, FunctionArguments, ObjectName, SelectItem,
-    TableFactor,
+    CastKind, Delete, Expr, FromTable, Function, FunctionArg, FunctionArgExpr, FunctionArguments, ObjectName,
+    SelectItem, TableFactor,
 };
+use sqlparser::tokenizer::Token;
 
 use super::build::Planner;
 use super::expr::{column_parts, unsupported};
+use super::extent::extent;
 use super::ident::parts;
-use super::operand::{Operand, fits, operand};
+use super::operand::{Operand, fits, operand, own_type};
 use super::operators::{self, Rule};
 use super::query::List;
 use super::scope::{Known, Scope, ScopeColumn, ScopeRelation, tenant_attribute};
 use super::sealed::{SealedRef, Ty, is_null, refuse_use};
+use super::text::Text;
 use crate::catalog::{Attribute, Relation};
 use crate::policy::Column;
 use crate::refusal::Refusal;
+use crate::types::LogicalType;
 
 /// What SET assigns to.
 pub(super) enum Target<'r> {
@@ -104,10 +109,15 @@ impl Planner<'_> {
         scope: &Scope<'_>,
     ) -> Result<Vec<Operand>, Refusal> {
         if let Some(found) = operand(self.text, e) {
+            let fits = fits(&found, column.logical, assigned);
             if is_null(&found) {
+                if fits && !found.casts.is_empty() {
+                    // In the server the column is of another type than the one that the client casts to.
+                    self.edit(found.range, "NULL");
+                }
                 return Ok(Vec::new());
             }
-            if !fits(&found, column.logical, assigned) {
+            if !fits {
                 return Err(refuse_use(column, "with a value of another type")
                     .hint("Write a quoted literal or a parameter, without a cast to another type."));
             }
@@ -115,6 +125,9 @@ impl Planner<'_> {
         }
         if column_parts(e).is_some() {
             return self.stored_column(column, own, e, scope).map(|()| Vec::new());
+        }
+        if let Some(cast) = OwnCast::read(self.text, e, column.logical) {
+            return self.stored_cast(column, own, &cast, scope);
         }
         let results: Vec<&Expr> = match e {
             Expr::Nested(inner) => vec![&**inner],
@@ -135,6 +148,32 @@ impl Planner<'_> {
         Ok(found)
     }
 
+    /// A cast to the column's own type, with its length or around an expression: it is left out. Where it would cut a text
+    /// that is too long, that is an error, as it is without the cast.
+    fn stored_cast(
+        &mut self,
+        column: &Arc<Column>,
+        own: &[&SealedRef],
+        cast: &OwnCast<'_>,
+        scope: &Scope<'_>,
+    ) -> Result<Vec<Operand>, Refusal> {
+        let mut found = self.stored_as(column, own, (cast.inner, false), scope)?;
+        let OwnCast { whole, within, name, .. } = cast;
+        match found.as_mut_slice() {
+            // The value takes the place of all of it.
+            [one] if one.range == *within => {
+                one.range = whole.clone();
+                one.casts.push(name);
+            }
+            _ if whole.start < within.start => {
+                self.edit(whole.start..within.start, "(");
+                self.edit(within.end..whole.end, ")");
+            }
+            _ => self.edit(within.end..whole.end, ""),
+        }
+        Ok(found)
+    }
+
     /// A column as a value to be stored: only the target itself, whose cell stays as it is.
     fn stored_column(
         &mut self,
@@ -149,6 +188,37 @@ impl Planner<'_> {
             }
             _ => Err(refuse_use(column, "as the target of another column's value")),
         }
+    }
+}
+
+/// A cast to a sealed column's own type.
+struct OwnCast<'e> {
+    inner: &'e Expr,
+    /// Where the cast stands, and the expression in it.
+    whole: Range<usize>,
+    within: Range<usize>,
+    /// The type without its length.
+    name: &'static str,
+}
+
+impl<'e> OwnCast<'e> {
+    fn read(text: &Text<'_>, e: &'e Expr, logical: LogicalType) -> Option<OwnCast<'e>> {
+        let Expr::Cast { kind, expr: inner, format: None, .. } = e else { return None };
+        let within = extent(text, inner)?;
+        let after = text.token_ending(within.end)? + 1;
+        let (name, last) = own_type(text, after + 1, logical)?;
+        let whole = match kind {
+            CastKind::DoubleColon if text.token(after)? == &Token::DoubleColon => {
+                within.start..text.tokens[last].range.end
+            }
+            CastKind::Cast if text.word(after)? == "as" && text.token(last + 1)? == &Token::RParen => {
+                let open = text.token_at(within.start)?.checked_sub(1)?;
+                let call = text.word(open.checked_sub(1)?)? == "cast" && text.token(open)? == &Token::LParen;
+                call.then(|| text.tokens[open - 1].range.start..text.tokens[last + 1].range.end)?
+            }
+            _ => return None,
+        };
+        Some(OwnCast { inner, whole, within, name })
     }
 }
 
