@@ -5,6 +5,7 @@
 mod attacks;
 mod badinput;
 mod built;
+mod bulk;
 mod canary;
 mod clients;
 mod control_tls;

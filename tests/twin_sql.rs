@@ -9,6 +9,7 @@ use crate::support::proxy::{Proxy, Site};
 use crate::support::raw::{Raw, Text};
 
 mod random;
+mod writes;
 
 const POLICY: &str = r#"
 [[database]]
@@ -93,7 +94,7 @@ const ROWS: &[&str] = &[
 ];
 
 struct Twins {
-    _cluster: Cluster,
+    cluster: Cluster,
     _site: Site,
     proxy: Proxy,
     plain: Client,
@@ -120,7 +121,11 @@ fn written(sql: &str, sealed: bool) -> String {
 }
 
 async fn twins() -> Twins {
-    let cluster = Cluster::start(Version::Any);
+    twins_on(Version::Any).await
+}
+
+async fn twins_on(version: Version) -> Twins {
+    let cluster = Cluster::start(version);
     cluster.createdb("app");
     let site = Site::new(&cluster, POLICY);
     site.run_ok(&["setup"]);
@@ -140,7 +145,7 @@ async fn twins() -> Twins {
     plain.batch_execute("SET search_path = plain").await.unwrap();
     let proxy = site.serve();
     let sealed = connect_at(proxy.address(), "app").await;
-    let twins = Twins { _cluster: cluster, _site: site, proxy, plain, sealed };
+    let twins = Twins { cluster, _site: site, proxy, plain, sealed };
     for sql in ROWS {
         twins.simple(sql).await.unwrap();
     }

@@ -152,6 +152,7 @@ fn describe(role: &Role) -> String {
         Role::Seal { column, .. } => format!("cell of {}", column.name),
         Role::Search { column, .. } => format!("token of {}", column.name),
         Role::SearchMany { column, .. } => format!("tokens of {}", column.name),
+        Role::SealEach { column, .. } => format!("cells of {}, one a member", column.name),
         Role::LockedCells { column } => format!("cells of {}, one a row", column.name),
         Role::LockedTables => "tables of the locked rows".to_owned(),
         Role::LockedRows => "places of the locked rows".to_owned(),

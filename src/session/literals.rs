@@ -19,7 +19,7 @@ pub(super) fn check(plan: &StatementPlan, facts: &Arc<Facts>) -> Result<(), Refu
             Role::Seal { column, .. } | Role::Search { column, .. } | Role::LockedCells { column } => {
                 read(column.logical, text, facts)?;
             }
-            Role::SearchMany { column, .. } => {
+            Role::SearchMany { column, .. } | Role::SealEach { column, .. } => {
                 let inputs = Inputs { params: &[], formats: &[], oids: &[], facts, locked: None };
                 literal_array(text, column.logical, &inputs)?;
             }

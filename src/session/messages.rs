@@ -143,13 +143,13 @@ pub(super) fn inline(role: &Role, value: Option<&[u8]>) -> String {
     match (role, value) {
         (Role::LockedTables, Some(text)) => format!("'{}'::pg_catalog.oid[]", String::from_utf8_lossy(text)),
         (Role::LockedRows, Some(text)) => format!("'{}'::pg_catalog.tid[]", String::from_utf8_lossy(text)),
-        (Role::LockedCells { .. } | Role::SearchMany { .. }, Some(text)) => {
+        (Role::LockedCells { .. } | Role::SearchMany { .. } | Role::SealEach { .. }, Some(text)) => {
             format!(" E'{}'::pg_catalog.bytea[]", String::from_utf8_lossy(text).replace('\\', "\\\\"))
         }
         (Role::Seal { .. } | Role::Search { .. }, Some(bytes)) => {
             format!("pg_catalog.decode('{}', 'hex')", hex::encode(bytes))
         }
-        (Role::SearchMany { .. }, None) => "NULL::pg_catalog.bytea[]".to_owned(),
+        (Role::SearchMany { .. } | Role::SealEach { .. }, None) => "NULL::pg_catalog.bytea[]".to_owned(),
         (_, None) => "NULL::pg_catalog.bytea".to_owned(),
     }
 }
@@ -164,7 +164,7 @@ pub(super) fn server_oids(plan: &StatementPlan, client: &[u32]) -> Vec<u32> {
         if let Some(oid) = usize::from(slot.param).checked_sub(1).and_then(|n| oids.get_mut(n)) {
             *oid = match slot.role {
                 Role::Seal { .. } | Role::Search { .. } => BYTEA,
-                Role::LockedCells { .. } | Role::SearchMany { .. } => 1001,
+                Role::LockedCells { .. } | Role::SearchMany { .. } | Role::SealEach { .. } => 1001,
                 Role::LockedTables => 1028,
                 Role::LockedRows => 1010,
             };
@@ -229,7 +229,7 @@ pub(super) fn server_params<'a>(
                 format: format_of(inputs.formats, n),
                 value: inputs.params.get(n).copied().flatten().map(Cow::Borrowed),
             },
-            Some(ParamRole::Sealed(..) | ParamRole::SealedMany(_) | ParamRole::Unused) | None => {
+            Some(ParamRole::Sealed(..) | ParamRole::SealedMany(..) | ParamRole::Unused) | None => {
                 Param { format: 0, value: None }
             }
         })

@@ -14,6 +14,7 @@ pub mod copy_in;
 pub mod copy_out;
 pub mod define;
 pub mod driver;
+mod each;
 pub mod elements;
 pub mod facts;
 pub mod internal;

@@ -14,7 +14,11 @@ use crate::refusal::{Class, Refusal};
 use crate::sql::plan::{Role, Source, StatementPlan, TenantSource};
 use crate::types::{self, Format, LogicalType, ValueError};
 
+use super::each;
 use super::facts::Facts;
+
+/// One of the statement's `sealed_rows`, and which of those that it stands for.
+type Row = (usize, usize);
 
 /// One row that the lock query of an UPDATE in two steps gave.
 #[derive(Debug, Clone)]
@@ -61,7 +65,7 @@ pub struct Use {
 /// A [`Refusal`] when a tenant is missing, or not the one the session is confined to.
 pub fn needs(plan: &StatementPlan, inputs: &Inputs<'_>) -> Result<Need, Refusal> {
     let mut need = Need::default();
-    let mut rows: HashMap<usize, Tenant> = HashMap::new();
+    let mut rows: HashMap<Row, Tenant> = HashMap::new();
     for slot in &plan.values {
         if is_null(&slot.source, inputs) {
             continue;
@@ -70,10 +74,12 @@ pub fn needs(plan: &StatementPlan, inputs: &Inputs<'_>) -> Result<Need, Refusal>
             Role::Seal { column, row, tenant } => {
                 let tenant = writer(tenant, column, inputs)?;
                 want_index(&mut need, column, &tenant);
-                if let Some(before) = rows.insert(*row, tenant.clone())
-                    && before != tenant
-                {
-                    return Err(Refusal::new(Class::Internal, "one row with two tenants"));
+                own_row(&mut rows, (*row, 0), tenant)?;
+            }
+            Role::SealEach { column, rows: group, tenants } => {
+                for (at, tenant) in each::tenants(&slot.source, tenants, column, inputs)? {
+                    want_index(&mut need, column, &tenant);
+                    own_row(&mut rows, (*group, at), tenant)?;
                 }
             }
             Role::Search { column, tenant } => {
@@ -89,7 +95,7 @@ pub fn needs(plan: &StatementPlan, inputs: &Inputs<'_>) -> Result<Need, Refusal>
                 for (row, locked) in inputs.locked.unwrap_or_default().iter().enumerate() {
                     let tenant = confined(locked_tenant(plan, locked, inputs, column)?, inputs)?;
                     want_index(&mut need, column, &tenant);
-                    rows.insert(row, tenant);
+                    rows.insert((row, 0), tenant);
                 }
             }
             Role::LockedTables | Role::LockedRows => {}
@@ -102,6 +108,18 @@ pub fn needs(plan: &StatementPlan, inputs: &Inputs<'_>) -> Result<Need, Refusal>
         }
     }
     Ok(need)
+}
+
+/// Notes whose row it is.
+fn own_row(rows: &mut HashMap<Row, Tenant>, row: Row, tenant: Tenant) -> Result<(), Refusal> {
+    match rows.get(&row) {
+        Some(before) if *before != tenant => Err(Refusal::new(Class::Internal, "one row with two tenants")),
+        Some(_) => Ok(()),
+        None => {
+            rows.insert(row, tenant);
+            Ok(())
+        }
+    }
 }
 
 /// The bytes of every slot, in order: a cell, a token, or the text of an array; `None` for NULL. Appends to `uses`
@@ -124,7 +142,7 @@ struct Sealer<'a> {
     inputs: &'a Inputs<'a>,
     granted: &'a mut Granted,
     uses: &'a mut Vec<Use>,
-    rows: HashMap<usize, FreshDek>,
+    rows: HashMap<Row, FreshDek>,
 }
 
 impl Sealer<'_> {
@@ -141,7 +159,7 @@ impl Sealer<'_> {
             Role::Seal { column, row, tenant } => {
                 let Some(canonical) = canonical(&slot.source, column.logical, inputs)? else { return Ok(None) };
                 let tenant = writer(tenant, column, inputs)?;
-                self.cell(column, *row, &tenant, &canonical).map(Some)
+                self.cell(column, (*row, 0), &tenant, &canonical).map(Some)
             }
             Role::Search { column, tenant } => {
                 // Postgres does not cut or round what is compared.
@@ -152,13 +170,27 @@ impl Sealer<'_> {
                 self.token(column, &tenant, &canonical).map(|token| Some(token.0.to_vec()))
             }
             Role::SearchMany { column, tenants } => self.many(&slot.source, column, tenants),
+            Role::SealEach { column, rows, tenants } => {
+                let Some(members) = each::members(&slot.source, column, inputs)? else { return Ok(None) };
+                let tenants: HashMap<usize, Tenant> =
+                    each::tenants(&slot.source, tenants, column, inputs)?.into_iter().collect();
+                let cells = members.iter().enumerate().map(|(at, member)| match (member, tenants.get(&at)) {
+                    (None, _) => Ok(None),
+                    (Some(canonical), Some(tenant)) => {
+                        let cell = self.cell(column, (*rows, at), tenant, canonical)?;
+                        Ok(Some(format!("\\x{}", hex::encode(&cell))))
+                    }
+                    (Some(_), None) => Err(missing_tenant(column)),
+                });
+                Ok(Some(array(cells.collect::<Result<Vec<_>, Refusal>>()?.into_iter())))
+            }
             Role::LockedCells { column } => {
                 let canonical = canonical(&slot.source, column.logical, inputs)?;
                 let cells = locked.iter().enumerate().map(|(row, locked)| match &canonical {
                     None => Ok(None),
                     Some(canonical) => {
                         let tenant = locked_tenant(plan, locked, inputs, column)?;
-                        let cell = self.cell(column, row, &tenant, canonical)?;
+                        let cell = self.cell(column, (row, 0), &tenant, canonical)?;
                         Ok(Some(format!("\\x{}", hex::encode(&cell))))
                     }
                 });
@@ -176,13 +208,8 @@ impl Sealer<'_> {
         tenants: &[TenantSource],
     ) -> Result<Option<Vec<u8>>, Refusal> {
         let inputs = self.inputs;
-        let Some((format, bytes)) = given(source, inputs) else { return Ok(None) };
-        let declared = match source {
-            Source::Param(n) => declared(inputs.oids, usize::from(*n)).unwrap_or(0),
-            Source::Literal(_) | Source::Rows => 0,
-        };
-        let given = super::elements::array(format, bytes, declared)?;
-        let members = members(&given, format, column.logical, inputs)?;
+        let compared = column.logical.without_modifier();
+        let Some(members) = each::members_as(source, compared, inputs)? else { return Ok(None) };
         let mut tokens = Vec::with_capacity(members.len() * tenants.len());
         for tenant in tenants {
             let tenant = searched(tenant, column, inputs)?;
@@ -195,7 +222,7 @@ impl Sealer<'_> {
         Ok(Some(array(tokens.into_iter())))
     }
 
-    fn cell(&mut self, column: &Arc<Column>, row: usize, tenant: &Tenant, value: &[u8]) -> Result<Vec<u8>, Refusal> {
+    fn cell(&mut self, column: &Arc<Column>, row: Row, tenant: &Tenant, value: &[u8]) -> Result<Vec<u8>, Refusal> {
         if !self.rows.contains_key(&row) {
             let fresh = self.granted.fresh.get_mut(tenant).and_then(Vec::pop).ok_or_else(not_granted)?;
             self.rows.insert(row, fresh);
@@ -285,7 +312,7 @@ fn is_null(source: &Source, inputs: &Inputs<'_>) -> bool {
 }
 
 /// A value as it was given; `None` for NULL.
-fn given<'v>(source: &'v Source, inputs: &Inputs<'v>) -> Option<(Format, &'v [u8])> {
+pub(super) fn given<'v>(source: &'v Source, inputs: &Inputs<'v>) -> Option<(Format, &'v [u8])> {
     match source {
         Source::Rows => None,
         Source::Literal(text) => Some((Format::Text, text.as_bytes())),
@@ -321,12 +348,13 @@ pub(super) fn literal_array(
     logical: LogicalType,
     inputs: &Inputs<'_>,
 ) -> Result<Vec<Option<Zeroizing<Vec<u8>>>>, Refusal> {
-    members(&super::elements::array(Format::Text, text.as_bytes(), 0)?, Format::Text, logical, inputs)
+    let given = super::elements::array(Format::Text, text.as_bytes(), 0)?;
+    members(&given, Format::Text, logical.without_modifier(), inputs)
 }
 
 /// The canonical forms of an array's members. They may be of another type than the column's where Postgres compares the
 /// two without loss: integers with integers, text with text.
-fn members(
+pub(super) fn members(
     given: &super::elements::Array<'_>,
     format: Format,
     logical: LogicalType,
@@ -348,8 +376,7 @@ fn members(
         }
         let (format, bytes) = text.as_ref().map_or((format, member), |text| (Format::Text, text.as_bytes()));
         let mut out = Zeroizing::new(Vec::with_capacity(bytes.len() + 8));
-        types::canonical(logical.without_modifier(), format, bytes, &inputs.facts.style, &mut out)
-            .map_err(|error| bad_value(&error))?;
+        types::canonical(logical, format, bytes, &inputs.facts.style, &mut out).map_err(|error| bad_value(&error))?;
         Ok(out)
     };
     given.members.iter().map(|member| member.as_deref().map(canonical).transpose()).collect()
@@ -388,7 +415,7 @@ pub fn declared(oids: &[u32], n: usize) -> Option<u32> {
     oids.get(n).copied().filter(|oid| !matches!(*oid, 0 | UNKNOWN))
 }
 
-fn param_format(inputs: &Inputs<'_>, n: u16) -> Format {
+pub(super) fn param_format(inputs: &Inputs<'_>, n: u16) -> Format {
     match crate::wire::frontend::format_of(inputs.formats, usize::from(n)) {
         1 => Format::Binary,
         _ => Format::Text,
@@ -434,7 +461,7 @@ fn locked_tenant(
     }
 }
 
-fn writer(source: &TenantSource, column: &Column, inputs: &Inputs<'_>) -> Result<Tenant, Refusal> {
+pub(super) fn writer(source: &TenantSource, column: &Column, inputs: &Inputs<'_>) -> Result<Tenant, Refusal> {
     confined(named(source, column, inputs)?, inputs)
 }
 
@@ -478,7 +505,7 @@ pub fn other_tenant() -> Refusal {
         .hint("Reset rowseal.tenant to work on rows of several tenants.")
 }
 
-fn missing_tenant(column: &Column) -> Refusal {
+pub(super) fn missing_tenant(column: &Column) -> Refusal {
     Refusal::new(
         Class::KeyUnavailable,
         format!("the tenant of the row is not known, which column {} needs", column.qualified),

@@ -434,8 +434,9 @@ impl Machine {
                 ParamRole::Sealed(_, described) => {
                     super::seal::declared(&prepared.oids, n).unwrap_or_else(|| described.oid())
                 }
-                ParamRole::SealedMany(column) => super::seal::declared(&prepared.oids, n)
-                    .unwrap_or_else(|| super::elements::array_oid(column.logical)),
+                ParamRole::SealedMany(_, described) => {
+                    super::seal::declared(&prepared.oids, n).unwrap_or_else(|| described.array_oid())
+                }
                 ParamRole::Plain | ParamRole::Both(_) | ParamRole::Unused => server.get(n).copied().unwrap_or(0),
             })
             .collect();

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::filter::Filter;
 use super::inside::{Inside, Whose};
 use super::plan::{
-    Copy, ParamRole, Question, ResultColumn, Role, RowTenant, Source, StatementPlan, TenantSource, Verdict,
+    Copy, EachTenant, ParamRole, Question, ResultColumn, Role, RowTenant, Source, StatementPlan, TenantSource, Verdict,
 };
 use super::{Context, Protocol, plan, render};
 use crate::catalog::{Attribute, Catalog, Relation};
@@ -312,6 +312,9 @@ fn describe_value(source: &Source, role: &Role) -> String {
             let tenants: Vec<_> = tenants.iter().map(describe_tenant).collect();
             format!("search many {} of {}", column.name, tenants.join(", "))
         }
+        Role::SealEach { column, rows, tenants } => {
+            format!("seal each {} rows {rows} of {}", column.name, describe_each(tenants))
+        }
         Role::LockedCells { column } => format!("cells {}", column.name),
         Role::LockedTables => "tables".into(),
         Role::LockedRows => "ctids".into(),
@@ -328,11 +331,19 @@ fn describe_tenant(tenant: &TenantSource) -> String {
     }
 }
 
+fn describe_each(tenants: &EachTenant) -> String {
+    match tenants {
+        EachTenant::Same(tenant) => describe_tenant(tenant),
+        EachTenant::Param { index, type_oid } => format!("each of param {index} ({type_oid})"),
+        EachTenant::Literal { array, type_oid } => format!("each of literal {array} ({type_oid})"),
+    }
+}
+
 fn describe_param(role: &ParamRole) -> String {
     match role {
         ParamRole::Plain => "plain".into(),
         ParamRole::Sealed(c, _) => format!("sealed:{}", c.name),
-        ParamRole::SealedMany(c) => format!("many:{}", c.name),
+        ParamRole::SealedMany(c, _) => format!("many:{}", c.name),
         ParamRole::Both(c) => format!("both:{}", c.name),
         ParamRole::Unused => "unused".into(),
     }

@@ -116,6 +116,9 @@ impl Planner<'_> {
                 Ok(if singles.len() == 1 { singles.pop() } else { None })
             }
             (SetExpr::Select(select), Some(column)) => {
+                if self.insert_each((base, targets), (select, source))? {
+                    return Ok(None);
+                }
                 let row = constant_row(self, select, source).ok_or_else(|| select_refused(column))?;
                 let scope = Scope::default();
                 if let Some(condition) = &select.selection {
@@ -167,7 +170,7 @@ impl Planner<'_> {
         Ok(Single { row: Some(number), tenant: Some(tenant) })
     }
 
-    fn row_tenant(&self, base: &Relation, targets: &[Option<&Attribute>], row: &[&Expr]) -> Option<TenantSource> {
+    pub(super) fn row_tenant(&self, base: &Relation, targets: &[Option<&Attribute>], row: &[&Expr]) -> Option<TenantSource> {
         match base.policy.as_ref().map(|p| &p.tenant)? {
             TenantRule::Session => Some(TenantSource::Session),
             TenantRule::Fixed(name) => Some(TenantSource::Fixed(name.clone())),

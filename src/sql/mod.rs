@@ -12,6 +12,7 @@ mod conflict;
 mod copy;
 mod copy_options;
 mod ddl;
+mod each;
 mod expr;
 mod extent;
 mod facts;

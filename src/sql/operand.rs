@@ -175,6 +175,23 @@ pub(super) fn type_name(text: &Text<'_>, index: usize) -> Option<(&'static str, 
     (!matches!(next, Some(Token::LParen | Token::LBracket | Token::Period))).then_some((found.domain(), last))
 }
 
+/// Reads the cast behind an expression that ends at a byte, as one to this type, and where it ends. Of a modifier, only the
+/// type's own is taken for such a cast.
+pub(super) fn cast_to(text: &Text<'_>, end: usize, logical: LogicalType) -> Option<usize> {
+    let colon = text.token_ending(end)? + 1;
+    (text.token(colon)? == &Token::DoubleColon).then_some(())?;
+    let (_, mut last) = base_name(text, colon + 1)?;
+    if text.token(last + 1) == Some(&Token::LParen) {
+        last = super::extent::closing(text, last + 1)?;
+    }
+    let goes_on = matches!(text.word(last + 1).as_deref(), Some("with" | "without"));
+    let is_whole = !goes_on && !matches!(text.token(last + 1), Some(Token::LBracket | Token::Period));
+    let end = text.tokens[last].range.end;
+    let named = LogicalType::parse(&text.text[text.tokens[colon + 1].range.start..end]).ok()?;
+    let keeps = named == logical || (named == named.without_modifier() && cast_keeps(named.domain(), logical));
+    (is_whole && keeps).then_some(end)
+}
+
 /// Reads the name of an array type of one dimension: its element type and its last token.
 fn array_name(text: &Text<'_>, index: usize) -> Option<(&'static str, usize)> {
     let (found, last) = base_name(text, index)?;
@@ -223,8 +240,15 @@ pub(super) fn array_elements<'e>(
     }
 }
 
+/// The element type of the first cast in a range, where it is one to an array.
+pub(super) fn array_type(text: &Text<'_>, range: &Range<usize>) -> Option<&'static str> {
+    let inside = |tok: &&super::text::Tok| range.start <= tok.range.start && tok.range.end <= range.end;
+    let colon = text.tokens.iter().filter(inside).find(|tok| tok.token == Token::DoubleColon)?;
+    array_name(text, text.token_at(colon.range.start)? + 1).map(|(name, _)| name)
+}
+
 /// Where a cast to an array of this type ends that begins at a byte.
-fn array_cast(text: &Text<'_>, at: usize, logical: LogicalType) -> Option<usize> {
+pub(super) fn array_cast(text: &Text<'_>, at: usize, logical: LogicalType) -> Option<usize> {
     let colon = text.token_ending(at)? + 1;
     (text.token(colon)? == &Token::DoubleColon).then_some(())?;
     let (name, last) = array_name(text, colon + 1)?;

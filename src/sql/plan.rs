@@ -276,6 +276,16 @@ pub enum Role {
         /// Whose index roots.
         tenants: Vec<TenantSource>,
     },
+    /// `bytea[]`: one cell for each member of an array, each under a fresh DEK of its own row. Members at the same place
+    /// in arrays of the same `rows` are of one row and share its DEK.
+    SealEach {
+        /// The column written.
+        column: Arc<Column>,
+        /// Which of the statement's `sealed_rows`: all rows of the arrays count as one.
+        rows: usize,
+        /// Whose rows they are.
+        tenants: EachTenant,
+    },
     /// `bytea[]`: one cell for each locked row, each under a fresh DEK of that row's tenant. Slots of one statement
     /// share the row's DEK.
     LockedCells {
@@ -317,6 +327,37 @@ impl std::fmt::Debug for TenantSource {
     }
 }
 
+/// How the tenants of the rows that arrays are unnested to are found.
+#[derive(Clone, PartialEq, Eq)]
+pub enum EachTenant {
+    /// All are of one.
+    Same(TenantSource),
+    /// In the client's array parameter, counted from 0, whose members are of the tenant column's type.
+    Param {
+        /// Counted from 0.
+        index: u16,
+        /// OID of the tenant column's type.
+        type_oid: u32,
+    },
+    /// In an array of literals.
+    Literal {
+        /// Its text form.
+        array: Arc<str>,
+        /// OID of the tenant column's type.
+        type_oid: u32,
+    },
+}
+
+impl std::fmt::Debug for EachTenant {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            EachTenant::Same(tenant) => write!(f, "Same({tenant:?})"),
+            EachTenant::Param { .. } => f.write_str("Param"),
+            EachTenant::Literal { .. } => f.write_str("Literal"),
+        }
+    }
+}
+
 /// The part a client parameter plays.
 #[derive(Debug, Clone)]
 pub enum ParamRole {
@@ -324,8 +365,8 @@ pub enum ParamRole {
     Plain,
     /// Never sent on: it stands for sealed values or search tokens of this column. The client is told this type.
     Sealed(Arc<Column>, LogicalType),
-    /// The same for an array of values of this column's type.
-    SealedMany(Arc<Column>),
+    /// The same for an array of such values; the client is told the type of arrays of this one.
+    SealedMany(Arc<Column>, LogicalType),
     /// Sent on as it is and also used as a sealed value or token under another number.
     Both(Arc<Column>),
     /// Not in the text: NULL is sent.

@@ -548,7 +548,7 @@ fn output_expr<'e>(key: &Expr, projection: &'e [SelectItem], scope: &Scope<'_>) 
 }
 
 /// Refuses clauses that are not Postgres's.
-fn check_select(select: &Select) -> Result<(), Refusal> {
+pub(super) fn check_select(select: &Select) -> Result<(), Refusal> {
     if select.into.is_some() {
         return Err(unsupported("SELECT INTO"));
     }

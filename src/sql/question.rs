@@ -96,7 +96,7 @@ fn without_values(walked: &Planner<'_>) -> Option<StatementPlan> {
 fn without_slots(edit: &Edit, values: &[ValueSlot]) -> Edit {
     let null = |slot: usize| match values[slot].role {
         Role::Seal { .. } | Role::Search { .. } => "NULL::pg_catalog.bytea",
-        Role::SearchMany { .. } | Role::LockedCells { .. } => "NULL::pg_catalog.bytea[]",
+        Role::SearchMany { .. } | Role::SealEach { .. } | Role::LockedCells { .. } => "NULL::pg_catalog.bytea[]",
         Role::LockedTables | Role::LockedRows => "NULL",
     };
     let with = edit.with.iter().map(|piece| match piece {

@@ -9,7 +9,7 @@ use sqlparser::ast::{
 use super::build::Planner;
 use super::expr::{column_parts, unsupported};
 use super::ident::parts;
-use super::operand::{Operand, fits, operand};
+use super::operand::{Operand, cast_to, fits, operand};
 use super::operators::{self, Rule};
 use super::query::List;
 use super::scope::{Known, Scope, ScopeColumn, ScopeRelation, tenant_attribute};
@@ -116,6 +116,9 @@ impl Planner<'_> {
         if column_parts(e).is_some() {
             return self.stored_column(column, own, e, scope).map(|()| Vec::new());
         }
+        if let Expr::Cast { expr, .. } = e {
+            return self.stored_cast(column, own, expr, scope);
+        }
         let results: Vec<&Expr> = match e {
             Expr::Nested(inner) => vec![&**inner],
             Expr::Case { operand, conditions, else_result, .. } => {
@@ -133,6 +136,23 @@ impl Planner<'_> {
             found.extend(self.stored_as(column, own, (result, false), scope)?);
         }
         Ok(found)
+    }
+
+    /// A cast of such an expression to the column's own type: the cells in it are left as they are.
+    fn stored_cast(
+        &mut self,
+        column: &Arc<Column>,
+        own: &[&SealedRef],
+        e: &Expr,
+        scope: &Scope<'_>,
+    ) -> Result<Vec<Operand>, Refusal> {
+        let inner = super::extent::extent(self.text, e);
+        let cast = inner.and_then(|inner| Some(inner.end..cast_to(self.text, inner.end, column.logical)?));
+        let cast = cast.ok_or_else(|| {
+            refuse_use(column, "as the target of a cast").hint("Cast to the column's own type, or leave the cast out.")
+        })?;
+        self.edit(cast, "::pg_catalog.bytea");
+        self.stored_as(column, own, (e, false), scope)
     }
 
     /// A column as a value to be stored: only the target itself, whose cell stays as it is.

@@ -1,0 +1,113 @@
+//! Writes of many rows at once, each row with a key of its own (E2), by both protocols and in both formats.
+use std::collections::BTreeSet;
+
+use tokio_postgres::types::ToSql;
+
+use super::{Twins, simple, twins_on};
+use crate::support::postgres::Version;
+use crate::support::raw::Text;
+
+const UNNESTED: &[&str] = &[
+    "INSERT INTO users (id, account_id, email) SELECT * FROM UNNEST(('{100,101}')::integer[], ('{1,2}')::bigint[], ('{u1,NULL}')::text[])",
+    "INSERT INTO users (id, account_id, email, age) SELECT * FROM UNNEST((ARRAY[102,103])::integer[], (ARRAY[1,1])::bigint[], (ARRAY['it''s','\"q\" \\ b'])::text[], (ARRAY[1,NULL])::integer[]) RETURNING id, email, age",
+    "INSERT INTO users (id, account_id, email) SELECT i, 2, m FROM unnest('{104,105,106}'::int[], '{c,b,a}'::text[]) AS u(i, m) WHERE i > 104 ORDER BY i DESC LIMIT 1",
+    "INSERT INTO users (id, account_id, email) SELECT n + 119, 1, e FROM unnest('{x1}'::text[]) WITH ORDINALITY AS u(e, n)",
+    "INSERT INTO users (id, account_id, email) SELECT unnest('{110,111}'::int8[]), unnest('{1,2}'::int8[]), unnest('{l1,l2}'::text[])",
+    "INSERT INTO users (id, account_id, email) SELECT * FROM UNNEST('{1,112}'::int[], '{1,1}'::bigint[], '{again,new}'::text[]) ON CONFLICT (id) DO NOTHING RETURNING id, email",
+    "INSERT INTO users (id, account_id, email, name) SELECT * FROM UNNEST('{113,114}'::int[], '{1,1}'::bigint[], '{ann@x,fresh}'::text[], '{n,n}'::text[]) ON CONFLICT (account_id, email) DO UPDATE SET email = EXCLUDED.email, name = EXCLUDED.name RETURNING id, email, name",
+    "INSERT INTO users (id, account_id, email) SELECT * FROM UNNEST('{115,115}'::int[], '{1,1}'::bigint[], '{a,b}'::text[])",
+    "INSERT INTO users (id, account_id, email) SELECT * FROM UNNEST('{116,117}'::int[], '{1}'::bigint[], '{ok,NULL}'::text[])",
+    "INSERT INTO users (id, account_id, age) SELECT * FROM UNNEST('{118}'::int[], '{1}'::bigint[], '{4x}'::int[])",
+    "INSERT INTO users (id, account_id, email) SELECT * FROM UNNEST('{118}'::int[], '{1}'::bigint[], 'nothing'::text[])",
+    "INSERT INTO users (id, account_id, email) SELECT * FROM UNNEST(NULL::int[], NULL::bigint[], NULL::text[])",
+    "INSERT INTO memos (id, body, tag) SELECT * FROM UNNEST('{100,101}'::int[], '{m1,m2}'::text[], '{t1,NULL}'::varchar[]) RETURNING *",
+    "INSERT INTO memos (id, body, tag) SELECT * FROM UNNEST('{102,103}'::int[], '{m3,m4}'::text[], '{t1,longer than ten}'::varchar[])",
+    "INSERT INTO \"Mixed\" SELECT * FROM UNNEST('{100,101}'::int[], '{1,2}'::bigint[], '{x,y}'::text[])",
+    "PREPARE p (int8[], int8[], text[]) AS INSERT INTO users (id, account_id, email) SELECT * FROM unnest($1, $2, $3)",
+    "EXECUTE p ('{130,131}', '{1,2}', '{p1,p2}')",
+    "DEALLOCATE p",
+    "UPDATE users SET email = (CASE WHEN (id = 100) THEN 'case1' WHEN (id = 101) THEN NULL ELSE email END)::text WHERE id IN (100, 101, 102)",
+    "UPDATE users SET age = (CASE WHEN (id = 100) THEN 5 WHEN (id = 102) THEN 6 ELSE NULL END)::integer WHERE id IN (100, 101, 102)",
+    "UPDATE memos SET tag = (CASE WHEN (id = 100) THEN 'case' END)::varchar(10) WHERE id IN (100, 101) RETURNING id, tag",
+    "SELECT id, account_id, name, email, age FROM users ORDER BY id",
+    "SELECT id, body, tag FROM memos ORDER BY id",
+    "SELECT * FROM \"Mixed\" ORDER BY id",
+];
+
+async fn unnested_parameters(twins: &Twins) -> Vec<String> {
+    let (ids, accounts, mails) = (vec![200i32, 201, 202], vec![1i64, 2, 1], vec![Some("b1"), None, Some("b3")]);
+    let all = "INSERT INTO users (id, account_id, email) SELECT * FROM UNNEST(($1)::integer[], ($2)::bigint[], ($3)::text[]) RETURNING id, email";
+    let one = "INSERT INTO users (id, account_id, email) SELECT i, $1, m FROM unnest($2::int8[], $3::text[]) AS u(i, m)";
+    let cast = "INSERT INTO memos (id, tag) SELECT * FROM unnest($1::int8[], $2::varchar[]) RETURNING tag";
+    let text = |s: &str| Text(Some(s.to_owned()));
+    let more = vec![205i64, 206];
+    let (texts, tags) = (vec!["c1", "c2"], vec!["binary", "tags"]);
+    let (braces, tenants, values) = (text("{207,208}"), text("{1, 2}"), text("{\"d,1\",NULL}"));
+    let (long, two) = (vec!["longer than ten"], vec![210i64]);
+    let runs: Vec<(&str, Vec<&(dyn ToSql + Sync)>)> = vec![
+        (all, vec![&ids, &accounts, &mails]),
+        (all, vec![&braces, &tenants, &values]),
+        (one, vec![&1i64, &more, &texts]),
+        (cast, vec![&more, &tags]),
+        (cast, vec![&two, &long]),
+        ("SELECT id, account_id, email FROM users WHERE id >= 200 ORDER BY id", vec![]),
+        ("SELECT id, tag FROM memos WHERE id >= 200 ORDER BY id", vec![]),
+    ];
+    let mut wrong = Vec::new();
+    for (sql, params) in runs {
+        wrong.extend(twins.with(sql, &params).await.err());
+    }
+    wrong
+}
+
+/// The data keys of the sealed rows of a table: as many as rows. `at` is where their ids begin.
+fn keys(twins: &Twins, column: &str, table: &str, at: usize) -> (usize, usize) {
+    let sql = format!("SELECT encode(substring({column}::bytea from {at} for 16), 'hex') FROM {table} WHERE {column} IS NOT NULL");
+    let found = twins.cluster.psql("app", &sql);
+    (found.lines().count(), found.lines().collect::<BTreeSet<_>>().len())
+}
+
+fn both_ways(version: Version) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let twins = twins_on(version).await;
+        let mut wrong = Vec::new();
+        for sql in UNNESTED {
+            wrong.extend(twins.simple(sql).await.err());
+        }
+        wrong.extend(unnested_parameters(&twins).await);
+        twins.simple("DELETE FROM users WHERE id >= 100").await.unwrap();
+        twins.simple("DELETE FROM memos WHERE id >= 100").await.unwrap();
+        for sql in UNNESTED.iter().filter(|sql| !sql.contains("EXECUTE") && !sql.contains("\"Mixed\" SELECT")) {
+            wrong.extend(twins.with(sql, &[]).await.err());
+        }
+        wrong.extend(unnested_parameters(&twins).await);
+        assert!(wrong.is_empty(), "{} of them differ:\n{}\n{}", wrong.len(), wrong.join("\n"), twins.tail());
+        // Header 8 bytes and token 16, then the id of the data key.
+        for (column, table) in [("email", "users"), ("body", "memos"), ("\"Name\"", "\"Mixed\"")] {
+            let (rows, keys) = keys(&twins, column, table, 25);
+            assert!(rows > 3 && keys == rows, "{table}: {keys} keys for {rows} rows");
+        }
+    });
+}
+
+#[test]
+fn unnested_arrays_become_rows_with_keys_of_their_own_on_15() {
+    both_ways(Version::V15);
+}
+
+#[test]
+fn unnested_arrays_become_rows_with_keys_of_their_own_on_18() {
+    both_ways(Version::V18);
+}
+
+#[test]
+fn an_array_without_tenants_for_its_values_is_refused() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let twins = twins_on(Version::Any).await;
+        let sql = "INSERT INTO users (id, account_id, email) SELECT * FROM unnest('{1,2}'::int[], '{1}'::int8[], '{a,b}'::text[])";
+        let outcome = simple(&twins.sealed, sql).await;
+        assert_eq!(outcome, super::Outcome::Error("55000".to_owned()));
+    });
+}
