@@ -9,6 +9,7 @@ mod bulk;
 mod canary;
 mod clients;
 mod control_tls;
+mod copies;
 mod copy;
 mod ddl;
 mod demo;

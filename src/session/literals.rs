@@ -16,14 +16,17 @@ pub(super) fn check(plan: &StatementPlan, facts: &Arc<Facts>) -> Result<(), Refu
     for slot in &plan.values {
         let Source::Literal(text) = &slot.source else { continue };
         match &slot.role {
-            Role::Seal { column, .. } | Role::Search { column, .. } | Role::LockedCells { column } => {
+            Role::Seal { column, .. }
+            | Role::Search { column, .. }
+            | Role::CopiedCells { column, .. }
+            | Role::LockedCells { column } => {
                 read(column.logical, text, facts)?;
             }
             Role::SearchMany { column, .. } | Role::SealEach { column, .. } => {
-                let inputs = Inputs { params: &[], formats: &[], oids: &[], facts, locked: None };
+                let inputs = Inputs { params: &[], formats: &[], oids: &[], facts, locked: None, copied: None };
                 literal_array(text, column.logical, &inputs)?;
             }
-            Role::LockedTables | Role::LockedRows => {}
+            Role::CopiedPlain { .. } | Role::LockedTables | Role::LockedRows => {}
         }
     }
     check_shown(plan, facts)

@@ -36,6 +36,9 @@ pub(super) fn allowed(plans: &[StatementPlan], facts: &Facts) -> Result<(), Refu
             .hint("SET client_encoding = 'UTF8'."));
     }
     for plan in plans {
+        if let Some(copies) = plan.lock.as_ref().and_then(|lock| lock.copies.as_ref()) {
+            super::copied::may_read(copies, facts)?;
+        }
         for slot in &plan.values {
             if let Role::Search { column, .. } | Role::SearchMany { column, .. } = &slot.role
                 && !facts.search
@@ -143,7 +146,17 @@ pub(super) fn inline(role: &Role, value: Option<&[u8]>) -> String {
     match (role, value) {
         (Role::LockedTables, Some(text)) => format!("'{}'::pg_catalog.oid[]", String::from_utf8_lossy(text)),
         (Role::LockedRows, Some(text)) => format!("'{}'::pg_catalog.tid[]", String::from_utf8_lossy(text)),
-        (Role::LockedCells { .. } | Role::SearchMany { .. } | Role::SealEach { .. }, Some(text)) => {
+        (Role::CopiedPlain { .. }, text) => match text {
+            Some(text) => format!(
+                " E'{}'::pg_catalog.text[]",
+                String::from_utf8_lossy(text).replace('\\', "\\\\").replace('\'', "''")
+            ),
+            None => "NULL::pg_catalog.text[]".to_owned(),
+        },
+        (
+            Role::LockedCells { .. } | Role::SearchMany { .. } | Role::SealEach { .. } | Role::CopiedCells { .. },
+            Some(text),
+        ) => {
             format!(" E'{}'::pg_catalog.bytea[]", String::from_utf8_lossy(text).replace('\\', "\\\\"))
         }
         (Role::Seal { .. } | Role::Search { .. }, Some(bytes)) => {
@@ -164,7 +177,11 @@ pub(super) fn server_oids(plan: &StatementPlan, client: &[u32]) -> Vec<u32> {
         if let Some(oid) = usize::from(slot.param).checked_sub(1).and_then(|n| oids.get_mut(n)) {
             *oid = match slot.role {
                 Role::Seal { .. } | Role::Search { .. } => BYTEA,
-                Role::LockedCells { .. } | Role::SearchMany { .. } | Role::SealEach { .. } => 1001,
+                Role::LockedCells { .. }
+                | Role::SearchMany { .. }
+                | Role::SealEach { .. }
+                | Role::CopiedCells { .. } => 1001,
+                Role::CopiedPlain { .. } => 1009,
                 Role::LockedTables => 1028,
                 Role::LockedRows => 1010,
             };

@@ -116,7 +116,12 @@ impl Machine {
             return None;
         }
         let Some(
-            Hold::Facts(held) | Hold::Names(held, _) | Hold::Lock(held, _) | Hold::Keys(held) | Hold::Schema(held),
+            Hold::Facts(held)
+            | Hold::Names(held, _)
+            | Hold::Lock(held, _)
+            | Hold::Source(held, _)
+            | Hold::Keys(held)
+            | Hold::Schema(held),
         ) = self.hold.take()
         else {
             return None;

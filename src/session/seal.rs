@@ -11,9 +11,10 @@ use crate::hex;
 use crate::keys::{FreshDek, Granted, Need, Tenant};
 use crate::policy::{Column, Equality, GLOBAL_TENANT};
 use crate::refusal::{Class, Refusal};
-use crate::sql::plan::{Role, Source, StatementPlan, TenantSource};
+use crate::sql::plan::{CopiedFrom, CopiedTenant, Role, Source, StatementPlan, TenantSource};
 use crate::types::{self, Format, LogicalType, ValueError};
 
+use super::copied::{self, CopiedRow};
 use super::each;
 use super::facts::Facts;
 
@@ -43,6 +44,8 @@ pub struct Inputs<'a> {
     pub facts: &'a Arc<Facts>,
     /// The rows of the lock query, once it ran.
     pub locked: Option<&'a [LockedRow]>,
+    /// The rows of the query of an INSERT ... SELECT, once they are opened.
+    pub(super) copied: Option<&'a [CopiedRow]>,
 }
 
 /// A key use to be recorded.
@@ -98,7 +101,13 @@ pub fn needs(plan: &StatementPlan, inputs: &Inputs<'_>) -> Result<Need, Refusal>
                     rows.insert((row, 0), tenant);
                 }
             }
-            Role::LockedTables | Role::LockedRows => {}
+            Role::CopiedCells { column, rows: group, from, tenant } => {
+                for (at, tenant) in copied::tenants((&slot.source, *from), tenant, column, inputs)? {
+                    want_index(&mut need, column, &tenant);
+                    own_row(&mut rows, (*group, at), tenant)?;
+                }
+            }
+            Role::CopiedPlain { .. } | Role::LockedTables | Role::LockedRows => {}
         }
     }
     for tenant in rows.into_values() {
@@ -153,18 +162,19 @@ impl Sealer<'_> {
         match &slot.role {
             Role::LockedTables => return Ok(Some(array(locked.iter().map(|row| Some(row.table.clone()))))),
             Role::LockedRows => return Ok(Some(array(locked.iter().map(|row| Some(row.row.clone()))))),
+            Role::CopiedPlain { at } => return Ok(Some(array(copied::plain(*at, inputs)))),
             _ => {}
         }
         match &slot.role {
             Role::Seal { column, row, tenant } => {
-                let Some(canonical) = canonical(&slot.source, column.logical, inputs)? else { return Ok(None) };
+                let Some(canonical) = of_source(&slot.source, column.logical, inputs)? else { return Ok(None) };
                 let tenant = writer(tenant, column, inputs)?;
                 self.cell(column, (*row, 0), &tenant, &canonical).map(Some)
             }
             Role::Search { column, tenant } => {
                 // Postgres does not cut or round what is compared.
                 let compared = column.logical.without_modifier();
-                let Some(canonical) = canonical(&slot.source, compared, inputs)? else { return Ok(None) };
+                let Some(canonical) = of_source(&slot.source, compared, inputs)? else { return Ok(None) };
                 let tenant = searched(tenant, column, inputs)?;
                 self.record(Act::Search, &tenant, None, column);
                 self.token(column, &tenant, &canonical).map(|token| Some(token.0.to_vec()))
@@ -184,8 +194,11 @@ impl Sealer<'_> {
                 });
                 Ok(Some(array(cells.collect::<Result<Vec<_>, Refusal>>()?.into_iter())))
             }
+            Role::CopiedCells { column, rows, from, tenant } => {
+                self.copied((&slot.source, *from), (column, *rows), tenant).map(Some)
+            }
             Role::LockedCells { column } => {
-                let canonical = canonical(&slot.source, column.logical, inputs)?;
+                let canonical = of_source(&slot.source, column.logical, inputs)?;
                 let cells = locked.iter().enumerate().map(|(row, locked)| match &canonical {
                     None => Ok(None),
                     Some(canonical) => {
@@ -196,8 +209,29 @@ impl Sealer<'_> {
                 });
                 Ok(Some(array(cells.collect::<Result<Vec<_>, Refusal>>()?.into_iter())))
             }
-            Role::LockedTables | Role::LockedRows => Ok(None),
+            Role::CopiedPlain { .. } | Role::LockedTables | Role::LockedRows => Ok(None),
         }
+    }
+
+    /// The cells of one column for the rows of a query.
+    fn copied(
+        &mut self,
+        value: (&Source, CopiedFrom),
+        (column, rows): (&Arc<Column>, usize),
+        tenant: &CopiedTenant,
+    ) -> Result<Vec<u8>, Refusal> {
+        let inputs = self.inputs;
+        let copied = inputs.copied.unwrap_or_default();
+        let mut cells = vec![None; copied.len()];
+        for (at, tenant) in copied::tenants(value, tenant, column, inputs)? {
+            let row = copied.get(at).ok_or_else(not_granted)?;
+            let Some(canonical) = copied::canonical(value, row, column.logical, inputs)? else { continue };
+            let cell = self.cell(column, (rows, at), &tenant, &canonical)?;
+            if let Some(slot) = cells.get_mut(at) {
+                *slot = Some(format!("\\x{}", hex::encode(&cell)));
+            }
+        }
+        Ok(array(cells.into_iter()))
     }
 
     /// The tokens of an array's members, for each of the tenants.
@@ -323,7 +357,12 @@ pub(super) fn given<'v>(source: &'v Source, inputs: &Inputs<'v>) -> Option<(Form
     }
 }
 
-fn canonical(source: &Source, logical: LogicalType, inputs: &Inputs<'_>) -> Result<Option<Vec<u8>>, Refusal> {
+/// The canonical form of the value of a literal or parameter; `None` for NULL.
+pub(super) fn of_source(
+    source: &Source,
+    logical: LogicalType,
+    inputs: &Inputs<'_>,
+) -> Result<Option<Vec<u8>>, Refusal> {
     let (format, bytes) = match source {
         Source::Rows => return Ok(None),
         Source::Literal(text) => (Format::Text, text.as_bytes()),

@@ -12,6 +12,7 @@ use crate::wire::backend;
 use crate::wire::frame::{self, HEADER, Header};
 use crate::wire::frontend;
 
+use super::copied::CopiedRows;
 use super::facts;
 use super::machine::{Fatal, Held, Hold, Machine, Mute, OUT_BYTES_MAX, Prepared, Work};
 use super::messages::{refuse_call, too_large};
@@ -199,6 +200,8 @@ impl Machine {
             }
             (Own::Facts, b'D') => self.facts_row(body)?,
             (Own::Lock, b'D') => self.locked_row(body)?,
+            (Own::Source, b'T') => self.copied_columns(body)?,
+            (Own::Source, b'D') => self.copied_row(body),
             (_, b'C') => {
                 let own = *own;
                 self.queue.pop();
@@ -246,6 +249,9 @@ impl Machine {
                 Ok(())
             }
             (Own::Lock, Some(Hold::Lock(held, rows))) => self.resume(Held { locked: Some(rows), ..held }),
+            (Own::Source, Some(Hold::Source(held, sent))) => {
+                self.resume(Held { copied: Some(CopiedRows::Sent(sent)), ..held })
+            }
             (_, hold) => {
                 self.hold = hold;
                 Ok(())
@@ -298,8 +304,9 @@ impl Machine {
             return;
         }
         let (skipped, synced) = self.queue.skip_to_sync();
-        let held =
-            skipped.iter().any(|expect| matches!(expect, Expect::Own(Own::Facts | Own::Lock) | Expect::Asked(_)));
+        let held = skipped
+            .iter()
+            .any(|expect| matches!(expect, Expect::Own(Own::Facts | Own::Lock | Own::Source) | Expect::Asked(_)));
         let first_own = matches!(skipped.first(), Some(Expect::Own(_) | Expect::Asked(_)));
         for expect in skipped.into_iter().rev() {
             if let Expect::Parse { name, before, .. } = expect {
@@ -314,7 +321,7 @@ impl Machine {
             return;
         }
         // The held message is answered by this error (or skipped with the rest of the pipeline).
-        if !matches!(self.hold, Some(Hold::Facts(_) | Hold::Names(..) | Hold::Lock(..))) {
+        if !matches!(self.hold, Some(Hold::Facts(_) | Hold::Names(..) | Hold::Lock(..) | Hold::Source(..))) {
             return;
         }
         let tag = self.drop_held();

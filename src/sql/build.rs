@@ -123,7 +123,9 @@ impl<'a> Planner<'a> {
     pub(super) fn slot(&mut self, source: Source, role: Role) -> usize {
         let described = match (&role, role_column(&role).map(|column| column.logical)) {
             // A varchar is compared as text.
-            (Role::Search { .. } | Role::SearchMany { .. }, Some(LogicalType::Varchar(_))) | (_, None) => LogicalType::Text,
+            (Role::Search { .. } | Role::SearchMany { .. }, Some(LogicalType::Varchar(_))) | (_, None) => {
+                LogicalType::Text
+            }
             (_, Some(own)) => own,
         };
         self.values.push(ValueSlot { source, role, param: 0, described });
@@ -282,8 +284,9 @@ fn role_column(role: &Role) -> Option<&Arc<Column>> {
         | Role::Search { column, .. }
         | Role::SearchMany { column, .. }
         | Role::SealEach { column, .. }
+        | Role::CopiedCells { column, .. }
         | Role::LockedCells { column } => Some(column),
-        Role::LockedTables | Role::LockedRows => None,
+        Role::CopiedPlain { .. } | Role::LockedTables | Role::LockedRows => None,
     }
 }
 

@@ -8,8 +8,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use sqlparser::ast::{
-    BinaryOperator, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr, Ident, LimitClause, OrderByKind, Query, Select,
-    SelectItem, TableAlias, TableFactor,
+    BinaryOperator, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr, Ident, LimitClause,
+    OrderByKind, Query, Select, SelectItem, TableAlias, TableFactor,
 };
 
 use super::build::Planner;
@@ -114,8 +114,9 @@ impl Planner<'_> {
             (Item::Element(_), None) => Ok(()),
             (Item::Element(array), Some(column)) => {
                 if matches!(column.logical, LogicalType::Array(_)) {
-                    return Err(refuse_use(column, "as the target of unnested arrays")
-                        .hint("Insert the rows with VALUES."));
+                    return Err(
+                        refuse_use(column, "as the target of unnested arrays").hint("Insert the rows with VALUES.")
+                    );
                 }
                 match sealed.get_mut(*array) {
                     Some(entry @ None) => *entry = Some(column),
@@ -165,7 +166,8 @@ impl Planner<'_> {
         let OrderByKind::Expressions(exprs) = &order.kind else { return Err(unsupported("ORDER BY ALL")) };
         for item in exprs {
             // A number, or a name that is given in the select list, is an output column's.
-            let named = |name: &[Ident]| read.column(name).is_some() && !(name.len() == 1 && is_label(select, &name[0]));
+            let named =
+                |name: &[Ident]| read.column(name).is_some() && !(name.len() == 1 && is_label(select, &name[0]));
             if !column_parts(&item.expr).is_some_and(named) || item.with_fill.is_some() {
                 return Err(unsupported("this ORDER BY of unnested arrays"));
             }
@@ -193,7 +195,8 @@ impl Planner<'_> {
         column: &Column,
     ) -> Result<EachTenant, Refusal> {
         let fail = || {
-            tenant::no_tenant(column).hint("Give the tenants as a literal, a parameter or an array of one of these forms.")
+            tenant::no_tenant(column)
+                .hint("Give the tenants as a literal, a parameter or an array of one of these forms.")
         };
         let name = match base.policy.as_ref().map(|policy| &policy.tenant) {
             Some(TenantRule::Column(name)) => name,
@@ -224,7 +227,8 @@ impl<'e> Arrays<'e> {
         let [table] = &select.from[..] else {
             return select.from.is_empty().then(|| Self::read_list(select)).flatten().map(Ok);
         };
-        let TableFactor::UNNEST { alias, array_exprs, with_offset: false, with_ordinality, .. } = &table.relation else {
+        let TableFactor::UNNEST { alias, array_exprs, with_offset: false, with_ordinality, .. } = &table.relation
+        else {
             return None;
         };
         if !table.joins.is_empty() {
@@ -249,9 +253,10 @@ impl<'e> Arrays<'e> {
         let all = || Some((0..names.len()).map(Item::Element).collect());
         match item {
             SelectItem::Wildcard(options) if super::list::check_wildcard(options).is_ok() => all(),
-            SelectItem::QualifiedWildcard(sqlparser::ast::SelectItemQualifiedWildcardKind::ObjectName(name), options)
-                if super::list::check_wildcard(options).is_ok() =>
-            {
+            SelectItem::QualifiedWildcard(
+                sqlparser::ast::SelectItemQualifiedWildcardKind::ObjectName(name),
+                options,
+            ) if super::list::check_wildcard(options).is_ok() => {
                 (parts(name)?.as_slice() == [alias.clone()?]).then(all).flatten()
             }
             SelectItem::UnnamedExpr(e) | SelectItem::ExprWithAlias { expr: e, .. } => {
@@ -335,14 +340,14 @@ fn named(alias: Option<&TableAlias>, arrays: usize, ordinality: bool) -> Option<
 
 /// True for a name that the select list gives to one of its expressions.
 fn is_label(select: &Select, name: &Ident) -> bool {
-    let label = |item: &SelectItem| matches!(item, SelectItem::ExprWithAlias { alias, .. } if fold(alias) == fold(name));
+    let label =
+        |item: &SelectItem| matches!(item, SelectItem::ExprWithAlias { alias, .. } if fold(alias) == fold(name));
     select.projection.iter().any(label)
 }
 
 /// True for a SELECT that gives one row for each row of its arrays, or none.
 fn is_simple(select: &Select, source: &Query) -> bool {
-    let grouped =
-        !matches!(&select.group_by, GroupByExpr::Expressions(keys, modifiers) if keys.is_empty() && modifiers.is_empty());
+    let grouped = !matches!(&select.group_by, GroupByExpr::Expressions(keys, modifiers) if keys.is_empty() && modifiers.is_empty());
     !grouped
         && source.with.is_none()
         && source.fetch.is_none()
@@ -364,7 +369,8 @@ fn unnested(e: &Expr) -> Option<&Expr> {
     let plain = function.filter.is_none() && function.over.is_none() && function.within_group.is_empty();
     let FunctionArguments::List(list) = &function.args else { return None };
     let name = parts(&function.name)?;
-    let named = matches!(name.iter().map(String::as_str).collect::<Vec<_>>()[..], ["unnest"] | ["pg_catalog", "unnest"]);
+    let named =
+        matches!(name.iter().map(String::as_str).collect::<Vec<_>>()[..], ["unnest"] | ["pg_catalog", "unnest"]);
     match &list.args[..] {
         [FunctionArg::Unnamed(FunctionArgExpr::Expr(array))]
             if named && plain && list.clauses.is_empty() && list.duplicate_treatment.is_none() =>

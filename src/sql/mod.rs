@@ -9,6 +9,7 @@ mod built;
 pub mod cache;
 mod compare;
 mod conflict;
+mod copied;
 mod copy;
 mod copy_options;
 mod ddl;

@@ -61,8 +61,11 @@ fn prepare(
         return Ok(StatementPlan { range: outer, named, ..StatementPlan::default() });
     }
     if inner.lock.is_some() {
-        return Err(Refusal::new(Class::NotSupported, "PREPARE of an UPDATE that runs in two steps is not supported")
-            .hint("Send the UPDATE itself, or pin the row's primary key and tenant."));
+        return Err(Refusal::new(
+            Class::NotSupported,
+            "PREPARE of a statement that runs in two steps is not supported",
+        )
+        .hint("Send the statement itself; of an UPDATE, pin the row's primary key and tenant."));
     }
     let mut edits: Vec<Edit> = typed(&types, &inner);
     let numbered = |piece: &Piece| match piece {

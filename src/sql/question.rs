@@ -96,7 +96,10 @@ fn without_values(walked: &Planner<'_>) -> Option<StatementPlan> {
 fn without_slots(edit: &Edit, values: &[ValueSlot]) -> Edit {
     let null = |slot: usize| match values[slot].role {
         Role::Seal { .. } | Role::Search { .. } => "NULL::pg_catalog.bytea",
-        Role::SearchMany { .. } | Role::SealEach { .. } | Role::LockedCells { .. } => "NULL::pg_catalog.bytea[]",
+        Role::SearchMany { .. } | Role::SealEach { .. } | Role::CopiedCells { .. } | Role::LockedCells { .. } => {
+            "NULL::pg_catalog.bytea[]"
+        }
+        Role::CopiedPlain { .. } => "NULL::pg_catalog.text[]",
         Role::LockedTables | Role::LockedRows => "NULL",
     };
     let with = edit.with.iter().map(|piece| match piece {

@@ -34,10 +34,61 @@ const UNNESTED: &[&str] = &[
     "SELECT * FROM \"Mixed\" ORDER BY id",
 ];
 
+const COPIED: &[&str] = &[
+    "INSERT INTO contacts (id, account_id, email) SELECT id + 1000, account_id, email FROM users",
+    "INSERT INTO contacts (id, account_id, email, note) SELECT id + 1010, account_id, email, name FROM users WHERE account_id = 1 AND email IN ('ann@x', 'bob@x') RETURNING id, email, note",
+    "INSERT INTO contacts SELECT id + 1020, account_id, email, NULL, 'n' FROM users WHERE id < 3 ORDER BY id DESC RETURNING *",
+    "INSERT INTO contacts (id, account_id, email) SELECT o.id + 1030, o.account_id, 'const' FROM orders o JOIN users u ON u.id = o.user_id WHERE o.account_id = 1 RETURNING id, email",
+    "INSERT INTO contacts (id, account_id, email) SELECT c.id, c.account_id, c.email FROM contacts c ON CONFLICT (id) DO NOTHING",
+    "INSERT INTO users (id, account_id, email, name) SELECT id + 300, account_id, email, 'up' FROM users WHERE id IN (1, 2) ON CONFLICT (account_id, email) DO UPDATE SET email = EXCLUDED.email, name = EXCLUDED.name RETURNING id, email, name",
+    "INSERT INTO users (id, account_id, email) SELECT id, account_id, email FROM users WHERE id = 1",
+    "INSERT INTO users (id, account_id, ssn) SELECT id + 310, account_id, note FROM contacts WHERE note IS NOT NULL AND id < 4 RETURNING id, ssn",
+    "INSERT INTO users (id, account_id, age) SELECT id + 320, account_id, total FROM orders WHERE id = 1 RETURNING age",
+    "INSERT INTO users (id, account_id, email) WITH x AS (SELECT * FROM \"Mixed\" WHERE id < 3) SELECT id + 330, \"Org\", \"Name\" FROM x RETURNING id, email",
+    "INSERT INTO memos (id, body) SELECT id + 300, email FROM users WHERE id = 2 RETURNING body",
+    "INSERT INTO memos (id, tag) SELECT id + 310, email FROM contacts WHERE id = 1 RETURNING tag",
+    "INSERT INTO memos (id, tag) SELECT id + 320, tag FROM memos WHERE id < 3 RETURNING *",
+    "INSERT INTO memos (id, body, tag) SELECT id + 400, body, 'longer than ten' FROM memos WHERE id = 1",
+    "INSERT INTO parts (id, account_id, email) SELECT id + 300, account_id, email FROM users WHERE id < 10 RETURNING account_id, email",
+    "INSERT INTO users (id, account_id, email) SELECT id + 500, account_id, email FROM users WHERE id > 100000",
+    "INSERT INTO users (id, account_id, email) SELECT id + 500, NULL, NULL FROM users WHERE id = 1",
+    "INSERT INTO users (id, account_id, email) SELECT id + 1 / (id - 1), account_id, email FROM users WHERE id = 1",
+    "INSERT INTO users (id, account_id, email) SELECT nothing, account_id, email FROM users WHERE id = 1",
+    "SELECT id, account_id, name, email, ssn, age FROM users ORDER BY id",
+    "SELECT * FROM contacts ORDER BY id",
+    "SELECT id, body, tag FROM memos ORDER BY id",
+    "SELECT id, account_id, email FROM parts ORDER BY id",
+];
+
+async fn copied_parameters(twins: &Twins) -> Vec<String> {
+    let by_mail = "INSERT INTO contacts (id, account_id, email, note) SELECT id + $1, account_id, email, $2 FROM users WHERE account_id = $3 AND email = $4 RETURNING id, email, note";
+    let constant = "INSERT INTO contacts (id, account_id, email) SELECT o.id + 3010, $1, $2 FROM orders o WHERE o.account_id = 1 RETURNING id, account_id, email";
+    let text = |s: &str| Text(Some(s.to_owned()));
+    let (base, note, tenant, mail) = (text("3000"), text("p"), text("1"), text("ann@x"));
+    let (more, bound, none) = (3002i64, "bound", None::<&str>);
+    let runs: Vec<(&str, Vec<&(dyn ToSql + Sync)>)> = vec![
+        (by_mail, vec![&base, &note, &tenant, &mail]),
+        (by_mail, vec![&more, &"b", &1i64, &"bob@x"]),
+        (constant, vec![&1i64, &bound]),
+        (constant, vec![&1i64, &none]),
+        (
+            "INSERT INTO contacts (id, account_id, email) SELECT o.id + 3020, $1, $2 FROM orders o WHERE o.account_id = 1",
+            vec![&1i64, &none],
+        ),
+        ("SELECT * FROM contacts WHERE id >= 3000 ORDER BY id", vec![]),
+    ];
+    let mut wrong = Vec::new();
+    for (sql, params) in runs {
+        wrong.extend(twins.with(sql, &params).await.err());
+    }
+    wrong
+}
+
 async fn unnested_parameters(twins: &Twins) -> Vec<String> {
     let (ids, accounts, mails) = (vec![200i32, 201, 202], vec![1i64, 2, 1], vec![Some("b1"), None, Some("b3")]);
     let all = "INSERT INTO users (id, account_id, email) SELECT * FROM UNNEST(($1)::integer[], ($2)::bigint[], ($3)::text[]) RETURNING id, email";
-    let one = "INSERT INTO users (id, account_id, email) SELECT i, $1, m FROM unnest($2::int8[], $3::text[]) AS u(i, m)";
+    let one =
+        "INSERT INTO users (id, account_id, email) SELECT i, $1, m FROM unnest($2::int8[], $3::text[]) AS u(i, m)";
     let cast = "INSERT INTO memos (id, tag) SELECT * FROM unnest($1::int8[], $2::varchar[]) RETURNING tag";
     let text = |s: &str| Text(Some(s.to_owned()));
     let more = vec![205i64, 206];
@@ -62,7 +113,9 @@ async fn unnested_parameters(twins: &Twins) -> Vec<String> {
 
 /// The data keys of the sealed rows of a table: as many as rows. `at` is where their ids begin.
 fn keys(twins: &Twins, column: &str, table: &str, at: usize) -> (usize, usize) {
-    let sql = format!("SELECT encode(substring({column}::bytea from {at} for 16), 'hex') FROM {table} WHERE {column} IS NOT NULL");
+    let sql = format!(
+        "SELECT encode(substring({column}::bytea from {at} for 16), 'hex') FROM {table} WHERE {column} IS NOT NULL"
+    );
     let found = twins.cluster.psql("app", &sql);
     (found.lines().count(), found.lines().collect::<BTreeSet<_>>().len())
 }
@@ -99,6 +152,38 @@ fn unnested_arrays_become_rows_with_keys_of_their_own_on_15() {
 #[test]
 fn unnested_arrays_become_rows_with_keys_of_their_own_on_18() {
     both_ways(Version::V18);
+}
+
+fn copied(version: Version) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let twins = twins_on(version).await;
+        let mut wrong = Vec::new();
+        for sql in COPIED {
+            wrong.extend(twins.simple(sql).await.err());
+        }
+        wrong.extend(copied_parameters(&twins).await);
+        for sql in ["DELETE FROM users WHERE id >= 100", "DELETE FROM contacts WHERE id >= 100", "DELETE FROM memos WHERE id >= 100", "DELETE FROM parts WHERE id >= 100"] {
+            wrong.extend(twins.simple(sql).await.err());
+        }
+        for sql in COPIED {
+            wrong.extend(twins.with(sql, &[]).await.err());
+        }
+        assert!(wrong.is_empty(), "{} of them differ:\n{}\n{}", wrong.len(), wrong.join("\n"), twins.tail());
+        let all = "(SELECT email FROM users UNION ALL SELECT email FROM contacts UNION ALL SELECT email FROM parts UNION ALL SELECT body FROM memos) x";
+        let (rows, keys) = keys(&twins, "email", all, 25);
+        assert!(rows > 25 && keys == rows, "{keys} keys for {rows} rows");
+    });
+}
+
+#[test]
+fn rows_of_a_query_are_sealed_anew_on_15() {
+    copied(Version::V15);
+}
+
+#[test]
+fn rows_of_a_query_are_sealed_anew_on_18() {
+    copied(Version::V18);
 }
 
 #[test]
