@@ -152,13 +152,46 @@ fn rows_beyond_the_limit_are_refused_and_nothing_is_stored() {
     let mut peer = Peer::connect(scene.proxy.address(), "app");
     let many = "INSERT INTO people SELECT p.id + 100 * n, account_id, email FROM people p, orders WHERE p.id = 1";
     scene.cluster.psql("app", "CREATE TABLE orders AS SELECT n FROM generate_series(1, 1000) n");
-    ask(&mut peer, "SELECT 1 FROM people, orders LIMIT 1");
     assert_eq!(ask(&mut peer, many), "E(ERROR 54000) Z(I)");
     peer.send(&Out::new().run(many, &[]).sync().0);
     assert!(shown(&mut peer, 1).ends_with("E(ERROR 54000) Z(I)"));
     assert_eq!(ask(&mut peer, &format!("{many} AND n <= 100")), "C(INSERT 0 100) Z(I)");
     assert_eq!(rows(&scene), "103|103");
+    // One row that is larger by itself.
+    scene.cluster.psql("app", "CREATE TABLE notes AS SELECT repeat('x', 70000) AS note");
+    let one = "INSERT INTO people SELECT id + 5000, account_id, note FROM people, notes WHERE id = 1";
+    assert_eq!(ask(&mut peer, one), "E(ERROR 54000) Z(I)");
+    peer.send(&Out::new().run(one, &[]).sync().0);
+    assert!(shown(&mut peer, 1).ends_with("E(ERROR 54000) Z(I)"));
     assert_eq!(ask(&mut peer, &format!("{many} AND n > 2000")), "C(INSERT 0 0) Z(I)");
+}
+
+/// Rows of a table that was made a moment ago, by this session or another one, as an import through a staging table has.
+#[test]
+fn a_staging_table_is_read_at_once() {
+    for version in [Version::V15, Version::V18] {
+        let scene = scene(version);
+        let mut peer = Peer::connect(scene.proxy.address(), "app");
+        scene.cluster.psql(
+            "app",
+            "CREATE TABLE staged AS SELECT 50 + n AS id, 'stage' || n AS mail FROM generate_series(1, 3) n",
+        );
+        let sql = "INSERT INTO people (id, account_id, email) SELECT id, 1, mail FROM staged RETURNING email";
+        let shown = ask(&mut peer, sql);
+        assert!(shown.contains("stage3") && shown.ends_with("C(INSERT 0 3) Z(I)"), "{shown}");
+        for sql in
+            ["CREATE TEMP TABLE own (n int8, mail varchar(50))", "INSERT INTO own VALUES (61, 'mine'), (62, NULL)"]
+        {
+            ask(&mut peer, sql);
+        }
+        let sql = "INSERT INTO people (id, account_id, email) SELECT n, 2, mail FROM own";
+        peer.send(&Out::new().run(sql, &[]).sync().0);
+        assert!(self::shown(&mut peer, 1).ends_with("E(ERROR 23502) Z(I)"));
+        let some = format!("{sql} WHERE mail IS NOT NULL");
+        peer.send(&Out::new().run(&some, &[]).sync().0);
+        assert!(self::shown(&mut peer, 1).ends_with("C(INSERT 0 1) Z(I)"));
+        assert_eq!(rows(&scene), "7|7");
+    }
 }
 
 #[test]

@@ -8,12 +8,13 @@ use super::rows::{ColumnRow, Domain, Domains, IndexRow, ParentRow, relations};
 use super::{Catalog, Relation, setters};
 use crate::policy::{self, Unsealed};
 
-/// A DEFAULT NULL of a domain is kept by the server, unlike that of another type.
+/// A DEFAULT NULL of a domain is kept by the server, unlike that of another type. It is found in the stored form: the server
+/// fails to write an expression out when what it names is dropped meanwhile.
 const COLUMNS: &str = "SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, a.attname::text, a.attnum, \
      a.atttypid, a.atttypmod, (a.atthasdef AND NOT (t.typtype = 'd' AND EXISTS (SELECT FROM pg_catalog.pg_attrdef d \
-     WHERE d.adrelid = a.attrelid AND d.adnum = a.attnum AND pg_catalog.pg_get_expr(d.adbin, d.adrelid) \
-     ~ '^[(]?NULL::bytea[)]?(::rowseal[.][a-z0-9_]+)?$'))) OR a.attidentity <> '' OR a.attgenerated <> '', \
-     a.attgenerated <> '', pg_catalog.format('%I.%I', tn.nspname, t.typname) \
+     WHERE d.adrelid = a.attrelid AND d.adnum = a.attnum \
+     AND d.adbin::text ~ '^[{]COERCETODOMAIN :arg [{]CONST [^{}]*:constisnull true '))) OR a.attidentity <> '' OR a.attgenerated <> '', \
+     a.attgenerated <> '', pg_catalog.quote_ident(tn.nspname::text) || '.' || pg_catalog.quote_ident(t.typname::text) \
      FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
      LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
      LEFT JOIN pg_catalog.pg_type t ON t.oid = a.atttypid LEFT JOIN pg_catalog.pg_namespace tn ON tn.oid = t.typnamespace \

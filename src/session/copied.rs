@@ -51,17 +51,25 @@ impl Machine {
         Ok(())
     }
 
-    /// Keeps a row of the query. Those beyond the limit are counted only: then the statement is refused.
+    /// Keeps a row of the query. Beyond the limit none is kept: then the statement is refused.
     pub(super) fn copied_row(&mut self, body: &[u8]) {
-        let bytes_max = self.shared.message_bytes_max;
-        if let Some(Hold::Source(_, sent)) = &mut self.hold {
-            sent.bytes = sent.bytes.saturating_add(body.len());
-            if sent.bytes <= bytes_max {
-                sent.rows.push(body.to_vec());
-            } else {
-                sent.rows = Vec::new();
-            }
+        if self.copied_bytes(body.len())
+            && let Some(Hold::Source(_, sent)) = &mut self.hold
+        {
+            sent.rows.push(body.to_vec());
         }
+    }
+
+    /// Counts the bytes of a row of the query; false when there are too many by now.
+    pub(super) fn copied_bytes(&mut self, bytes: usize) -> bool {
+        let bytes_max = self.shared.message_bytes_max;
+        let Some(Hold::Source(_, sent)) = &mut self.hold else { return false };
+        sent.bytes = sent.bytes.saturating_add(bytes);
+        let fits = sent.bytes <= bytes_max;
+        if !fits {
+            sent.rows = Vec::new();
+        }
+        fits
     }
 
     /// Opens the rows of the query that is the first step of `plan`, if there are any that are not opened yet. False when

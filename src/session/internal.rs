@@ -5,9 +5,10 @@ use std::sync::LazyLock;
 use crate::crypto;
 use crate::hex;
 use crate::keys::Granted;
-use crate::refusal::Refusal;
+use crate::refusal::{Class, Refusal};
 use crate::sql;
 use crate::sql::plan::{Piece, StatementPlan};
+use crate::wire::backend;
 use crate::wire::frontend::{self, Param};
 
 use super::copied::{self, Sent};
@@ -15,7 +16,7 @@ use super::facts;
 use super::machine::{Fatal, Held, Hold, Machine, Unsynced};
 use super::messages::{inline, malformed, refuse_call, result_formats, searches_only, server_oids, server_params};
 use super::queue::{Expect, Own};
-use super::seal::{self, Inputs};
+use super::seal::{self, Inputs, LockedRow};
 
 /// Name of the proxy's own statements and portals: another one in each process, so that no client has it too.
 pub(super) static OWN: LazyLock<Vec<u8>> =
@@ -148,6 +149,19 @@ impl Machine {
                 frontend::put_empty(&mut self.to_server, b'H');
                 self.hold = Some(Hold::Source(held, Sent::default()));
             }
+        }
+        Ok(())
+    }
+
+    /// Keeps a row that the lock query gave.
+    pub(super) fn locked_row(&mut self, body: &[u8]) -> Result<(), Fatal> {
+        let row = backend::data_row(body)?;
+        let text = |at: usize| row.get(at).copied().flatten().map(|text| String::from_utf8_lossy(text).into_owned());
+        let (Some(table), Some(ctid)) = (text(0), text(1)) else {
+            return Err(Fatal(Refusal::new(Class::Internal, "locked row not understood")));
+        };
+        if let Some(Hold::Lock(_, rows)) = &mut self.hold {
+            rows.push(LockedRow { table, row: ctid, tenant: text(2).map(Into::into) });
         }
         Ok(())
     }

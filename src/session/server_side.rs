@@ -20,7 +20,6 @@ use super::named::Reply;
 use super::notices::put_error;
 use super::open::{Batch, Session, Shape};
 use super::queue::{Expect, Own};
-use super::seal::LockedRow;
 
 /// No cell, nor the text form of one, is shorter.
 const CELL_BYTES_MIN: usize = 109;
@@ -92,6 +91,10 @@ impl Machine {
     fn large_row(&mut self, header: Header) -> bool {
         match (header.tag, self.mute) {
             (b'D' | b'd', Mute::UntilReady) => self.server_skip = header.total,
+            (b'D', Mute::Off) if matches!(self.queue.front(), Some(Expect::Own(Own::Source))) => {
+                self.copied_bytes(header.total);
+                self.server_skip = header.total;
+            }
             (b'D' | b'd', Mute::Off) if self.current_shape().is_none() && self.sending.is_none() => {
                 self.server_pass = header.total
             }
@@ -219,18 +222,6 @@ impl Machine {
             facts.ok_or_else(|| Fatal(Refusal::new(Class::Internal, "session facts not understood")))?;
         self.facts = Some(Arc::new(facts));
         seen.into_iter().for_each(|seen| self.see(seen));
-        Ok(())
-    }
-
-    fn locked_row(&mut self, body: &[u8]) -> Result<(), Fatal> {
-        let row = backend::data_row(body)?;
-        let text = |at: usize| row.get(at).copied().flatten().map(|text| String::from_utf8_lossy(text).into_owned());
-        let (Some(table), Some(ctid)) = (text(0), text(1)) else {
-            return Err(Fatal(Refusal::new(Class::Internal, "locked row not understood")));
-        };
-        if let Some(Hold::Lock(_, rows)) = &mut self.hold {
-            rows.push(LockedRow { table, row: ctid, tenant: text(2).map(Into::into) });
-        }
         Ok(())
     }
 

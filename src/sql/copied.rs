@@ -14,12 +14,12 @@ use super::extent::query_start;
 use super::operand::{Operand, fits, operand};
 use super::plan::{Copied, CopiedFrom, CopiedTenant, Copies, LockQuery, Piece, ResultColumn, Role, Source};
 use super::query::List;
-use super::scope::ScopeColumn;
+use super::scope::{Known, ScopeColumn};
 use super::sealed::refuse_use;
 use super::tenant;
 use crate::catalog::{Attribute, Relation};
 use crate::policy::{Column, TenantRule};
-use crate::refusal::Refusal;
+use crate::refusal::{Class, Refusal};
 use crate::types::LogicalType;
 
 const HINT: &str = "Read the rows first and insert them with VALUES.";
@@ -177,8 +177,11 @@ impl Planner<'_> {
                 (CopiedFrom::Plain(at), Copied::Unsealed(Arc::clone(column)))
             }
             _ => {
-                return Err(refuse_use(column, "as the target of this column of a SELECT")
-                    .hint("Select a column of the same type, a literal or a parameter."));
+                let refusal = refuse_use(column, "as the target of this column of a SELECT")
+                    .hint("Select a column of the same type, a literal or a parameter.");
+                // It may be a column of a table that has just been made.
+                let class = if self.unknown == Known::Yes { refusal.class } else { Class::UnknownColumn };
+                return Err(Refusal { class, ..refusal });
             }
         };
         let tenant = self.copied_tenant(place, column)?;

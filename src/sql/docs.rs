@@ -148,6 +148,8 @@ const STATEMENTS: &[(&str, &[&str])] = &[
             "DELETE FROM users WHERE account_id = 7 AND email = 'a' RETURNING id",
             "WITH gone AS (DELETE FROM users WHERE id = 1 RETURNING email) SELECT email FROM gone",
             "MERGE INTO users u USING orders o ON o.user_id = u.id WHEN MATCHED THEN DELETE",
+            "MERGE INTO users u USING (VALUES ($1::int, $2::bigint, $3)) AS s(id, account_id, email) ON u.id = s.id AND u.account_id = s.account_id WHEN MATCHED THEN UPDATE SET email = s.email WHEN NOT MATCHED THEN INSERT (id, account_id, email) VALUES (s.id, s.account_id, s.email)",
+            "MERGE INTO people p USING contacts c ON c.id = p.id WHEN NOT MATCHED THEN INSERT (id, account_id, mail) VALUES (c.id, c.account_id, c.mail)",
         ],
     ),
     (
@@ -207,6 +209,8 @@ const END: &str = "
   a role that is not shown plaintext cannot use it on sealed columns.
 - A CASE that is cast to the column's own type (`(CASE ... END)::varchar(50)`, as Django's bulk_update sends it) is read as one without the
   cast: a value that is too long fails with 22001 where Postgres would cut it.
+- MERGE writes a sealed column only from a source that is one row of literals and parameters; in UPDATE, where ON compares the whole
+  primary key and the tenant column with it. From other sources it deletes, and writes what is not sealed. RETURNING is refused.
 - A row moves to another tenant only if the same statement replaces all of its sealed columns. A statement that sets the tenant
   column otherwise asks the server to compare, and fails where the tenant would change.
 - A view is looked through where its own query needs no rewriting: plain selections and joins over plain columns. A partition or child
@@ -245,6 +249,7 @@ const END: &str = "
   `IS NULL` or `IS NOT NULL` of it.
 - Triggers and row-level security policies pass if their conditions name no sealed column and hold no query. A trigger sees cells.
   DROP of anything passes.
+- A table or view that shows cells and is not in the policy may be renamed, and its columns.
 - Tables and columns that the policy names are not renamed through the proxy, and no other table gets such a name. A temporary table, or one
   in another schema, is another table: it is left as it is. A statement in the same text behind one that changes a table's columns is
   refused if it uses the table and is no DDL.

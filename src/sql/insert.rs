@@ -56,7 +56,7 @@ impl Planner<'_> {
     }
 
     /// The target columns in order.
-    fn insert_targets<'r>(
+    pub(super) fn insert_targets<'r>(
         &mut self,
         base: &'r Arc<Relation>,
         columns: &[ObjectName],

@@ -62,7 +62,8 @@ pub(super) fn raise(planner: &Planner<'_>, asking: &mut Asking, refused: Option<
     let rendered = render_statement_extended(planner.text.text, &stripped);
     let positions = Arc::new(rendered.positions(planner.text.text));
     asking.questions.push(Question::Names { text: rendered.text.into(), positions });
-    asking.reload |= planner.unknown == Known::No;
+    let late = refused.is_some_and(|refusal| refusal.class == Class::UnknownColumn);
+    asking.reload |= planner.unknown == Known::No || late;
     Ok(())
 }
 

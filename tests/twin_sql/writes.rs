@@ -60,6 +60,66 @@ const COPIED: &[&str] = &[
     "SELECT id, account_id, email FROM parts ORDER BY id",
 ];
 
+const MERGED: &[&str] = &[
+    "MERGE INTO users u USING (VALUES (1, 1, 'merged')) AS s(id, account_id, email) ON u.id = s.id AND u.account_id = s.account_id WHEN MATCHED THEN UPDATE SET email = s.email, name = 'x' WHEN NOT MATCHED THEN INSERT (id, account_id, email) VALUES (s.id, s.account_id, s.email)",
+    "MERGE INTO users u USING (VALUES (600, 1, 'fresh')) AS s(id, account_id, email) ON u.id = s.id AND u.account_id = s.account_id WHEN MATCHED THEN UPDATE SET email = s.email, name = 'x' WHEN NOT MATCHED THEN INSERT (id, account_id, email) VALUES (s.id, s.account_id, s.email)",
+    "MERGE INTO users USING (SELECT 601 AS id, 2 AS account_id, 'm601' AS mail, NULL AS ssn, 33 AS age) s ON users.id = s.id AND users.account_id = s.account_id WHEN MATCHED AND users.name = 'x' THEN DELETE WHEN MATCHED THEN UPDATE SET email = s.mail, age = s.age WHEN NOT MATCHED THEN INSERT (id, account_id, email, ssn, age) VALUES (s.id, s.account_id, s.mail, s.ssn, s.age)",
+    "MERGE INTO users u USING (SELECT 601 AS id) s ON u.id = s.id AND u.account_id = 2 WHEN MATCHED THEN UPDATE SET ssn = 'direct', age = NULL WHEN NOT MATCHED THEN DO NOTHING",
+    "MERGE INTO memos m USING (VALUES (600, 'mb', 'mt')) s(id, body, tag) ON m.id = s.id WHEN MATCHED THEN UPDATE SET body = s.body WHEN NOT MATCHED THEN INSERT (id, body, tag) VALUES (s.id, s.body, s.tag)",
+    "MERGE INTO memos m USING (VALUES (601, 'mb')) s(id, body) ON m.id = s.id WHEN NOT MATCHED THEN INSERT (id, body) VALUES (s.id, s.body)",
+    "MERGE INTO memos m USING (VALUES (602, 'longer than ten')) s(id, tag) ON m.id = s.id WHEN NOT MATCHED THEN INSERT (id, tag) VALUES (s.id, s.tag)",
+    "MERGE INTO users u USING orders o ON o.user_id = u.id AND o.id <> 2 WHEN MATCHED THEN UPDATE SET name = o.total::text WHEN NOT MATCHED THEN INSERT (id, account_id, name) VALUES (o.id + 610, o.account_id, 'new')",
+    "MERGE INTO users u USING (SELECT DISTINCT account_id, email FROM contacts WHERE account_id = 2) c ON c.account_id = u.account_id AND c.email = u.email WHEN MATCHED THEN UPDATE SET ssn = NULL, age = DEFAULT",
+    "MERGE INTO orders o USING users u ON u.id = o.user_id AND u.account_id = 1 AND u.email = 'bob@x' WHEN MATCHED THEN DELETE",
+    "MERGE INTO parts p USING (VALUES (600, 2, 'part')) AS s(id, account_id, email) ON p.id = s.id WHEN NOT MATCHED THEN INSERT (id, account_id, email) VALUES (s.id, s.account_id, s.email)",
+    "SELECT id, account_id, name, email, ssn, age FROM users ORDER BY id",
+    "SELECT id, body, tag FROM memos ORDER BY id",
+    "SELECT id, account_id, email FROM parts ORDER BY id",
+    "SELECT * FROM orders ORDER BY id",
+];
+
+async fn merged_parameters(twins: &Twins) -> Vec<String> {
+    let upsert = "MERGE INTO users u USING (VALUES ($1::int8, $2::int8, $3::text)) AS s(id, account_id, email) ON u.id = s.id AND u.account_id = s.account_id WHEN MATCHED THEN UPDATE SET email = s.email WHEN NOT MATCHED THEN INSERT (id, account_id, email, name) VALUES (s.id, s.account_id, s.email, $4)";
+    let text = |s: &str| Text(Some(s.to_owned()));
+    let (id, tenant, mail, name) = (text("700"), text("2"), text("param"), text("n"));
+    let mut wrong = Vec::new();
+    wrong.extend(twins.with(upsert, &[&id, &tenant, &mail, &name]).await.err());
+    wrong.extend(twins.with(upsert, &[&700i64, &2i64, &"again", &"no"]).await.err());
+    wrong.extend(twins.with(upsert, &[&701i64, &1i64, &None::<&str>, &"null"]).await.err());
+    wrong.extend(
+        twins.with("SELECT id, account_id, email, name FROM users WHERE id >= 700 ORDER BY id", &[]).await.err(),
+    );
+    wrong
+}
+
+fn merged(version: Version) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let twins = twins_on(version).await;
+        let mut wrong = Vec::new();
+        for sql in MERGED {
+            wrong.extend(twins.simple(sql).await.err());
+        }
+        wrong.extend(merged_parameters(&twins).await);
+        for sql in MERGED {
+            wrong.extend(twins.with(sql, &[]).await.err());
+        }
+        assert!(wrong.is_empty(), "{} of them differ:\n{}\n{}", wrong.len(), wrong.join("\n"), twins.tail());
+        let (rows, keys) = keys(&twins, "email", "users", 25);
+        assert!(rows > 5 && keys == rows, "{keys} keys for {rows} rows");
+    });
+}
+
+#[test]
+fn merge_writes_one_sealed_row_on_15() {
+    merged(Version::V15);
+}
+
+#[test]
+fn merge_writes_one_sealed_row_on_18() {
+    merged(Version::V18);
+}
+
 async fn copied_parameters(twins: &Twins) -> Vec<String> {
     let by_mail = "INSERT INTO contacts (id, account_id, email, note) SELECT id + $1, account_id, email, $2 FROM users WHERE account_id = $3 AND email = $4 RETURNING id, email, note";
     let constant = "INSERT INTO contacts (id, account_id, email) SELECT o.id + 3010, $1, $2 FROM orders o WHERE o.account_id = 1 RETURNING id, account_id, email";
