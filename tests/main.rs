@@ -5,9 +5,11 @@
 mod attacks;
 mod badinput;
 mod built;
+mod bulk;
 mod canary;
 mod clients;
 mod control_tls;
+mod copies;
 mod copy;
 mod ddl;
 mod demo;

@@ -9,6 +9,7 @@ use crate::support::proxy::{Proxy, Site};
 use crate::support::raw::{Raw, Text};
 
 mod random;
+mod writes;
 
 const POLICY: &str = r#"
 [[database]]
@@ -93,7 +94,7 @@ const ROWS: &[&str] = &[
 ];
 
 struct Twins {
-    _cluster: Cluster,
+    cluster: Cluster,
     _site: Site,
     proxy: Proxy,
     plain: Client,
@@ -120,7 +121,11 @@ fn written(sql: &str, sealed: bool) -> String {
 }
 
 async fn twins() -> Twins {
-    let cluster = Cluster::start(Version::Any);
+    twins_on(Version::Any).await
+}
+
+async fn twins_on(version: Version) -> Twins {
+    let cluster = Cluster::start(version);
     cluster.createdb("app");
     let site = Site::new(&cluster, POLICY);
     site.run_ok(&["setup"]);
@@ -140,7 +145,7 @@ async fn twins() -> Twins {
     plain.batch_execute("SET search_path = plain").await.unwrap();
     let proxy = site.serve();
     let sealed = connect_at(proxy.address(), "app").await;
-    let twins = Twins { _cluster: cluster, _site: site, proxy, plain, sealed };
+    let twins = Twins { cluster, _site: site, proxy, plain, sealed };
     for sql in ROWS {
         twins.simple(sql).await.unwrap();
     }
@@ -457,7 +462,9 @@ const REFUSED: &[&str] = &[
     "SELECT email FROM users ORDER BY email",
     "SELECT coalesce(email, ssn) FROM users",
     "SELECT string_agg(email, ',') FROM users",
-    "INSERT INTO users (id, account_id, email) SELECT id + 100, account_id, email FROM users",
+    "INSERT INTO users (id, account_id, email) SELECT id + 100, account_id, lower(name) FROM users",
+    "INSERT INTO users (id, account_id, email) SELECT id + 100, account_id, coalesce(email, 'x') FROM users",
+    "WITH c AS (SELECT * FROM contacts) INSERT INTO users (id, account_id, email) SELECT id + 100, account_id, email FROM c",
     "UPDATE users SET account_id = 2 WHERE id = 1",
     "INSERT INTO users (id, account_id, email) VALUES (1, 2, 'other') ON CONFLICT (id) DO UPDATE SET email = EXCLUDED.email",
     "MERGE INTO users u USING orders o ON o.user_id = u.id WHEN MATCHED THEN UPDATE SET email = 'x'",

@@ -8,10 +8,16 @@ use super::rows::{ColumnRow, Domain, Domains, IndexRow, ParentRow, relations};
 use super::{Catalog, Relation, setters, views};
 use crate::policy::{self, Unsealed};
 
+/// A DEFAULT NULL of a domain is kept by the server, unlike that of another type. It is found in the stored form: the server
+/// fails to write an expression out when what it names is dropped meanwhile.
 const COLUMNS: &str = "SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, a.attname::text, a.attnum, \
-     a.atttypid, a.atttypmod, a.atthasdef OR a.attidentity <> '' OR a.attgenerated <> '', a.attgenerated <> '' \
+     a.atttypid, a.atttypmod, (a.atthasdef AND NOT (t.typtype = 'd' AND EXISTS (SELECT FROM pg_catalog.pg_attrdef d \
+     WHERE d.adrelid = a.attrelid AND d.adnum = a.attnum \
+     AND d.adbin::text ~ '^[{]COERCETODOMAIN :arg [{]CONST [^{}]*:constisnull true '))) OR a.attidentity <> '' OR a.attgenerated <> '', \
+     a.attgenerated <> '', pg_catalog.quote_ident(tn.nspname::text) || '.' || pg_catalog.quote_ident(t.typname::text) \
      FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
      LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
+     LEFT JOIN pg_catalog.pg_type t ON t.oid = a.atttypid LEFT JOIN pg_catalog.pg_namespace tn ON tn.oid = t.typnamespace \
      WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') ORDER BY c.oid, a.attnum";
 const DOMAINS: &str = "SELECT t.oid, n.nspname::text, t.typname::text, t.typbasetype \
      FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace WHERE t.typtype = 'd'";
@@ -153,6 +159,7 @@ fn column(row: &Row) -> Result<ColumnRow, CatalogError> {
         typmod: row.try_get::<_, Option<i32>>(7)?.unwrap_or(-1),
         has_default: row.try_get::<_, Option<bool>>(8)?.unwrap_or(false),
         is_generated: row.try_get::<_, Option<bool>>(9)?.unwrap_or(false),
+        type_name: row.try_get::<_, Option<String>>(10)?.unwrap_or_default(),
     })
 }
 
@@ -164,5 +171,6 @@ fn hash_relation(relation: &Relation, hasher: &mut DefaultHasher) {
     for a in &relation.columns {
         (&a.name, a.attnum, a.type_oid, a.base_type_oid, a.typmod, a.has_default, a.is_generated, a.is_cell)
             .hash(hasher);
+        a.type_name.hash(hasher);
     }
 }

@@ -82,7 +82,9 @@ pub struct Attribute {
     pub base_type_oid: u32,
     /// Its type modifier.
     pub typmod: i32,
-    /// True when a default, identity or generation expression exists.
+    /// The name of its declared type with its schema, as it is written in SQL.
+    pub type_name: String,
+    /// True when a default other than NULL, identity or generation expression exists.
     pub has_default: bool,
     /// True when it is computed from other columns.
     pub is_generated: bool,

@@ -39,6 +39,7 @@ pub(super) struct ColumnRow {
     pub(super) typmod: i32,
     pub(super) has_default: bool,
     pub(super) is_generated: bool,
+    pub(super) type_name: String,
 }
 
 /// A primary key, or a unique index over expressions.
@@ -119,6 +120,7 @@ fn attribute(row: ColumnRow, relation: &Relation, domains: &Domains) -> Option<A
         type_oid: row.type_oid,
         base_type_oid: base_type(row.type_oid, domains),
         typmod: row.typmod,
+        type_name: row.type_name,
         has_default: row.has_default,
         is_generated: row.is_generated,
         is_unsealed: policy.is_some() && cell.is_none(),

@@ -34,12 +34,19 @@ const DOMAINS: &str = "(SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
 const COLUMNS: &str = "(SELECT pg_catalog.json_agg(pg_catalog.json_build_object('oid', c.oid::pg_catalog.int8, \
      'schema', n.nspname, 'relation', c.relname, 'kind', c.relkind::pg_catalog.text, 'name', a.attname, \
      'attnum', coalesce(a.attnum, 0::pg_catalog.int2), 'type_oid', coalesce(a.atttypid::pg_catalog.int8, 0::pg_catalog.int8), \
-     'typmod', coalesce(a.atttypmod, 0), 'has_default', coalesce(a.atthasdef OR \
+     'typmod', coalesce(a.atttypmod, 0), 'type_name', \
+     coalesce(pg_catalog.quote_ident(y.nspname::pg_catalog.text) OPERATOR(pg_catalog.||) '.'::pg_catalog.text \
+     OPERATOR(pg_catalog.||) pg_catalog.quote_ident(t.typname::pg_catalog.text), ''), \
+     'has_default', coalesce((a.atthasdef AND NOT (t.typtype OPERATOR(pg_catalog.=) 'd'::pg_catalog.\"char\" AND \
+     EXISTS (SELECT FROM pg_catalog.pg_attrdef d WHERE d.adrelid OPERATOR(pg_catalog.=) a.attrelid \
+     AND d.adnum OPERATOR(pg_catalog.=) a.attnum AND d.adbin::pg_catalog.text OPERATOR(pg_catalog.~) \
+     '^[{]COERCETODOMAIN :arg [{]CONST [^{}]*:constisnull true '::pg_catalog.text))) OR \
      a.attidentity OPERATOR(pg_catalog.<>) ''::pg_catalog.\"char\" OR a.attgenerated OPERATOR(pg_catalog.<>) ''::pg_catalog.\"char\", false), \
      'is_generated', coalesce(a.attgenerated OPERATOR(pg_catalog.<>) ''::pg_catalog.\"char\", false)) ORDER BY c.oid, a.attnum) \
      FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace \
      LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) c.oid AND a.attnum OPERATOR(pg_catalog.>) 0 \
-     AND NOT a.attisdropped WHERE {wanted})";
+     AND NOT a.attisdropped LEFT JOIN pg_catalog.pg_type t ON t.oid OPERATOR(pg_catalog.=) a.atttypid \
+     LEFT JOIN pg_catalog.pg_namespace y ON y.oid OPERATOR(pg_catalog.=) t.typnamespace WHERE {wanted})";
 
 const INDEXES: &str = "(SELECT pg_catalog.json_agg(pg_catalog.json_build_object('relation', i.indrelid::pg_catalog.int8, \
      'columns', pg_catalog.string_to_array(i.indkey::pg_catalog.text, ' ')::pg_catalog.int2[], \

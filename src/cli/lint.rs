@@ -154,7 +154,10 @@ fn describe(role: &Role) -> String {
         Role::Seal { column, .. } => format!("cell of {}", column.name),
         Role::Search { column, .. } => format!("token of {}", column.name),
         Role::SearchMany { column, .. } => format!("tokens of {}", column.name),
+        Role::SealEach { column, .. } => format!("cells of {}, one a member", column.name),
         Role::LockedCells { column } => format!("cells of {}, one a row", column.name),
+        Role::CopiedPlain { .. } => "values of the query's rows".to_owned(),
+        Role::CopiedCells { column, .. } => format!("cells of {}, one for each row of the query", column.name),
         Role::LockedTables => "tables of the locked rows".to_owned(),
         Role::LockedRows => "places of the locked rows".to_owned(),
     }

@@ -98,6 +98,15 @@ fn misplaced(column: &Column) -> Refusal {
     .hint("Write cells as they were read, in rows of their own tenant; or write values with another role.")
 }
 
+/// The refusal of many rows at once.
+pub(super) fn one_by_one(column: &Column) -> Refusal {
+    Refusal::new(
+        Class::Denied,
+        format!("a role that sees cells can write to {} only with VALUES or COPY", column.qualified),
+    )
+    .hint("Write cells as they were read; or write values with another role.")
+}
+
 /// The refusal of one cell for several rows.
 pub(super) fn shared(column: &Column) -> Refusal {
     Refusal::new(Class::Denied, format!("one cell cannot be written to {} in several rows", column.qualified))

@@ -12,6 +12,7 @@ use crate::sql::{self, Protocol};
 use crate::wire::frame::{self, HEADER, Header};
 use crate::wire::frontend;
 
+use super::copied;
 use super::copy::{takes_rows, without_values};
 use super::define::certain;
 use super::facts::Facts;
@@ -297,25 +298,34 @@ impl Machine {
         if plans.len() > 1 && plans.iter().any(|plan| plan.lock.is_some()) {
             return Err(Refusal::new(
                 Class::NotSupported,
-                "an UPDATE that runs in two steps cannot share a query with other statements",
+                "a statement that runs in two steps cannot share a query with other statements",
             )
-            .hint("Send the statements one by one, or pin the row's primary key and tenant."));
+            .hint("Send the statements one by one; in an UPDATE, pin the row's primary key and tenant."));
         }
         let locked = held.locked.take();
         if plans.len() > 1 {
             settled(text, &plans)?;
         }
         plans.iter().try_for_each(|plan| literals::check_shown(plan, facts))?;
-        let inputs = Inputs { params: &[], formats: &[], oids: &[], facts, locked: locked.as_deref() };
+        if let Some(plan) = plans.iter().find(|plan| plan.lock.is_some())
+            && !self.open_copied(plan, &mut held, facts)?
+        {
+            self.hold = Some(Hold::Keys(held));
+            return Ok(());
+        }
+        let copied = held.copied.take();
+        let rows = copied::opened(&copied);
+        let inputs = Inputs { params: &[], formats: &[], oids: &[], facts, locked: locked.as_deref(), copied: rows };
         let mut uses = Vec::new();
         let mut values = Vec::new();
         let Some(mut granted) = self.granted(&plans, &inputs, &mut held)? else {
-            held.locked = locked;
+            (held.locked, held.copied) = (locked, copied);
             self.hold = Some(Hold::Keys(held));
             return Ok(());
         };
         if let Some(lock) = plans.iter().find(|plan| plan.lock.is_some())
             && locked.is_none()
+            && copied.is_none()
         {
             if !lock.params.is_empty() {
                 return Err(Refusal::new(Class::NoParameter, "there is no parameter $1"));
@@ -331,7 +341,7 @@ impl Machine {
         if hits.facts {
             self.facts = None;
         }
-        if locked.is_some()
+        if (locked.is_some() || copied.is_some())
             && let ([plan], Some(values)) = (&plans[..], values.pop())
         {
             self.query_second_step(&text, plan, &inputs, values);
@@ -464,13 +474,19 @@ impl Machine {
         bind_fits(&bind, plan)?;
         let locked = held.locked.take();
         let (formats, oids) = (&bind.formats, &prepared.oids);
-        let inputs = Inputs { params: &bind.values, formats, oids, facts, locked: locked.as_deref() };
+        if !self.open_copied(plan, &mut held, facts)? {
+            self.hold = Some(Hold::Keys(held));
+            return Ok(());
+        }
+        let copied = held.copied.take();
+        let rows = copied::opened(&copied);
+        let inputs = Inputs { params: &bind.values, formats, oids, facts, locked: locked.as_deref(), copied: rows };
         let Some(mut granted) = self.granted(&prepared.plan, &inputs, &mut held)? else {
-            held.locked = locked;
+            (held.locked, held.copied) = (locked, copied);
             self.hold = Some(Hold::Keys(held));
             return Ok(());
         };
-        if plan.lock.is_some() && locked.is_none() {
+        if plan.lock.is_some() && locked.is_none() && copied.is_none() {
             return self.ask_lock(held, plan, &inputs, granted, &prepared.oids);
         }
         let mut uses = Vec::new();

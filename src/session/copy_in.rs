@@ -218,7 +218,7 @@ impl Row {
         let params = self.params(copy)?;
         let params: Vec<Option<&[u8]>> = params.iter().map(Option::as_deref).collect();
         let formats = [i16::from(copy.options.format == Format::Binary)];
-        let inputs = Inputs { params: &params, formats: &formats, oids: &[], facts, locked: None };
+        let inputs = Inputs { params: &params, formats: &formats, oids: &[], facts, locked: None, copied: None };
         act(&inputs).map_err(|refusal| {
             // Postgres looks at the encoding before it knows of columns.
             let is_value = refusal.class != Class::BadEncoding;

@@ -2,22 +2,12 @@
 use std::borrow::Cow;
 
 use crate::refusal::Refusal;
-use crate::types::{Format, LogicalType, ValueError};
+use crate::types::{Format, ValueError};
 
 use super::seal::bad_value;
 
 /// One member: its bytes in the array's own format; `None` for NULL.
 pub type Member<'a> = Option<Cow<'a, [u8]>>;
-
-/// OID of the type of an array that values of this type are compared with.
-pub fn array_oid(logical: LogicalType) -> u32 {
-    match logical {
-        // A varchar is compared as text.
-        LogicalType::Varchar(_) => LogicalType::Text,
-        other => other,
-    }
-    .array_oid()
-}
 
 /// An array as it was sent.
 pub struct Array<'a> {

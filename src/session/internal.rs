@@ -5,16 +5,18 @@ use std::sync::LazyLock;
 use crate::crypto;
 use crate::hex;
 use crate::keys::Granted;
-use crate::refusal::Refusal;
+use crate::refusal::{Class, Refusal};
 use crate::sql;
 use crate::sql::plan::{Piece, StatementPlan};
+use crate::wire::backend;
 use crate::wire::frontend::{self, Param};
 
+use super::copied::{self, Sent};
 use super::facts;
 use super::machine::{Fatal, Held, Hold, Machine, Unsynced};
 use super::messages::{inline, malformed, refuse_call, result_formats, searches_only, server_oids, server_params};
 use super::queue::{Expect, Own};
-use super::seal::{self, Inputs};
+use super::seal::{self, Inputs, LockedRow};
 
 /// Name of the proxy's own statements and portals: another one in each process, so that no client has it too.
 pub(super) static OWN: LazyLock<Vec<u8>> =
@@ -93,7 +95,8 @@ impl Machine {
         }
     }
 
-    /// Holds a message until the server has locked the rows it updates and said whose they are.
+    /// Holds a message until the server has locked the rows it updates and said whose they are, or has given the rows that
+    /// it inserts.
     pub(super) fn ask_lock(
         &mut self,
         held: Held,
@@ -106,14 +109,14 @@ impl Machine {
         let mut uses = Vec::new();
         let values = seal::compute(&searches_only(plan), inputs, &mut granted, &mut uses)?;
         self.audit(uses, 0, granted.kms_requests)?;
-        if held.tag == b'Q' {
+        let asked: (Vec<u8>, Vec<u32>, Vec<Param<'_>>) = if held.tag == b'Q' {
             self.lock_open = true;
             let piece = |piece: &Piece| match piece {
                 Piece::Text(text) => text.clone(),
                 Piece::Value(slot) => inline(&plan.values[*slot].role, values[*slot].as_deref()),
             };
             let query: String = lock.pieces.iter().map(piece).collect();
-            self.ask(query.as_bytes(), &[], &[], Own::Lock);
+            (query.into_bytes(), Vec::new(), Vec::new())
         } else {
             let query = sql::render::render_lock_extended(plan).unwrap_or_default();
             let params: Vec<Param<'_>> = server_params(plan, inputs, values)
@@ -130,9 +133,36 @@ impl Machine {
                 .enumerate()
                 .map(|(n, oid)| if lock.uses.contains(&(n as u16 + 1)) { oid } else { 25 })
                 .collect();
-            self.ask(query.as_bytes(), &types, &params, Own::Lock);
+            (query.into_bytes(), types, params)
+        };
+        let (text, types, params) = asked;
+        match &lock.copies {
+            None => {
+                self.ask(&text, &types, &params, Own::Lock);
+                self.hold = Some(Hold::Lock(held, Vec::new()));
+            }
+            Some(copies) => {
+                self.open_own(&text, &types, &params, &copied::formats(copies));
+                frontend::put_describe(&mut self.to_server, b'P', &OWN);
+                frontend::put_execute(&mut self.to_server, &OWN);
+                self.queue.push(Expect::Own(Own::Source));
+                frontend::put_empty(&mut self.to_server, b'H');
+                self.hold = Some(Hold::Source(held, Sent::default()));
+            }
         }
-        self.hold = Some(Hold::Lock(held, Vec::new()));
+        Ok(())
+    }
+
+    /// Keeps a row that the lock query gave.
+    pub(super) fn locked_row(&mut self, body: &[u8]) -> Result<(), Fatal> {
+        let row = backend::data_row(body)?;
+        let text = |at: usize| row.get(at).copied().flatten().map(|text| String::from_utf8_lossy(text).into_owned());
+        let (Some(table), Some(ctid)) = (text(0), text(1)) else {
+            return Err(Fatal(Refusal::new(Class::Internal, "locked row not understood")));
+        };
+        if let Some(Hold::Lock(_, rows)) = &mut self.hold {
+            rows.push(LockedRow { table, row: ctid, tenant: text(2).map(Into::into) });
+        }
         Ok(())
     }
 

@@ -20,14 +20,17 @@ pub(super) fn check(plan: &StatementPlan, facts: &Arc<Facts>) -> Result<(), Refu
             Role::Seal { column, .. } | Role::LockedCells { column } if writes_cells(facts) => {
                 cells::given((Format::Text, text.as_bytes()), column)?;
             }
-            Role::Seal { column, .. } | Role::Search { column, .. } | Role::LockedCells { column } => {
+            Role::Seal { column, .. }
+            | Role::Search { column, .. }
+            | Role::CopiedCells { column, .. }
+            | Role::LockedCells { column } => {
                 read(column.logical, text, facts)?;
             }
-            Role::SearchMany { column, .. } => {
-                let inputs = Inputs { params: &[], formats: &[], oids: &[], facts, locked: None };
+            Role::SearchMany { column, .. } | Role::SealEach { column, .. } => {
+                let inputs = Inputs { params: &[], formats: &[], oids: &[], facts, locked: None, copied: None };
                 literal_array(text, column.logical, &inputs)?;
             }
-            Role::LockedTables | Role::LockedRows => {}
+            Role::CopiedPlain { .. } | Role::LockedTables | Role::LockedRows => {}
         }
     }
     check_shown(plan, facts)

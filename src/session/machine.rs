@@ -18,6 +18,7 @@ use crate::sql::plan::StatementPlan;
 use crate::sql::render::Positions;
 use crate::wire::frame::Malformed;
 
+use super::copied::{CopiedRows, Sent};
 use super::copy::CopyIn;
 use super::copy_out::Sending;
 use super::define::Defined;
@@ -136,6 +137,8 @@ pub(super) struct Held {
     pub tag: u8,
     pub body: Bytes,
     pub locked: Option<Vec<LockedRow>>,
+    /// The rows of the query of an INSERT ... SELECT.
+    pub copied: Option<CopiedRows>,
     pub granted: Option<Granted>,
     pub reloaded: bool,
     /// The server knows the names in it.
@@ -152,6 +155,8 @@ pub(super) enum Hold {
     Names(Held, Option<Refusal>),
     /// The lock query is under way.
     Lock(Held, Vec<LockedRow>),
+    /// The query of an INSERT ... SELECT is under way.
+    Source(Held, Sent),
     /// Keys are awaited.
     Keys(Held),
     /// The schema is being loaded.

@@ -11,7 +11,7 @@ use crate::sql::plan::{Copy, Named, ParamRole, Role, Source, StatementPlan, Valu
 use crate::wire::frame::{HEADER, Header};
 use crate::wire::frontend::{self, Param, format_of};
 
-use super::cells::{BYTEA, is_cell_parameter};
+use super::cells::{self, BYTEA, is_cell_parameter, writes_cells};
 use super::facts::{Facts, quote};
 use super::open::{Shape, Stored, denied};
 use super::seal::{self, Inputs};
@@ -37,11 +37,18 @@ pub(super) fn allowed(plans: &[StatementPlan], facts: &Facts) -> Result<(), Refu
             .hint("SET client_encoding = 'UTF8'."));
     }
     for plan in plans {
+        if let Some(copies) = plan.lock.as_ref().and_then(|lock| lock.copies.as_ref()) {
+            super::copied::may_read(copies, facts)?;
+        }
         for slot in &plan.values {
-            if let Role::Search { column, .. } | Role::SearchMany { column, .. } = &slot.role
-                && !facts.search
-            {
-                return Err(denied(column));
+            match &slot.role {
+                Role::Search { column, .. } | Role::SearchMany { column, .. } if !facts.search => {
+                    return Err(denied(column));
+                }
+                Role::SealEach { column, .. } | Role::CopiedCells { column, .. } if writes_cells(facts) => {
+                    return Err(cells::one_by_one(column));
+                }
+                _ => {}
             }
         }
         if let (false, Some(column)) = (facts.search, plan.compared.first()) {
@@ -156,13 +163,23 @@ pub(super) fn inline(role: &Role, value: Option<&[u8]>) -> String {
     match (role, value) {
         (Role::LockedTables, Some(text)) => format!("'{}'::pg_catalog.oid[]", String::from_utf8_lossy(text)),
         (Role::LockedRows, Some(text)) => format!("'{}'::pg_catalog.tid[]", String::from_utf8_lossy(text)),
-        (Role::LockedCells { .. } | Role::SearchMany { .. }, Some(text)) => {
+        (Role::CopiedPlain { .. }, text) => match text {
+            Some(text) => format!(
+                " E'{}'::pg_catalog.text[]",
+                String::from_utf8_lossy(text).replace('\\', "\\\\").replace('\'', "''")
+            ),
+            None => "NULL::pg_catalog.text[]".to_owned(),
+        },
+        (
+            Role::LockedCells { .. } | Role::SearchMany { .. } | Role::SealEach { .. } | Role::CopiedCells { .. },
+            Some(text),
+        ) => {
             format!(" E'{}'::pg_catalog.bytea[]", String::from_utf8_lossy(text).replace('\\', "\\\\"))
         }
         (Role::Seal { .. } | Role::Search { .. }, Some(bytes)) => {
             format!("pg_catalog.decode('{}', 'hex')", hex::encode(bytes))
         }
-        (Role::SearchMany { .. }, None) => "NULL::pg_catalog.bytea[]".to_owned(),
+        (Role::SearchMany { .. } | Role::SealEach { .. }, None) => "NULL::pg_catalog.bytea[]".to_owned(),
         (_, None) => "NULL::pg_catalog.bytea".to_owned(),
     }
 }
@@ -176,7 +193,11 @@ pub(super) fn server_oids(plan: &StatementPlan, client: &[u32]) -> Vec<u32> {
         if let Some(oid) = usize::from(slot.param).checked_sub(1).and_then(|n| oids.get_mut(n)) {
             *oid = match slot.role {
                 Role::Seal { .. } | Role::Search { .. } => BYTEA,
-                Role::LockedCells { .. } | Role::SearchMany { .. } => 1001,
+                Role::LockedCells { .. }
+                | Role::SearchMany { .. }
+                | Role::SealEach { .. }
+                | Role::CopiedCells { .. } => 1001,
+                Role::CopiedPlain { .. } => 1009,
                 Role::LockedTables => 1028,
                 Role::LockedRows => 1010,
             };
@@ -244,7 +265,7 @@ pub(super) fn server_params<'a>(
                 format: format_of(inputs.formats, n),
                 value: inputs.params.get(n).copied().flatten().map(Cow::Borrowed),
             },
-            Some(ParamRole::Sealed(..) | ParamRole::SealedMany(_) | ParamRole::Unused) | None => {
+            Some(ParamRole::Sealed(..) | ParamRole::SealedMany(..) | ParamRole::Unused) | None => {
                 Param { format: 0, value: None }
             }
         })

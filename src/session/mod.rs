@@ -4,17 +4,20 @@
 //! and rows into bytes, [`built`] finds cells inside JSON, arrays and rows, [`show`] writes what
 //! they open to; [`queue`] knows which reply belongs to what, [`names`] which statement a name
 //! means, and [`named`] what cursors and statements prepared in SQL stand for; [`ask`] asks the server about names.
+//! [`copied`] has the rows of INSERT ... SELECT between its two steps, [`each`] those that arrays are unnested to.
 //! [`copy`] says whose rows a COPY carries; [`copy_in`] and [`copy_out`] carry them. [`schema`] says against which schema
 //! statements are planned, [`define`] runs what follows DDL.
 pub mod ask;
 pub mod built;
 mod cells;
 pub mod client;
+mod copied;
 pub mod copy;
 pub mod copy_in;
 pub mod copy_out;
 pub mod define;
 pub mod driver;
+mod each;
 pub mod elements;
 pub mod facts;
 pub mod internal;

@@ -116,7 +116,12 @@ impl Machine {
             return None;
         }
         let Some(
-            Hold::Facts(held) | Hold::Names(held, _) | Hold::Lock(held, _) | Hold::Keys(held) | Hold::Schema(held),
+            Hold::Facts(held)
+            | Hold::Names(held, _)
+            | Hold::Lock(held, _)
+            | Hold::Source(held, _)
+            | Hold::Keys(held)
+            | Hold::Schema(held),
         ) = self.hold.take()
         else {
             return None;
@@ -204,7 +209,7 @@ impl Prepared {
 /// True when `older` sends on no parameter that stands for a sealed value in `new`. With another number of them it takes
 /// none at all.
 fn seals_like(older: &StatementPlan, new: &StatementPlan) -> bool {
-    let sealed = |role: &ParamRole| matches!(role, ParamRole::Sealed(..) | ParamRole::SealedMany(_));
+    let sealed = |role: &ParamRole| matches!(role, ParamRole::Sealed(..) | ParamRole::SealedMany(..));
     let kept = |(older, new): (&ParamRole, &ParamRole)| sealed(older) || matches!(new, ParamRole::Plain);
     older.params.len() != new.params.len() || older.params.iter().zip(&new.params).all(kept)
 }

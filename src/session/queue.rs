@@ -65,6 +65,8 @@ pub enum Own {
     Facts,
     /// The rows of a lock query; the last reply of that query.
     Lock,
+    /// The rows of the query of an INSERT ... SELECT, with their description; the last reply of that query.
+    Source,
     /// A statement that follows the client's DDL.
     Follow,
     /// The statement that raises a refusal: its error is the client's.

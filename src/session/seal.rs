@@ -11,11 +11,16 @@ use crate::hex;
 use crate::keys::{FreshDek, Granted, Need, Tenant};
 use crate::policy::{Column, Equality, GLOBAL_TENANT};
 use crate::refusal::{Class, Refusal};
-use crate::sql::plan::{Role, Source, StatementPlan, TenantSource};
+use crate::sql::plan::{CopiedFrom, CopiedTenant, Role, Source, StatementPlan, TenantSource};
 use crate::types::{self, Format, LogicalType, ValueError};
 
 use super::cells::{self, writes_cells};
+use super::copied::{self, CopiedRow};
+use super::each;
 use super::facts::Facts;
+
+/// One of the statement's `sealed_rows`, and which of those that it stands for.
+type Row = (usize, usize);
 
 /// One row that the lock query of an UPDATE in two steps gave.
 #[derive(Debug, Clone)]
@@ -40,6 +45,8 @@ pub struct Inputs<'a> {
     pub facts: &'a Arc<Facts>,
     /// The rows of the lock query, once it ran.
     pub locked: Option<&'a [LockedRow]>,
+    /// The rows of the query of an INSERT ... SELECT, once they are opened.
+    pub(super) copied: Option<&'a [CopiedRow]>,
 }
 
 /// A key use to be recorded.
@@ -62,7 +69,7 @@ pub struct Use {
 /// A [`Refusal`] when a tenant is missing, or not the one the session is confined to.
 pub fn needs(plan: &StatementPlan, inputs: &Inputs<'_>) -> Result<Need, Refusal> {
     let mut need = Need::default();
-    let mut rows: HashMap<usize, Tenant> = HashMap::new();
+    let mut rows: HashMap<Row, Tenant> = HashMap::new();
     for slot in &plan.values {
         if is_null(&slot.source, inputs) {
             continue;
@@ -75,10 +82,12 @@ pub fn needs(plan: &StatementPlan, inputs: &Inputs<'_>) -> Result<Need, Refusal>
                     continue;
                 }
                 want_index(&mut need, column, &tenant);
-                if let Some(before) = rows.insert(*row, tenant.clone())
-                    && before != tenant
-                {
-                    return Err(Refusal::new(Class::Internal, "one row with two tenants"));
+                own_row(&mut rows, (*row, 0), tenant)?;
+            }
+            Role::SealEach { column, rows: group, tenants } => {
+                for (at, tenant) in each::tenants(&slot.source, tenants, column, inputs)? {
+                    want_index(&mut need, column, &tenant);
+                    own_row(&mut rows, (*group, at), tenant)?;
                 }
             }
             Role::Search { column, tenant } => {
@@ -98,10 +107,16 @@ pub fn needs(plan: &StatementPlan, inputs: &Inputs<'_>) -> Result<Need, Refusal>
                         continue;
                     }
                     want_index(&mut need, column, &tenant);
-                    rows.insert(row, tenant);
+                    rows.insert((row, 0), tenant);
                 }
             }
-            Role::LockedTables | Role::LockedRows => {}
+            Role::CopiedCells { column, rows: group, from, tenant } => {
+                for (at, tenant) in copied::tenants((&slot.source, *from), tenant, column, inputs)? {
+                    want_index(&mut need, column, &tenant);
+                    own_row(&mut rows, (*group, at), tenant)?;
+                }
+            }
+            Role::CopiedPlain { .. } | Role::LockedTables | Role::LockedRows => {}
         }
     }
     for tenant in rows.into_values() {
@@ -111,6 +126,18 @@ pub fn needs(plan: &StatementPlan, inputs: &Inputs<'_>) -> Result<Need, Refusal>
         }
     }
     Ok(need)
+}
+
+/// Notes whose row it is.
+fn own_row(rows: &mut HashMap<Row, Tenant>, row: Row, tenant: Tenant) -> Result<(), Refusal> {
+    match rows.get(&row) {
+        Some(before) if *before != tenant => Err(Refusal::new(Class::Internal, "one row with two tenants")),
+        Some(_) => Ok(()),
+        None => {
+            rows.insert(row, tenant);
+            Ok(())
+        }
+    }
 }
 
 /// The bytes of every slot, in order: a cell, a token, or the text of an array; `None` for NULL. Appends to `uses`
@@ -133,7 +160,7 @@ struct Sealer<'a> {
     inputs: &'a Inputs<'a>,
     granted: &'a mut Granted,
     uses: &'a mut Vec<Use>,
-    rows: HashMap<usize, FreshDek>,
+    rows: HashMap<Row, FreshDek>,
 }
 
 impl Sealer<'_> {
@@ -144,6 +171,7 @@ impl Sealer<'_> {
         match &slot.role {
             Role::LockedTables => return Ok(Some(array(locked.iter().map(|row| Some(row.table.clone()))))),
             Role::LockedRows => return Ok(Some(array(locked.iter().map(|row| Some(row.row.clone()))))),
+            Role::CopiedPlain { at } => return Ok(Some(array(copied::plain(*at, inputs)))),
             _ => {}
         }
         match &slot.role {
@@ -164,33 +192,71 @@ impl Sealer<'_> {
                 Ok(Some(array(cells.into_iter())))
             }
             Role::Seal { column, row, tenant } => {
-                let Some(canonical) = canonical(&slot.source, column.logical, inputs)? else { return Ok(None) };
+                let Some(canonical) = of_source(&slot.source, column.logical, inputs)? else { return Ok(None) };
                 let tenant = writer(tenant, column, inputs)?;
-                self.cell(column, *row, &tenant, &canonical).map(Some)
+                self.cell(column, (*row, 0), &tenant, &canonical).map(Some)
             }
             Role::Search { column, tenant } => {
                 // Postgres does not cut or round what is compared.
                 let compared = column.logical.without_modifier();
-                let Some(canonical) = canonical(&slot.source, compared, inputs)? else { return Ok(None) };
+                let Some(canonical) = of_source(&slot.source, compared, inputs)? else { return Ok(None) };
                 let tenant = searched(tenant, column, inputs)?;
                 self.record(Act::Search, &tenant, None, column);
                 self.token(column, &tenant, &canonical).map(|token| Some(token.0.to_vec()))
             }
             Role::SearchMany { column, tenants } => self.many(&slot.source, column, tenants),
+            Role::SealEach { column, rows, tenants } => {
+                let Some(members) = each::members(&slot.source, column, inputs)? else { return Ok(None) };
+                let tenants: HashMap<usize, Tenant> =
+                    each::tenants(&slot.source, tenants, column, inputs)?.into_iter().collect();
+                let cells = members.iter().enumerate().map(|(at, member)| match (member, tenants.get(&at)) {
+                    (None, _) => Ok(None),
+                    (Some(canonical), Some(tenant)) => {
+                        let cell = self.cell(column, (*rows, at), tenant, canonical)?;
+                        Ok(Some(format!("\\x{}", hex::encode(&cell))))
+                    }
+                    (Some(_), None) => Err(missing_tenant(column)),
+                });
+                Ok(Some(array(cells.collect::<Result<Vec<_>, Refusal>>()?.into_iter())))
+            }
+            Role::CopiedCells { column, rows, from, tenant } => {
+                self.copied((&slot.source, *from), (column, *rows), tenant).map(Some)
+            }
             Role::LockedCells { column } => {
-                let canonical = canonical(&slot.source, column.logical, inputs)?;
+                let canonical = of_source(&slot.source, column.logical, inputs)?;
                 let cells = locked.iter().enumerate().map(|(row, locked)| match &canonical {
                     None => Ok(None),
                     Some(canonical) => {
                         let tenant = locked_tenant(plan, locked, inputs, column)?;
-                        let cell = self.cell(column, row, &tenant, canonical)?;
+                        let cell = self.cell(column, (row, 0), &tenant, canonical)?;
                         Ok(Some(format!("\\x{}", hex::encode(&cell))))
                     }
                 });
                 Ok(Some(array(cells.collect::<Result<Vec<_>, Refusal>>()?.into_iter())))
             }
-            Role::LockedTables | Role::LockedRows => Ok(None),
+            Role::CopiedPlain { .. } | Role::LockedTables | Role::LockedRows => Ok(None),
         }
+    }
+
+    /// The cells of one column for the rows of a query.
+    fn copied(
+        &mut self,
+        value: (&Source, CopiedFrom),
+        (column, rows): (&Arc<Column>, usize),
+        tenant: &CopiedTenant,
+    ) -> Result<Vec<u8>, Refusal> {
+        let inputs = self.inputs;
+        let copied = inputs.copied.unwrap_or_default();
+        let mut cells = vec![None; copied.len()];
+        for (at, tenant) in copied::tenants(value, tenant, column, inputs)? {
+            let row = copied.get(at).ok_or_else(not_granted)?;
+            let Some(canonical) = copied::canonical(value, row, column.logical, inputs)? else { continue };
+            let cell = self.cell(column, (rows, at), &tenant, &canonical)?;
+            if let Some(slot) = cells.get_mut(at) {
+                *slot = Some(format!("\\x{}", hex::encode(&cell)));
+            }
+        }
+        Ok(array(cells.into_iter()))
     }
 
     /// The tokens of an array's members, for each of the tenants.
@@ -201,13 +267,8 @@ impl Sealer<'_> {
         tenants: &[TenantSource],
     ) -> Result<Option<Vec<u8>>, Refusal> {
         let inputs = self.inputs;
-        let Some((format, bytes)) = given(source, inputs) else { return Ok(None) };
-        let declared = match source {
-            Source::Param(n) => declared(inputs.oids, usize::from(*n)).unwrap_or(0),
-            Source::Literal(_) | Source::Rows => 0,
-        };
-        let given = super::elements::array(format, bytes, declared)?;
-        let members = members(&given, format, column.logical, inputs)?;
+        let compared = column.logical.without_modifier();
+        let Some(members) = each::members_as(source, compared, inputs)? else { return Ok(None) };
         let mut tokens = Vec::with_capacity(members.len() * tenants.len());
         for tenant in tenants {
             let tenant = searched(tenant, column, inputs)?;
@@ -220,7 +281,7 @@ impl Sealer<'_> {
         Ok(Some(array(tokens.into_iter())))
     }
 
-    fn cell(&mut self, column: &Arc<Column>, row: usize, tenant: &Tenant, value: &[u8]) -> Result<Vec<u8>, Refusal> {
+    fn cell(&mut self, column: &Arc<Column>, row: Row, tenant: &Tenant, value: &[u8]) -> Result<Vec<u8>, Refusal> {
         if !self.rows.contains_key(&row) {
             let fresh = self.granted.fresh.get_mut(tenant).and_then(Vec::pop).ok_or_else(not_granted)?;
             self.rows.insert(row, fresh);
@@ -320,7 +381,7 @@ fn is_null(source: &Source, inputs: &Inputs<'_>) -> bool {
 }
 
 /// A value as it was given; `None` for NULL.
-fn given<'v>(source: &'v Source, inputs: &Inputs<'v>) -> Option<(Format, &'v [u8])> {
+pub(super) fn given<'v>(source: &'v Source, inputs: &Inputs<'v>) -> Option<(Format, &'v [u8])> {
     match source {
         Source::Rows => None,
         Source::Literal(text) => Some((Format::Text, text.as_bytes())),
@@ -331,7 +392,12 @@ fn given<'v>(source: &'v Source, inputs: &Inputs<'v>) -> Option<(Format, &'v [u8
     }
 }
 
-fn canonical(source: &Source, logical: LogicalType, inputs: &Inputs<'_>) -> Result<Option<Vec<u8>>, Refusal> {
+/// The canonical form of the value of a literal or parameter; `None` for NULL.
+pub(super) fn of_source(
+    source: &Source,
+    logical: LogicalType,
+    inputs: &Inputs<'_>,
+) -> Result<Option<Vec<u8>>, Refusal> {
     let (format, bytes) = match source {
         Source::Rows => return Ok(None),
         Source::Literal(text) => (Format::Text, text.as_bytes()),
@@ -356,12 +422,13 @@ pub(super) fn literal_array(
     logical: LogicalType,
     inputs: &Inputs<'_>,
 ) -> Result<Vec<Option<Zeroizing<Vec<u8>>>>, Refusal> {
-    members(&super::elements::array(Format::Text, text.as_bytes(), 0)?, Format::Text, logical, inputs)
+    let given = super::elements::array(Format::Text, text.as_bytes(), 0)?;
+    members(&given, Format::Text, logical.without_modifier(), inputs)
 }
 
 /// The canonical forms of an array's members. They may be of another type than the column's where Postgres compares the
 /// two without loss: integers with integers, text with text.
-fn members(
+pub(super) fn members(
     given: &super::elements::Array<'_>,
     format: Format,
     logical: LogicalType,
@@ -383,8 +450,7 @@ fn members(
         }
         let (format, bytes) = text.as_ref().map_or((format, member), |text| (Format::Text, text.as_bytes()));
         let mut out = Zeroizing::new(Vec::with_capacity(bytes.len() + 8));
-        types::canonical(logical.without_modifier(), format, bytes, &inputs.facts.style, &mut out)
-            .map_err(|error| bad_value(&error))?;
+        types::canonical(logical, format, bytes, &inputs.facts.style, &mut out).map_err(|error| bad_value(&error))?;
         Ok(out)
     };
     given.members.iter().map(|member| member.as_deref().map(canonical).transpose()).collect()
@@ -431,7 +497,7 @@ pub fn declared(oids: &[u32], n: usize) -> Option<u32> {
     oids.get(n).copied().filter(|oid| !matches!(*oid, 0 | UNKNOWN))
 }
 
-fn param_format(inputs: &Inputs<'_>, n: u16) -> Format {
+pub(super) fn param_format(inputs: &Inputs<'_>, n: u16) -> Format {
     match crate::wire::frontend::format_of(inputs.formats, usize::from(n)) {
         1 => Format::Binary,
         _ => Format::Text,
@@ -477,7 +543,7 @@ fn locked_tenant(
     }
 }
 
-fn writer(source: &TenantSource, column: &Column, inputs: &Inputs<'_>) -> Result<Tenant, Refusal> {
+pub(super) fn writer(source: &TenantSource, column: &Column, inputs: &Inputs<'_>) -> Result<Tenant, Refusal> {
     confined(named(source, column, inputs)?, inputs)
 }
 
@@ -521,7 +587,7 @@ pub fn other_tenant() -> Refusal {
         .hint("Reset rowseal.tenant to work on rows of several tenants.")
 }
 
-fn missing_tenant(column: &Column) -> Refusal {
+pub(super) fn missing_tenant(column: &Column) -> Refusal {
     Refusal::new(
         Class::KeyUnavailable,
         format!("the tenant of the row is not known, which column {} needs", column.qualified),

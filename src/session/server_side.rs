@@ -13,6 +13,7 @@ use crate::wire::frame::{self, HEADER, Header};
 use crate::wire::frontend;
 
 use super::cells::{BYTEA, is_cell_parameter};
+use super::copied::CopiedRows;
 use super::facts;
 use super::machine::{Fatal, Held, Hold, Machine, Mute, OUT_BYTES_MAX, Prepared, Work};
 use super::messages::{refuse_call, too_large};
@@ -20,7 +21,6 @@ use super::named::Reply;
 use super::notices::put_error;
 use super::open::{Batch, Session, Shape};
 use super::queue::{Expect, Own};
-use super::seal::LockedRow;
 
 /// No cell, nor the text form of one, is shorter.
 const CELL_BYTES_MIN: usize = 109;
@@ -92,6 +92,10 @@ impl Machine {
     fn large_row(&mut self, header: Header) -> bool {
         match (header.tag, self.mute) {
             (b'D' | b'd', Mute::UntilReady) => self.server_skip = header.total,
+            (b'D', Mute::Off) if matches!(self.queue.front(), Some(Expect::Own(Own::Source))) => {
+                self.copied_bytes(header.total);
+                self.server_skip = header.total;
+            }
             (b'D' | b'd', Mute::Off) if self.current_shape().is_none() && self.sending.is_none() => {
                 self.server_pass = header.total
             }
@@ -200,6 +204,8 @@ impl Machine {
             }
             (Own::Facts, b'D') => self.facts_row(body)?,
             (Own::Lock, b'D') => self.locked_row(body)?,
+            (Own::Source, b'T') => self.copied_columns(body)?,
+            (Own::Source, b'D') => self.copied_row(body),
             (_, b'C') => {
                 let own = *own;
                 self.queue.pop();
@@ -219,18 +225,6 @@ impl Machine {
         seen.map_or(Ok(()), |seen| self.see(seen))
     }
 
-    fn locked_row(&mut self, body: &[u8]) -> Result<(), Fatal> {
-        let row = backend::data_row(body)?;
-        let text = |at: usize| row.get(at).copied().flatten().map(|text| String::from_utf8_lossy(text).into_owned());
-        let (Some(table), Some(ctid)) = (text(0), text(1)) else {
-            return Err(Fatal(Refusal::new(Class::Internal, "locked row not understood")));
-        };
-        if let Some(Hold::Lock(_, rows)) = &mut self.hold {
-            rows.push(LockedRow { table, row: ctid, tenant: text(2).map(Into::into) });
-        }
-        Ok(())
-    }
-
     /// The reply to one of the proxy's statements is complete: what was held goes on.
     fn own_done(&mut self, own: Own) -> Result<(), Fatal> {
         match (own, self.hold.take()) {
@@ -246,6 +240,9 @@ impl Machine {
                 Ok(())
             }
             (Own::Lock, Some(Hold::Lock(held, rows))) => self.resume(Held { locked: Some(rows), ..held }),
+            (Own::Source, Some(Hold::Source(held, sent))) => {
+                self.resume(Held { copied: Some(CopiedRows::Sent(sent)), ..held })
+            }
             (_, hold) => {
                 self.hold = hold;
                 Ok(())
@@ -298,8 +295,9 @@ impl Machine {
             return;
         }
         let (skipped, synced) = self.queue.skip_to_sync();
-        let held =
-            skipped.iter().any(|expect| matches!(expect, Expect::Own(Own::Facts | Own::Lock) | Expect::Asked(_)));
+        let held = skipped
+            .iter()
+            .any(|expect| matches!(expect, Expect::Own(Own::Facts | Own::Lock | Own::Source) | Expect::Asked(_)));
         let first_own = matches!(skipped.first(), Some(Expect::Own(_) | Expect::Asked(_)));
         for expect in skipped.into_iter().rev() {
             if let Expect::Parse { name, before, .. } = expect {
@@ -314,7 +312,7 @@ impl Machine {
             return;
         }
         // The held message is answered by this error (or skipped with the rest of the pipeline).
-        if !matches!(self.hold, Some(Hold::Facts(_) | Hold::Names(..) | Hold::Lock(..))) {
+        if !matches!(self.hold, Some(Hold::Facts(_) | Hold::Names(..) | Hold::Lock(..) | Hold::Source(..))) {
             return;
         }
         let tag = self.drop_held();
@@ -435,8 +433,9 @@ impl Machine {
                 ParamRole::Sealed(_, described) => {
                     super::seal::declared(&prepared.oids, n).unwrap_or_else(|| described.oid())
                 }
-                ParamRole::SealedMany(column) => super::seal::declared(&prepared.oids, n)
-                    .unwrap_or_else(|| super::elements::array_oid(column.logical)),
+                ParamRole::SealedMany(_, described) => {
+                    super::seal::declared(&prepared.oids, n).unwrap_or_else(|| described.array_oid())
+                }
                 ParamRole::Plain | ParamRole::Both(_) | ParamRole::Unused => server.get(n).copied().unwrap_or(0),
             })
             .collect();

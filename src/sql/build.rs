@@ -126,7 +126,9 @@ impl<'a> Planner<'a> {
     pub(super) fn slot(&mut self, source: Source, role: Role) -> usize {
         let described = match (&role, role_column(&role).map(|column| column.logical)) {
             // A varchar is compared as text.
-            (Role::Search { .. }, Some(LogicalType::Varchar(_))) | (_, None) => LogicalType::Text,
+            (Role::Search { .. } | Role::SearchMany { .. }, Some(LogicalType::Varchar(_))) | (_, None) => {
+                LogicalType::Text
+            }
             (_, Some(own)) => own,
         };
         self.values.push(ValueSlot { source, role, param: 0, described, cast: false });
@@ -177,7 +179,7 @@ impl<'a> Planner<'a> {
             let role = index.and_then(|i| params.get_mut(i).map(|role| (i, role)));
             let keeps = match (role, role_column(&value.role)) {
                 (Some((i, role)), Some(column)) => {
-                    let many = matches!(value.role, Role::SearchMany { .. });
+                    let many = matches!(value.role, Role::SearchMany { .. } | Role::SealEach { .. });
                     take_param(role, plain[i], (column, many, value.described))?.then_some(i)
                 }
                 _ => None,
@@ -260,10 +262,10 @@ fn take_param(
 ) -> Result<bool, Refusal> {
     match role {
         ParamRole::Plain if many && !plain => {
-            *role = ParamRole::SealedMany(Arc::clone(column));
+            *role = ParamRole::SealedMany(Arc::clone(column), described);
             Ok(true)
         }
-        ParamRole::SealedMany(first) if many && first.logical == column.logical => Ok(false),
+        ParamRole::SealedMany(first, _) if many && first.logical == column.logical => Ok(false),
         ParamRole::Plain if plain => {
             *role = ParamRole::Both(Arc::clone(column));
             Ok(false)
@@ -273,7 +275,7 @@ fn take_param(
             Ok(true)
         }
         ParamRole::Sealed(first, _) | ParamRole::Both(first) if first.logical == column.logical && !many => Ok(false),
-        ParamRole::Sealed(..) | ParamRole::SealedMany(_) | ParamRole::Both(_) | ParamRole::Unused => {
+        ParamRole::Sealed(..) | ParamRole::SealedMany(..) | ParamRole::Both(_) | ParamRole::Unused => {
             Err(super::sealed::refuse_use(column, "with a parameter that also stands for another type"))
         }
     }
@@ -285,8 +287,10 @@ fn role_column(role: &Role) -> Option<&Arc<Column>> {
         Role::Seal { column, .. }
         | Role::Search { column, .. }
         | Role::SearchMany { column, .. }
+        | Role::SealEach { column, .. }
+        | Role::CopiedCells { column, .. }
         | Role::LockedCells { column } => Some(column),
-        Role::LockedTables | Role::LockedRows => None,
+        Role::CopiedPlain { .. } | Role::LockedTables | Role::LockedRows => None,
     }
 }
 

@@ -7,7 +7,8 @@ use proptest::prelude::*;
 use super::filter::Filter;
 use super::inside::{Inside, Whose};
 use super::plan::{
-    Copy, ParamRole, Question, ResultColumn, Role, RowTenant, Source, StatementPlan, TenantSource, Verdict,
+    CopiedTenant, Copy, EachTenant, ParamRole, Question, ResultColumn, Role, RowTenant, Source, StatementPlan,
+    TenantSource, Verdict,
 };
 use super::{Context, Protocol, plan, render};
 use crate::catalog::{Attribute, Catalog, Relation};
@@ -37,6 +38,13 @@ fn attribute(name: &str, attnum: usize, oid: u32) -> Attribute {
         type_oid: oid,
         base_type_oid: if oid == CELL { 17 } else { oid },
         typmod: -1,
+        type_name: match oid {
+            20 => "pg_catalog.int8".into(),
+            23 => "pg_catalog.int4".into(),
+            25 => "pg_catalog.text".into(),
+            1700 => "pg_catalog.numeric".into(),
+            _ => "rowseal.cell".into(),
+        },
         has_default: false,
         is_generated: false,
         sealed: None,
@@ -266,6 +274,10 @@ fn describe(text: &str, plans: &[StatementPlan]) -> String {
         if let Some(lock) = render::render_lock_extended(plan) {
             let uses = &plan.lock.as_ref().unwrap().uses;
             writeln!(out, "lock {lock} uses {uses:?}").unwrap();
+            if let Some(copies) = &plan.lock.as_ref().unwrap().copies {
+                let columns: Vec<_> = copies.columns.iter().map(describe_result).collect();
+                writeln!(out, "copies {} hidden {}", columns.join(" "), copies.hidden).unwrap();
+            }
         }
         for value in &plan.values {
             writeln!(out, "${} {}", value.param, describe_value(&value.source, &value.role)).unwrap();
@@ -312,7 +324,18 @@ fn describe_value(source: &Source, role: &Role) -> String {
             let tenants: Vec<_> = tenants.iter().map(describe_tenant).collect();
             format!("search many {} of {}", column.name, tenants.join(", "))
         }
+        Role::SealEach { column, rows, tenants } => {
+            format!("seal each {} rows {rows} of {}", column.name, describe_each(tenants))
+        }
         Role::LockedCells { column } => format!("cells {}", column.name),
+        Role::CopiedPlain { at } => format!("values of column {at}"),
+        Role::CopiedCells { column, rows, from, tenant } => {
+            let tenant = match tenant {
+                CopiedTenant::Same(tenant) => describe_tenant(tenant),
+                CopiedTenant::Column { at, type_oid } => format!("column {at} ({type_oid})"),
+            };
+            format!("seal {} rows {rows} of {tenant} {from:?}", column.name)
+        }
         Role::LockedTables => "tables".into(),
         Role::LockedRows => "ctids".into(),
     };
@@ -328,11 +351,19 @@ fn describe_tenant(tenant: &TenantSource) -> String {
     }
 }
 
+fn describe_each(tenants: &EachTenant) -> String {
+    match tenants {
+        EachTenant::Same(tenant) => describe_tenant(tenant),
+        EachTenant::Param { index, type_oid } => format!("each of param {index} ({type_oid})"),
+        EachTenant::Literal { array, type_oid } => format!("each of literal {array} ({type_oid})"),
+    }
+}
+
 fn describe_param(role: &ParamRole) -> String {
     match role {
         ParamRole::Plain => "plain".into(),
         ParamRole::Sealed(c, _) => format!("sealed:{}", c.name),
-        ParamRole::SealedMany(c) => format!("many:{}", c.name),
+        ParamRole::SealedMany(c, _) => format!("many:{}", c.name),
         ParamRole::Both(c) => format!("both:{}", c.name),
         ParamRole::Unused => "unused".into(),
     }

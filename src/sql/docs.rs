@@ -131,7 +131,11 @@ const STATEMENTS: &[(&str, &[&str])] = &[
         &[
             "INSERT INTO users (id, account_id, email) VALUES ($1, $2, $3)",
             "INSERT INTO users (id, email) VALUES (1, 'a')",
-            "INSERT INTO users (id, account_id, email) SELECT id, account_id, email FROM users",
+            "INSERT INTO users (id, account_id, email) SELECT * FROM unnest($1::int[], $2::bigint[], $3::text[])",
+            "INSERT INTO people (id, account_id, mail) SELECT id, account_id, email FROM users WHERE account_id = 7",
+            "INSERT INTO people (id, account_id, mail, nick) SELECT id, account_id, note, $1 FROM contacts",
+            "INSERT INTO people (id, account_id, mail) SELECT id, account_id, lower(note) FROM contacts",
+            "WITH gone AS (DELETE FROM users RETURNING *) INSERT INTO people (id, account_id, mail) SELECT id, account_id, email FROM gone",
             "INSERT INTO users (id, account_id, email) VALUES (1, 7, 'a') ON CONFLICT (account_id, email) DO NOTHING",
             "INSERT INTO users (id, account_id, email) VALUES (1, 7, 'a') ON CONFLICT (id, account_id) DO UPDATE SET email = EXCLUDED.email",
             "INSERT INTO users (id, account_id, email) VALUES (1, 7, 'a') ON CONFLICT (id) DO UPDATE SET email = EXCLUDED.email",
@@ -139,10 +143,13 @@ const STATEMENTS: &[(&str, &[&str])] = &[
             "UPDATE users SET email = $1 WHERE id = $2",
             "UPDATE users SET email = coalesce($1, email) WHERE id = $2 AND account_id = $3",
             "UPDATE users SET account_id = $1, email = $2 WHERE id = $3",
+            "UPDATE users SET email = (CASE WHEN id = 1 THEN $1 WHEN id = 2 THEN $2 END)::text WHERE id IN (1, 2)",
             "UPDATE users SET email = ssn WHERE id = 1",
             "DELETE FROM users WHERE account_id = 7 AND email = 'a' RETURNING id",
             "WITH gone AS (DELETE FROM users WHERE id = 1 RETURNING email) SELECT email FROM gone",
             "MERGE INTO users u USING orders o ON o.user_id = u.id WHEN MATCHED THEN DELETE",
+            "MERGE INTO users u USING (VALUES ($1::int, $2::bigint, $3)) AS s(id, account_id, email) ON u.id = s.id AND u.account_id = s.account_id WHEN MATCHED THEN UPDATE SET email = s.email WHEN NOT MATCHED THEN INSERT (id, account_id, email) VALUES (s.id, s.account_id, s.email)",
+            "MERGE INTO people p USING contacts c ON c.id = p.id WHEN NOT MATCHED THEN INSERT (id, account_id, mail) VALUES (c.id, c.account_id, c.mail)",
         ],
     ),
     (
@@ -194,6 +201,16 @@ const END: &str = "
   Where the primary key is among the columns, equal rows have the same cell and nothing is rewritten.
 - An UPDATE that pins the primary key and the tenant runs in one step. Any other one that sets a sealed column locks its rows first and
   writes one cell for each. It cannot stand beside WITH, in EXPLAIN, or go through a view.
+- An INSERT of unnested arrays, as ORMs send it for many rows, makes each element a cell of its own row: the arrays must be parameters or
+  literals, also those that hold the tenants. Its rows may be filtered and limited, but not joined, grouped or multiplied.
+- INSERT ... SELECT runs its query first and then inserts the rows, sealed anew for the tenants that they get, in the same transaction.
+  A sealed column takes a sealed or a plain column of its type, a literal or a parameter, but no expression. The rows may have
+  `limits.message_bytes_max` bytes together. It cannot stand beside WITH in front of INSERT, in EXPLAIN or PREPARE, or go into a view, and
+  a role that is not shown plaintext cannot use it on sealed columns.
+- A CASE that is cast to the column's own type (`(CASE ... END)::varchar(50)`, as Django's bulk_update sends it) is read as one without the
+  cast: a value that is too long fails with 22001 where Postgres would cut it.
+- MERGE writes a sealed column only from a source that is one row of literals and parameters; in UPDATE, where ON compares the whole
+  primary key and the tenant column with it. From other sources it deletes, and writes what is not sealed. RETURNING is refused.
 - A row moves to another tenant only if the same statement replaces all of its sealed columns. A statement that sets the tenant
   column otherwise asks the server to compare, and fails where the tenant would change.
 - A value that is stored may be cast to the column's own type, with its length or precision, also around CASE and COALESCE
@@ -234,6 +251,7 @@ const END: &str = "
   `IS NULL` or `IS NOT NULL` of it.
 - Triggers and row-level security policies pass if their conditions name no sealed column and hold no query. A trigger sees cells.
   DROP of anything passes.
+- A table or view that shows cells and is not in the policy may be renamed, and its columns.
 - Tables and columns that the policy names are not renamed through the proxy, and no other table gets such a name. A temporary table, or one
   in another schema, is another table: it is left as it is. A statement in the same text behind one that changes a table's columns is
   refused if it uses the table and is no DDL.

@@ -62,7 +62,7 @@ impl Planner<'_> {
         Ok(())
     }
 
-    fn factor<'e>(
+    pub(super) fn factor<'e>(
         &mut self,
         factor: &'e TableFactor,
         scope: &mut Scope<'_>,

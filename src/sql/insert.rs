@@ -10,11 +10,11 @@ use super::operand::operand;
 use super::plan::{Role, TenantSource};
 use super::query::List;
 use super::scope::{Known, Scope, ScopeColumn};
-use super::sealed::{Ty, attribute_type, refuse_use};
+use super::sealed::{Ty, attribute_type};
 use super::tenant;
 use super::write::{default_refused, is_default, known};
 use crate::catalog::{Attribute, Relation};
-use crate::policy::{Column, TenantRule};
+use crate::policy::TenantRule;
 use crate::refusal::Refusal;
 
 /// The one row that an INSERT writes, when it is one.
@@ -42,7 +42,7 @@ impl Planner<'_> {
         let mut single = None;
         if let Some(base) = &base {
             let targets = self.insert_targets(base, &insert.columns)?;
-            single = self.insert_source(base, &targets, insert.source.as_deref())?;
+            single = self.insert_source(base, &targets, insert)?;
         } else if let Some(source) = &insert.source {
             self.plain_source(source)?;
         }
@@ -56,7 +56,7 @@ impl Planner<'_> {
     }
 
     /// The target columns in order.
-    fn insert_targets<'r>(
+    pub(super) fn insert_targets<'r>(
         &mut self,
         base: &'r Arc<Relation>,
         columns: &[ObjectName],
@@ -89,10 +89,10 @@ impl Planner<'_> {
         &mut self,
         base: &Arc<Relation>,
         targets: &[Option<&Attribute>],
-        source: Option<&Query>,
+        insert: &Insert,
     ) -> Result<Option<Single>, Refusal> {
         let sealed = targets.iter().flatten().find_map(|a| a.sealed.as_ref());
-        let Some(source) = source else {
+        let Some(source) = insert.source.as_deref() else {
             let default = base.columns.iter().find(|a| a.sealed.is_some() && a.has_default);
             return match default.and_then(|a| a.sealed.as_ref()) {
                 Some(column) => Err(default_refused(column)),
@@ -116,14 +116,20 @@ impl Planner<'_> {
                 Ok(if singles.len() == 1 { singles.pop() } else { None })
             }
             (SetExpr::Select(select), Some(column)) => {
-                let row = constant_row(self, select, source).ok_or_else(|| select_refused(column))?;
+                if self.insert_each((base, targets), (select, source))? {
+                    return Ok(None);
+                }
+                let Some(row) = constant_row(self, select, source) else {
+                    self.insert_copied((base, targets, column), source, insert)?;
+                    return Ok(None);
+                };
                 let scope = Scope::default();
                 if let Some(condition) = &select.selection {
                     self.plain(condition, &scope, "as a condition")?;
                 }
                 self.insert_row(base, targets, &row).map(Some)
             }
-            (_, Some(column)) => Err(select_refused(column)),
+            (_, Some(column)) => self.insert_copied((base, targets, column), source, insert).map(|()| None),
             (_, None) => self.plain_source(source).map(|()| None),
         }
     }
@@ -167,7 +173,12 @@ impl Planner<'_> {
         Ok(Single { row: Some(number), tenant: Some(tenant) })
     }
 
-    fn row_tenant(&self, base: &Relation, targets: &[Option<&Attribute>], row: &[&Expr]) -> Option<TenantSource> {
+    pub(super) fn row_tenant(
+        &self,
+        base: &Relation,
+        targets: &[Option<&Attribute>],
+        row: &[&Expr],
+    ) -> Option<TenantSource> {
         match base.policy.as_ref().map(|p| &p.tenant)? {
             TenantRule::Session => Some(TenantSource::Session),
             TenantRule::Fixed(name) => Some(TenantSource::Fixed(name.clone())),
@@ -200,10 +211,6 @@ fn constant_row<'e>(planner: &Planner<'_>, select: &'e Select, source: &Query) -
         _ => None,
     };
     plain.then(|| select.projection.iter().map(constant).collect()).flatten()
-}
-
-fn select_refused(column: &Column) -> Refusal {
-    refuse_use(column, "as the target of INSERT ... SELECT").hint("Read the rows first and insert them with VALUES.")
 }
 
 fn check_insert(insert: &Insert) -> Result<(), Refusal> {

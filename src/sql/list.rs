@@ -255,7 +255,7 @@ fn has_twice(scope: &Scope<'_>, columns: &[(usize, usize, bool)]) -> bool {
     names.windows(2).any(|pair| pair[0] == pair[1])
 }
 
-fn check_wildcard(options: &WildcardAdditionalOptions) -> Result<(), Refusal> {
+pub(super) fn check_wildcard(options: &WildcardAdditionalOptions) -> Result<(), Refusal> {
     let plain = options.opt_ilike.is_none()
         && options.opt_exclude.is_none()
         && options.opt_except.is_none()

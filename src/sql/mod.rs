@@ -9,9 +9,11 @@ mod built;
 pub mod cache;
 mod compare;
 mod conflict;
+mod copied;
 mod copy;
 mod copy_options;
 mod ddl;
+mod each;
 mod expr;
 mod extent;
 mod facts;
@@ -22,6 +24,7 @@ mod insert;
 pub mod inside;
 mod join;
 mod list;
+mod merge;
 pub mod missing;
 pub mod named;
 mod operand;
@@ -180,6 +183,7 @@ fn statement_result(
             let columns = planner.change(statement, query::List::Top)?;
             columns.map(|columns| planner.result(Some(columns))).transpose().map(Some)
         }
+        Statement::Merge(merge) => planner.merge(merge).map(|()| Some(None)),
         Statement::Explain { statement, .. } => {
             let inner = statement_result(planner, statement, relation)?;
             if inner.is_none() || planner.lock.is_some() {

@@ -12,7 +12,8 @@ use super::Context;
 use super::build::Planner;
 use super::ident::folded;
 use super::operand::{Kind, Shape, operand};
-use super::plan::{Argument, Call, Edit, Named, ParamRole, Piece, Role, Source, StatementPlan, TenantSource, Value};
+use super::plan::{Argument, Call, EachTenant, Edit, Named, ParamRole, Piece, Role, Source};
+use super::plan::{StatementPlan, TenantSource, Value};
 use super::question::Asking;
 use super::text::Text;
 use crate::refusal::{Class, Refusal};
@@ -60,8 +61,11 @@ fn prepare(
         return Ok(StatementPlan { range: outer, named, tested: inner.tested, ..StatementPlan::default() });
     }
     if inner.lock.is_some() {
-        return Err(Refusal::new(Class::NotSupported, "PREPARE of an UPDATE that runs in two steps is not supported")
-            .hint("Send the UPDATE itself, or pin the row's primary key and tenant."));
+        return Err(Refusal::new(
+            Class::NotSupported,
+            "PREPARE of a statement that runs in two steps is not supported",
+        )
+        .hint("Send the statement itself; of an UPDATE, pin the row's primary key and tenant."));
     }
     let mut edits: Vec<Edit> = typed(&types, &inner);
     let numbered = |piece: &Piece| match piece {
@@ -79,7 +83,7 @@ fn prepare(
 fn typed(types: &[Range<usize>], inner: &StatementPlan) -> Vec<Edit> {
     let stored = |at: usize| match inner.params.get(at) {
         Some(ParamRole::Sealed(..)) => Some("pg_catalog.bytea"),
-        Some(ParamRole::SealedMany(_)) => Some("pg_catalog.bytea[]"),
+        Some(ParamRole::SealedMany(..)) => Some("pg_catalog.bytea[]"),
         Some(ParamRole::Plain | ParamRole::Both(_) | ParamRole::Unused) | None => None,
     };
     let edit = |(at, range): (usize, &Range<usize>)| {
@@ -238,6 +242,17 @@ pub fn call(plan: &StatementPlan, call: &Call) -> Result<StatementPlan, Refusal>
             && let TenantSource::Param { index, .. } = tenant
         {
             *tenant = TenantSource::Literal(literal(call, *index)?);
+        }
+        if let Role::SealEach { tenants, .. } = &mut slot.role {
+            match tenants {
+                EachTenant::Same(TenantSource::Param { index, .. }) => {
+                    *tenants = EachTenant::Same(TenantSource::Literal(literal(call, *index)?));
+                }
+                EachTenant::Param { index, type_oid } => {
+                    *tenants = EachTenant::Literal { array: literal(call, *index)?, type_oid: *type_oid };
+                }
+                EachTenant::Same(_) | EachTenant::Literal { .. } => {}
+            }
         }
         if let Role::SearchMany { tenants, .. } = &mut slot.role {
             for tenant in tenants {

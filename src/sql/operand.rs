@@ -242,8 +242,15 @@ pub(super) fn array_elements<'e>(
     }
 }
 
+/// The element type of the first cast in a range, where it is one to an array.
+pub(super) fn array_type(text: &Text<'_>, range: &Range<usize>) -> Option<&'static str> {
+    let inside = |tok: &&super::text::Tok| range.start <= tok.range.start && tok.range.end <= range.end;
+    let colon = text.tokens.iter().filter(inside).find(|tok| tok.token == Token::DoubleColon)?;
+    array_name(text, text.token_at(colon.range.start)? + 1).map(|(name, _)| name)
+}
+
 /// Where a cast to an array of this type ends that begins at a byte.
-fn array_cast(text: &Text<'_>, at: usize, logical: LogicalType) -> Option<usize> {
+pub(super) fn array_cast(text: &Text<'_>, at: usize, logical: LogicalType) -> Option<usize> {
     let colon = text.token_ending(at)? + 1;
     (text.token(colon)? == &Token::DoubleColon).then_some(())?;
     let (name, last) = array_name(text, colon + 1)?;

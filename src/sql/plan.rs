@@ -293,11 +293,38 @@ pub enum Role {
         /// Whose index roots.
         tenants: Vec<TenantSource>,
     },
+    /// `bytea[]`: one cell for each member of an array, each under a fresh DEK of its own row. Members at the same place
+    /// in arrays of the same `rows` are of one row and share its DEK.
+    SealEach {
+        /// The column written.
+        column: Arc<Column>,
+        /// Which of the statement's `sealed_rows`: all rows of the arrays count as one.
+        rows: usize,
+        /// Whose rows they are.
+        tenants: EachTenant,
+    },
     /// `bytea[]`: one cell for each locked row, each under a fresh DEK of that row's tenant. Slots of one statement
     /// share the row's DEK.
     LockedCells {
         /// The column written.
         column: Arc<Column>,
+    },
+    /// `text[]`: a plain value of each row that the first step gave.
+    CopiedPlain {
+        /// Which of its columns.
+        at: usize,
+    },
+    /// `bytea[]`: one cell for each row that the first step gave, each under a fresh DEK of that row's tenant. Slots of the
+    /// same `rows` share the row's DEK.
+    CopiedCells {
+        /// The column written.
+        column: Arc<Column>,
+        /// Which of the statement's `sealed_rows`: all rows count as one.
+        rows: usize,
+        /// Where the value comes from.
+        from: CopiedFrom,
+        /// Whose rows they are.
+        tenant: CopiedTenant,
     },
     /// `oid[]`: tableoid of each locked row.
     LockedTables,
@@ -334,6 +361,62 @@ impl std::fmt::Debug for TenantSource {
     }
 }
 
+/// How the tenants of the rows that arrays are unnested to are found.
+#[derive(Clone, PartialEq, Eq)]
+pub enum EachTenant {
+    /// All are of one.
+    Same(TenantSource),
+    /// In the client's array parameter, counted from 0, whose members are of the tenant column's type.
+    Param {
+        /// Counted from 0.
+        index: u16,
+        /// OID of the tenant column's type.
+        type_oid: u32,
+    },
+    /// In an array of literals.
+    Literal {
+        /// Its text form.
+        array: Arc<str>,
+        /// OID of the tenant column's type.
+        type_oid: u32,
+    },
+}
+
+impl std::fmt::Debug for EachTenant {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            EachTenant::Same(tenant) => write!(f, "Same({tenant:?})"),
+            EachTenant::Param { .. } => f.write_str("Param"),
+            EachTenant::Literal { .. } => f.write_str("Literal"),
+        }
+    }
+}
+
+/// Where a value comes from that is sealed for each row of a query.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CopiedFrom {
+    /// A sealed column of the query: its value in binary form.
+    Sealed(usize),
+    /// A plain column of the query: its value in text form.
+    Plain(usize),
+    /// The slot's own source.
+    Constant,
+}
+
+/// How the tenants of the rows of a query are found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CopiedTenant {
+    /// All are of one.
+    Same(TenantSource),
+    /// In a column of the query.
+    Column {
+        /// Counted from 0.
+        at: usize,
+        /// OID of the tenant column's type.
+        type_oid: u32,
+    },
+}
+
 /// The part a client parameter plays.
 #[derive(Debug, Clone)]
 pub enum ParamRole {
@@ -341,8 +424,8 @@ pub enum ParamRole {
     Plain,
     /// Never sent on: it stands for sealed values or search tokens of this column. The client is told this type.
     Sealed(Arc<Column>, LogicalType),
-    /// The same for an array of values of this column's type.
-    SealedMany(Arc<Column>),
+    /// The same for an array of such values; the client is told the type of arrays of this one.
+    SealedMany(Arc<Column>, LogicalType),
     /// Sent on as it is and also used as a sealed value or token under another number.
     Both(Arc<Column>),
     /// Not in the text: NULL is sent.
@@ -410,14 +493,44 @@ pub enum RowTenant {
     Column(usize),
 }
 
-/// The first step of an UPDATE in two steps: locks the rows and says whose they are.
+/// The first step of a statement in two steps. Of an UPDATE: locks the rows and says whose they are. Of an INSERT ... SELECT:
+/// its query.
 #[derive(Debug, Clone)]
 pub struct LockQuery {
-    /// Gives three columns for each row: tableoid, ctid, tenant as text (NULL where the tenant does not come from a
+    /// For an UPDATE, gives three columns for each row: tableoid, ctid, tenant as text (NULL where the tenant does not come from a
     /// column). Parameters have the same numbers as in the rewritten statement; `Piece::Value` as there.
     pub pieces: Vec<Piece>,
     /// Numbers (from 1) of the server-side parameters that `pieces` uses.
     pub uses: Vec<u16>,
     /// How the tenant is found; `None`: in the third column of each row.
     pub tenant: Option<TenantSource>,
+    /// Set when it locks nothing and is the query of an INSERT ... SELECT.
+    pub copies: Option<Arc<Copies>>,
+}
+
+/// What the query of an INSERT ... SELECT gives.
+#[derive(Debug)]
+pub struct Copies {
+    /// Its columns, one for each target column.
+    pub columns: Arc<[ResultColumn]>,
+    /// How many columns the server sends behind those: tenants.
+    pub hidden: usize,
+    /// What is made of each.
+    pub targets: Vec<Copied>,
+}
+
+/// What is made of a column of such a query.
+#[derive(Debug, Clone)]
+pub enum Copied {
+    /// A value of a plain column, of this type.
+    Plain {
+        /// OID of the base type of the target column.
+        type_oid: u32,
+    },
+    /// A cell of a sealed one.
+    Sealed,
+    /// A cell of a value that is stored unsealed.
+    Unsealed(Arc<Column>),
+    /// Nothing: a constant that the proxy has is sealed in its place.
+    Constant,
 }

@@ -548,9 +548,11 @@ fn output_expr<'e>(key: &Expr, projection: &'e [SelectItem], scope: &Scope<'_>) 
 }
 
 /// Refuses clauses that are not Postgres's.
-fn check_select(select: &Select) -> Result<(), Refusal> {
+pub(super) fn check_select(select: &Select) -> Result<(), Refusal> {
     if select.into.is_some() {
-        return Err(unsupported("SELECT INTO"));
+        return Err(unsupported("SELECT INTO").hint(
+            "Create the table through the proxy, with its entry in the policy, and fill it with INSERT ... SELECT.",
+        ));
     }
     let plain = select.optimizer_hints.is_empty()
         && select.select_modifiers.is_none()

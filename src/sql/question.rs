@@ -62,7 +62,8 @@ pub(super) fn raise(planner: &Planner<'_>, asking: &mut Asking, refused: Option<
     let rendered = render_statement_extended(planner.text.text, &stripped);
     let positions = Arc::new(rendered.positions(planner.text.text));
     asking.questions.push(Question::Names { text: rendered.text.into(), positions });
-    asking.reload |= planner.unknown == Known::No;
+    let late = refused.is_some_and(|refusal| refusal.class == Class::UnknownColumn);
+    asking.reload |= planner.unknown == Known::No || late;
     Ok(())
 }
 
@@ -96,7 +97,10 @@ fn without_values(walked: &Planner<'_>) -> Option<StatementPlan> {
 fn without_slots(edit: &Edit, values: &[ValueSlot]) -> Edit {
     let null = |slot: usize| match values[slot].role {
         Role::Seal { .. } | Role::Search { .. } => "NULL::pg_catalog.bytea",
-        Role::SearchMany { .. } | Role::LockedCells { .. } => "NULL::pg_catalog.bytea[]",
+        Role::SearchMany { .. } | Role::SealEach { .. } | Role::CopiedCells { .. } | Role::LockedCells { .. } => {
+            "NULL::pg_catalog.bytea[]"
+        }
+        Role::CopiedPlain { .. } => "NULL::pg_catalog.text[]",
         Role::LockedTables | Role::LockedRows => "NULL",
     };
     let with = edit.with.iter().map(|piece| match piece {

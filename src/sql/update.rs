@@ -157,7 +157,14 @@ impl Planner<'_> {
     /// The constants that a sealed column may be set to; `None` when it stays as it is.
     fn assignment(&mut self, target: &SealedRef, value: &Expr, scope: &Scope<'_>) -> Result<Option<Assigned>, Refusal> {
         if is_default(value) {
-            return Err(default_refused(&target.column));
+            let own = target.table.columns.iter().find(|a| a.attnum == target.attnum);
+            return match own {
+                Some(own) if !own.has_default => {
+                    let (column, attnum) = (Arc::clone(&target.column), target.attnum);
+                    Ok(Some(Assigned { column, attnum, values: Vec::new() }))
+                }
+                _ => Err(default_refused(&target.column)),
+            };
         }
         if column_parts(value).is_some() {
             let own = matches!(self.expr(value, scope)?, Ty::Sealed(found) if found.spot.is_some() && found.spot == target.spot);
@@ -360,11 +367,11 @@ impl Planner<'_> {
         };
         let table = self.text.text[target.clone()].trim();
         let head = format!("SELECT {alias}.tableoid, {alias}.ctid, {third} FROM {table}");
-        Ok(LockQuery { pieces: vec![Piece::Text(head)], uses: Vec::new(), tenant })
+        Ok(LockQuery { pieces: vec![Piece::Text(head)], uses: Vec::new(), tenant, copies: None })
     }
 
     /// Copies a range of the client's text with the edits made so far.
-    fn copy(&self, range: Range<usize>, lock: &mut LockQuery) {
+    pub(super) fn copy(&self, range: Range<usize>, lock: &mut LockQuery) {
         let mut edits: Vec<&Edit> =
             self.edits.iter().filter(|e| range.start <= e.range.start && e.range.end <= range.end).collect();
         edits.sort_by_key(|e| (e.range.start, e.range.end));
@@ -386,7 +393,7 @@ impl Planner<'_> {
     }
 
     /// The first token of this keyword outside parentheses.
-    fn keyword(&self, keyword: &str) -> Option<usize> {
+    pub(super) fn keyword(&self, keyword: &str) -> Option<usize> {
         let mut depth = 0usize;
         for index in self.tokens.clone() {
             match self.text.token(index)? {

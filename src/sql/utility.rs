@@ -96,6 +96,7 @@ pub(super) fn leaves_names(text: &Text<'_>, tokens: &Range<usize>) -> bool {
         "insert",
         "update",
         "delete",
+        "merge",
         "begin",
         "start",
         "savepoint",
@@ -151,8 +152,11 @@ pub(super) fn passes(planner: &mut Planner<'_>, statement: &Statement, relation:
             Ok(())
         }
         Statement::Copy { .. } => refuse("this form of COPY"),
-        Statement::Merge(_) => refuse("MERGE"),
         Statement::CreateView(_) => refuse("CREATE VIEW"),
+        Statement::CreateTable(create) if create.query.is_some() => Err(refuse_statement("CREATE TABLE AS", relation)
+            .hint(
+                "Create the table through the proxy, with its entry in the policy, and fill it with INSERT ... SELECT.",
+            )),
         Statement::CreateTable(_) => refuse("CREATE TABLE with a reference to it"),
         Statement::Prepare { .. } => refuse("PREPARE"),
         Statement::Declare { .. } => refuse("DECLARE"),

@@ -111,6 +111,7 @@ fn attribute(a: &Attribute, ty: &Ty) -> Attribute {
         type_oid: a.type_oid,
         base_type_oid: a.base_type_oid,
         typmod: a.typmod,
+        type_name: a.type_name.clone(),
         has_default: a.has_default,
         is_generated: a.is_generated,
         sealed: if let Ty::Sealed(sealed) = ty { Some(Arc::clone(&sealed.column)) } else { None },

@@ -148,7 +148,7 @@ impl Planner<'_> {
         Ok(found)
     }
 
-    /// A cast to the column's own type, with its length or around an expression: it is left out. Where it would cut a text
+    /// A cast to the column's own type, with its length or around an expression: it becomes one to the type of cells. Where it would cut a text
     /// that is too long, that is an error, as it is without the cast.
     fn stored_cast(
         &mut self,
@@ -167,9 +167,10 @@ impl Planner<'_> {
             }
             _ if whole.start < within.start => {
                 self.edit(whole.start..within.start, "(");
-                self.edit(within.end..whole.end, ")");
+                self.edit(within.end..whole.end, ")::pg_catalog.bytea");
             }
-            _ => self.edit(within.end..whole.end, ""),
+            // Where all of it is NULL it would else be a text.
+            _ => self.edit(within.end..whole.end, "::pg_catalog.bytea"),
         }
         Ok(found)
     }

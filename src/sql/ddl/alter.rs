@@ -52,7 +52,7 @@ pub(super) fn plan(planner: Planner<'_>, mut words: Words<'_, '_>) -> Result<Opt
         return becomes_sealed(planner.context, &parts, words).map(|()| None);
     };
     if target.policy.is_none() {
-        return Err(target.refuse("this ALTER TABLE"));
+        return renamed(planner, target, (&parts, words));
     }
     let mut definition = Definition::new(planner, target);
     let actions = words.listed();
@@ -76,6 +76,32 @@ pub(super) fn plan(planner: Planner<'_>, mut words: Words<'_, '_>) -> Result<Opt
         }
         _ => return Err(definition.target.refuse("this ALTER TABLE")),
     }
+    definition.finish()
+}
+
+/// A table or view that shows cells and is none of the policy: a new name for it, or for one of its columns, carries no
+/// value, and the columns keep their types, by which cells are known.
+fn renamed(
+    planner: Planner<'_>,
+    target: Target,
+    (parts, mut words): (&[String], Words<'_, '_>),
+) -> Result<Option<StatementPlan>, Refusal> {
+    becomes_sealed(planner.context, parts, words.clone())?;
+    let refuse = |target: &Target| target.refuse("this ALTER TABLE");
+    if !words.eat(&["rename"]) || words.has_string() {
+        return Err(refuse(&target));
+    }
+    if !words.eat(&["to"]) {
+        let _ = words.eat(&["column"]);
+        if words.name().is_none() || !words.eat(&["to"]) {
+            return Err(refuse(&target));
+        }
+    }
+    if words.name().is_none() || !words.is_done() {
+        return Err(refuse(&target));
+    }
+    let mut definition = Definition::new(planner, target);
+    definition.is_reshaped = true;
     definition.finish()
 }
 
