@@ -205,19 +205,8 @@ impl Sealer<'_> {
             None => None,
         };
         let fresh = self.rows.get(&row).ok_or_else(not_granted)?;
-        let input = crypto::SealInput {
-            binding: Binding { tenant, column: &column.binding },
-            type_tag: column.logical.tag(),
-            value,
-            token,
-            padding: padding(column),
-            slot: &fresh.slot,
-        };
-        let nonce = crypto::random_bytes();
-        let mut out = Vec::with_capacity(320 + value.len());
-        crypto::seal(&input, &fresh.dek, nonce, &mut out).map_err(|_| {
-            Refusal::new(Class::TooLarge, format!("a value for column {} is too large", column.qualified))
-        })?;
+        let mut out = Vec::new();
+        seal_value((column, tenant), (value, token), fresh, &mut out)?;
         let (key, dek_id) = (fresh.slot.key_id, fresh.slot.dek_id);
         self.record(Act::Seal, tenant, Some((key, dek_id)), column);
         Ok(out)
@@ -251,6 +240,28 @@ impl Sealer<'_> {
     }
 }
 
+/// Appends the cell of a canonical value of a column, in a row of a tenant.
+///
+/// # Errors
+/// 54000 for a value that no cell holds.
+pub(super) fn seal_value(
+    (column, tenant): (&Column, &Tenant),
+    (value, token): (&[u8], Option<crypto::Token>),
+    fresh: &FreshDek,
+    out: &mut Vec<u8>,
+) -> Result<(), Refusal> {
+    let input = crypto::SealInput {
+        binding: Binding { tenant, column: &column.binding },
+        type_tag: column.logical.tag(),
+        value,
+        token,
+        padding: padding(column),
+        slot: &fresh.slot,
+    };
+    crypto::seal(&input, &fresh.dek, crypto::random_bytes(), out)
+        .map_err(|_| Refusal::new(Class::TooLarge, format!("a value for column {} is too large", column.qualified)))
+}
+
 /// The tenant whose index root makes the tokens of `column` in a row of `tenant`.
 pub fn index_tenant(column: &Column, tenant: &Tenant) -> Tenant {
     match column.equality {
@@ -268,7 +279,8 @@ fn padding(column: &Column) -> crypto::Padding {
     }
 }
 
-fn want_index(need: &mut Need, column: &Column, tenant: &Tenant) {
+/// Adds the index root that tokens of a column need.
+pub(super) fn want_index(need: &mut Need, column: &Column, tenant: &Tenant) {
     if column.equality.is_some() {
         push_unique(&mut need.index, index_tenant(column, tenant));
     }
@@ -448,9 +460,7 @@ fn searched(source: &TenantSource, column: &Column, inputs: &Inputs<'_>) -> Resu
 fn named(source: &TenantSource, column: &Column, inputs: &Inputs<'_>) -> Result<Tenant, Refusal> {
     match source {
         TenantSource::Fixed(name) | TenantSource::Literal(name) => Ok(name.clone()),
-        TenantSource::Session => inputs.facts.tenant.clone().ok_or_else(|| {
-            missing_tenant(column).hint("Set rowseal.tenant in this session to the tenant whose rows are meant.")
-        }),
+        TenantSource::Session => session_tenant(column, inputs.facts),
         TenantSource::Param { index, type_oid } => {
             let bytes = inputs.params.get(usize::from(*index)).copied().flatten();
             let bytes = bytes.ok_or_else(|| missing_tenant(column))?;
@@ -461,12 +471,26 @@ fn named(source: &TenantSource, column: &Column, inputs: &Inputs<'_>) -> Result<
     }
 }
 
+/// The tenant that the session has set.
+///
+/// # Errors
+/// 55000 where it has set none.
+pub(super) fn session_tenant(column: &Column, facts: &Facts) -> Result<Tenant, Refusal> {
+    facts.tenant.clone().ok_or_else(|| {
+        missing_tenant(column).hint("Set rowseal.tenant in this session to the tenant whose rows are meant.")
+    })
+}
+
+fn confined(tenant: Tenant, inputs: &Inputs<'_>) -> Result<Tenant, Refusal> {
+    confined_to(inputs.facts, tenant)
+}
+
 /// Refuses a tenant other than the one the session is confined to.
 ///
 /// # Errors
 /// 42501 for another tenant.
-pub fn confined(tenant: Tenant, inputs: &Inputs<'_>) -> Result<Tenant, Refusal> {
-    match &inputs.facts.tenant {
+pub(super) fn confined_to(facts: &Facts, tenant: Tenant) -> Result<Tenant, Refusal> {
+    match &facts.tenant {
         Some(own) if *own != tenant => Err(other_tenant()),
         _ => Ok(tenant),
     }
@@ -478,14 +502,16 @@ pub fn other_tenant() -> Refusal {
         .hint("Reset rowseal.tenant to work on rows of several tenants.")
 }
 
-fn missing_tenant(column: &Column) -> Refusal {
+/// The refusal of a row whose tenant is nowhere said.
+pub(super) fn missing_tenant(column: &Column) -> Refusal {
     Refusal::new(
         Class::KeyUnavailable,
         format!("the tenant of the row is not known, which column {} needs", column.qualified),
     )
 }
 
-fn not_granted() -> Refusal {
+/// A fault of ours.
+pub(super) fn not_granted() -> Refusal {
     Refusal::new(Class::Internal, "a key was not granted")
 }
 
