@@ -9,6 +9,7 @@ mod canary;
 mod clients;
 mod control_tls;
 mod copy;
+mod copy_ways;
 mod ddl;
 mod demo;
 mod documents;

@@ -7,7 +7,7 @@ use bytes::BytesMut;
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::audit::Act;
-use crate::crypto::TokenKey;
+use crate::crypto::{RowKey, TokenKey};
 use crate::keys::{FreshDek, Granted, Need, Tenant};
 use crate::policy::Column;
 use crate::refusal::{Class, Refusal};
@@ -250,6 +250,7 @@ impl Taken {
             let mut tenant = row.tenant.and_then(|tenant| tenants.get_mut(tenant));
             let mut write = || {
                 let fresh = tenant.as_mut().map(|tenant| tenant.fresh(uses)).transpose()?;
+                let fresh = fresh.as_ref().map(|fresh| (fresh, RowKey::new(&fresh.dek)));
                 writer.start(out);
                 for (at, (part, item)) in by.form.columns.iter().zip(items).enumerate() {
                     let bytes = &self.bytes[start..item.end];
@@ -257,9 +258,9 @@ impl Taken {
                     let written = match (part, &tenant, &fresh) {
                         _ if item.is_null => Written::Null,
                         (Part::Raw | Part::Exact(_), ..) => Written::Raw(bytes),
-                        (Part::Sealed(column), Some(tenant), Some(fresh)) => {
+                        (Part::Sealed(column), Some(tenant), Some((fresh, key))) => {
                             cell.clear();
-                            tenant.seal((column, at), bytes, fresh, &mut cell)?;
+                            tenant.seal((column, at), bytes, (fresh, key), &mut cell)?;
                             Written::Cell(&cell)
                         }
                         (Part::Sealed(_), ..) => return Err(not_granted()),
@@ -329,7 +330,7 @@ impl<'a> Writing<'a> {
         &self,
         (column, at): (&Column, usize),
         value: &[u8],
-        fresh: &FreshDek,
+        fresh: (&FreshDek, &RowKey),
         cell: &mut Vec<u8>,
     ) -> Result<(), Refusal> {
         let token = match (column.equality, self.tokens.get(at)) {

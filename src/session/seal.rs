@@ -6,7 +6,7 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use crate::audit::Act;
-use crate::crypto::{self, Binding, DekId, KeyId};
+use crate::crypto::{self, Binding, DekId, KeyId, RowKey};
 use crate::hex;
 use crate::keys::{FreshDek, Granted, Need, Tenant};
 use crate::policy::{Column, Equality, GLOBAL_TENANT};
@@ -206,7 +206,7 @@ impl Sealer<'_> {
         };
         let fresh = self.rows.get(&row).ok_or_else(not_granted)?;
         let mut out = Vec::new();
-        seal_value((column, tenant), (value, token), fresh, &mut out)?;
+        seal_value((column, tenant), (value, token), (fresh, &RowKey::new(&fresh.dek)), &mut out)?;
         let (key, dek_id) = (fresh.slot.key_id, fresh.slot.dek_id);
         self.record(Act::Seal, tenant, Some((key, dek_id)), column);
         Ok(out)
@@ -247,7 +247,7 @@ impl Sealer<'_> {
 pub(super) fn seal_value(
     (column, tenant): (&Column, &Tenant),
     (value, token): (&[u8], Option<crypto::Token>),
-    fresh: &FreshDek,
+    (fresh, key): (&FreshDek, &RowKey),
     out: &mut Vec<u8>,
 ) -> Result<(), Refusal> {
     let input = crypto::SealInput {
@@ -258,7 +258,7 @@ pub(super) fn seal_value(
         padding: padding(column),
         slot: &fresh.slot,
     };
-    crypto::seal(&input, &fresh.dek, crypto::random_bytes(), out)
+    crypto::seal_with(&input, key, crypto::random_bytes(), out)
         .map_err(|_| Refusal::new(Class::TooLarge, format!("a value for column {} is too large", column.qualified)))
 }
 

@@ -22,7 +22,7 @@ use super::queue::{Expect, Own};
 use super::seal::LockedRow;
 
 /// No cell, nor the text form of one, is shorter.
-const CELL_BYTES_MIN: usize = 109;
+pub(super) const CELL_BYTES_MIN: usize = 109;
 
 /// Looks for magic, version and suite of a cell, as bytes.
 static CELL: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\xC1\x52\x53\x01\x01"));

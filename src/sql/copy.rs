@@ -7,7 +7,7 @@ use sqlparser::tokenizer::Token;
 
 use super::Context;
 use super::build::Planner;
-use super::copy_options::{Cursor, Said};
+use super::copy_options::{Cursor, Said, stand_beside_cells};
 use super::expr::unsupported;
 use super::ident::{folded, quote};
 use super::plan::{Constants, Copy, CopyIn, CopyOut, Edit, Piece, ResultColumn, Role, RowTenant, Source};
@@ -58,7 +58,8 @@ pub(super) fn plan(
         return if rest { Ok(empty) } else { Err(refuse_statement("this COPY", touched)) };
     };
     if !is_in && base.kind == 'p' {
-        return Err(refuse_statement("COPY of a partitioned table", base).hint("Use COPY (SELECT ...) TO STDOUT."));
+        // Postgres refuses it in its own words.
+        return Ok(StatementPlan { range: planner.bytes(), ..StatementPlan::default() });
     }
     let columns = columns(base, given.as_deref(), context)?;
     if is_in {
@@ -81,6 +82,9 @@ pub(super) fn plan(
             planner.edit(source_end..source_end, format!(" ({})", list.join(", ")));
         }
         let binary = in_binary.as_ref().and_then(|_| exact(&columns));
+        if binary.is_none() && options.format != Format::Binary {
+            stand_beside_cells(&options)?;
+        }
         planner.edits.extend(in_binary.filter(|_| binary.is_some()));
         let row = Box::new(row_plan(base, &columns)?);
         let copy = Copy::In(CopyIn { table: base.name.clone(), names, options, row, binary });
@@ -91,6 +95,9 @@ pub(super) fn plan(
     let (list, result, hidden) = selected(base, &columns, in_binary.is_some());
     planner.edit(start..source_end, format!("(SELECT {list} FROM ONLY {table})"));
     let is_binary = in_binary.is_some() || options.format == Format::Binary;
+    if !is_binary {
+        stand_beside_cells(&options)?;
+    }
     planner.edits.extend(in_binary);
     let names = if options.header == Header::None { Vec::new() } else { names };
     with_copy(planner, Copy::Out(CopyOut { columns: result.into(), hidden, options, is_binary, names }))
@@ -159,6 +166,9 @@ fn query(
     let options = said.options(None)?;
     let in_binary = said.in_binary(&options, false).filter(|_| is_read && options.header == Header::None);
     let is_binary = in_binary.is_some() || options.format == Format::Binary;
+    if !is_binary {
+        stand_beside_cells(&options)?;
+    }
     let mut edits = plan.edits;
     if let Some(put) = in_binary {
         let insert = |at: usize, text: String| Edit { range: at..at, with: vec![Piece::Text(text)] };

@@ -163,6 +163,12 @@ impl Said {
             "force_quote" => self.force_quote = Some(columns(cursor, name)?),
             "force_not_null" => self.force_not_null = Some(columns(cursor, name)?),
             "force_null" => self.force_null = Some(columns(cursor, name)?),
+            // To skip rows, the server would have to see the values that the proxy reads.
+            "on_error" => match cursor.string().or_else(|| cursor.name()).as_deref() {
+                Some("stop") => {}
+                _ => return Err(refused("on_error other than stop")),
+            },
+            "log_verbosity" => drop(cursor.string().or_else(|| cursor.name()).ok_or_else(|| refused(name))?),
             "default" => self.default = Some(cursor.string().ok_or_else(|| refused(name))?),
             "delimiter" | "null" | "quote" | "escape" | "encoding" => self.string_option(name, cursor)?,
             _ => return Err(refused(name)),
@@ -237,10 +243,10 @@ impl Said {
         let only_in = options.force_not_null != Forced::None || options.force_null != Forced::None;
         let is_apart = options.delimiter != options.quote && !options.null.contains(&options.quote);
         !self.is_doubled
-            && !has("default")
+            && !["default", "on_error", "reject_limit", "log_verbosity"].into_iter().any(has)
             && !breaks(&options.delimiter)
             && !options.null.iter().any(|byte| breaks(byte) || *byte == options.delimiter)
-            && (is_csv || (options.delimiter != b'.' && !only_csv.into_iter().any(has)))
+            && (is_csv || (!no_text_delimiter(options.delimiter) && !only_csv.into_iter().any(has)))
             && (!is_csv || is_apart)
             && if is_in {
                 options.force_quote == Forced::None && is_named(&options.force_not_null) && is_named(&options.force_null)
@@ -252,7 +258,7 @@ impl Said {
     /// The options for these columns; `None`: their names are not known.
     ///
     /// # Errors
-    /// 0A000 for a byte that may stand in the text form of a cell, and for a column that is not among these.
+    /// 0A000 for a column that is not among these.
     pub(super) fn options(&self, names: Option<&[String]>) -> Result<Options, Refusal> {
         let mut options = Options::of(self.format.unwrap_or(Format::Text));
         options.delimiter = self.delimiter.unwrap_or(options.delimiter);
@@ -276,18 +282,31 @@ impl Said {
         options.force_quote = forced(&self.force_quote)?;
         options.force_not_null = forced(&self.force_not_null)?;
         options.force_null = forced(&self.force_null)?;
-        let in_cell = |byte: u8| byte.is_ascii_alphanumeric();
-        if in_cell(options.delimiter) || options.delimiter == b'\\' {
-            return Err(refused("delimiter that may stand in a cell"));
-        }
-        if in_cell(options.quote) || options.quote == b'\\' {
-            return Err(refused("quote that may stand in a cell"));
-        }
-        if in_cell(options.escape) {
-            return Err(refused("escape that may stand in a cell"));
-        }
         Ok(options)
     }
+}
+
+/// What Postgres takes as a delimiter in CSV alone.
+fn no_text_delimiter(byte: u8) -> bool {
+    byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'.' | b'\\')
+}
+
+/// Refuses what could not be told from the text form of a cell; to be asked where cells stand among other text.
+///
+/// # Errors
+/// 0A000.
+pub(super) fn stand_beside_cells(options: &Options) -> Result<(), Refusal> {
+    let in_cell = |byte: u8| byte.is_ascii_alphanumeric();
+    if in_cell(options.delimiter) || options.delimiter == b'\\' {
+        return Err(refused("delimiter that may stand in a cell"));
+    }
+    if in_cell(options.quote) || options.quote == b'\\' {
+        return Err(refused("quote that may stand in a cell"));
+    }
+    if in_cell(options.escape) {
+        return Err(refused("escape that may stand in a cell"));
+    }
+    Ok(())
 }
 
 fn one_byte(cursor: &mut Cursor<'_>, name: &str) -> Result<u8, Refusal> {
