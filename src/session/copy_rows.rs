@@ -132,6 +132,7 @@ impl Taken {
         fields: &mut Vec<Field>,
     ) -> Result<(), Wrong> {
         let (items, start) = (self.items.len(), self.bytes.len());
+        let (fresh, index) = (self.need.fresh.len(), self.need.index.len());
         match self.read(row, by, fields) {
             Ok(tenant) => {
                 if let Some((_, count)) = tenant.and_then(|tenant| self.need.fresh.get_mut(tenant)) {
@@ -143,6 +144,10 @@ impl Taken {
             Err(wrong) => {
                 self.items.truncate(items);
                 self.bytes.truncate(start);
+                // The keys of a tenant that only this row has named are not asked for.
+                self.need.fresh.truncate(fresh);
+                self.need.index.truncate(index);
+                self.named = None;
                 Err(wrong)
             }
         }
