@@ -62,7 +62,7 @@ fn twin(version: Version) -> Twin {
 }
 
 /// The bytes of COPY TO STDOUT, and how it ended.
-fn out(peer: &mut Peer, sql: &str) -> (Vec<u8>, String) {
+pub fn out(peer: &mut Peer, sql: &str) -> (Vec<u8>, String) {
     peer.send(&Out::new().query(sql).0);
     rows(&peer.until_ready(1))
 }
@@ -74,7 +74,7 @@ fn rows(messages: &[Message]) -> (Vec<u8>, String) {
 }
 
 /// What came of COPY FROM STDIN of these bytes, cut into pieces.
-fn into(peer: &mut Peer, sql: &str, data: &[u8], piece: usize) -> Vec<Message> {
+pub fn into(peer: &mut Peer, sql: &str, data: &[u8], piece: usize) -> Vec<Message> {
     peer.send(&Out::new().query(sql).0);
     let mut messages = vec![peer.receive().unwrap()];
     if messages[0].0 == b'G' {
@@ -266,7 +266,7 @@ fn rows_are_read_as_postgres_reads_them() {
 }
 
 /// The context of an error, without the row that Postgres shows.
-fn context(body: &[u8]) -> String {
+pub fn context(body: &[u8]) -> String {
     let context = field(body, b'W');
     let line = context.lines().find(|line| line.starts_with("COPY ")).unwrap_or_default();
     line.split(": ").next().unwrap_or_default().to_owned()

@@ -11,6 +11,7 @@ mod clients;
 mod control_tls;
 mod copies;
 mod copy;
+mod copy_ways;
 mod ddl;
 mod demo;
 mod documents;

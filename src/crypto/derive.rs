@@ -12,7 +12,7 @@ use hkdf::Hkdf;
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use super::{Binding, BranchKey, Dek, DekId, IndexRoot, KeyId};
+use super::{Binding, DekId, IndexRoot, KeyId};
 
 const CELL_LABEL: &[u8] = b"rowseal/v1/cell";
 const WRAP_LABEL: &[u8] = b"rowseal/v1/wrap";
@@ -31,10 +31,10 @@ pub(super) struct CellKeys {
 }
 
 /// Derives encryption key and commitment of the cells of one column under one DEK.
-pub(super) fn cell_keys(dek: &Dek, suite: u8, column: &str) -> CellKeys {
+pub(super) fn cell_keys(dek: &Root, suite: u8, column: &str) -> CellKeys {
     let mut okm = Zeroizing::new([0; 64]);
     let info = [CELL_LABEL, &[suite], &length(column.as_bytes()), column.as_bytes()];
-    expand(dek.expose(), &info, okm.as_mut_slice());
+    dek.expand(&info, okm.as_mut_slice());
     let mut keys = CellKeys { encryption: Zeroizing::new([0; 32]), commitment: [0; 32] };
     keys.encryption.copy_from_slice(&okm[..32]);
     keys.commitment.copy_from_slice(&okm[32..]);
@@ -42,9 +42,9 @@ pub(super) fn cell_keys(dek: &Dek, suite: u8, column: &str) -> CellKeys {
 }
 
 /// Derives the key that wraps one DEK under a branch key.
-pub(super) fn wrap_key(branch: &BranchKey, dek_id: &DekId) -> Zeroizing<[u8; 32]> {
+pub(super) fn wrap_key(branch: &Root, dek_id: &DekId) -> Zeroizing<[u8; 32]> {
     let mut key = Zeroizing::new([0; 32]);
-    expand(branch.expose(), &[WRAP_LABEL, &dek_id.0], key.as_mut_slice());
+    branch.expand(&[WRAP_LABEL, &dek_id.0], key.as_mut_slice());
     key
 }
 
@@ -61,7 +61,7 @@ pub(super) fn mask_key(root: &IndexRoot, scope: &str) -> Zeroizing<[u8; 32]> {
 fn scoped_key(root: &IndexRoot, label: &[u8], scope: &str) -> Zeroizing<[u8; 32]> {
     let mut key = Zeroizing::new([0; 32]);
     let info = [label, &length(scope.as_bytes()), scope.as_bytes()];
-    expand(root.expose(), &info, key.as_mut_slice());
+    Root::new(root.expose()).expand(&info, key.as_mut_slice());
     key
 }
 
@@ -81,9 +81,20 @@ pub(super) fn wrap_aad(tenant: &str, key_id: &KeyId, dek_id: &DekId) -> Vec<u8> 
     [tenant.as_bytes(), &key_id.0, &dek_id.0].concat()
 }
 
-fn expand(root: &[u8; 32], info: &[&[u8]], out: &mut [u8]) {
-    let hkdf = Hkdf::<Sha256>::from_prk(root).expect("32 bytes are a whole SHA-256 output");
-    hkdf.expand_multi_info(info, out).expect("at most 64 bytes are asked for");
+/// One of the three roots, made ready for several derivations: the hash of the key itself is made once.
+///
+/// # Secrets
+/// As good as the root. Lives while a row or a batch is worked on; no Debug or Clone.
+pub(super) struct Root(Hkdf<Sha256>);
+
+impl Root {
+    pub(super) fn new(root: &[u8; 32]) -> Self {
+        Root(Hkdf::from_prk(root).expect("32 bytes are a whole SHA-256 output"))
+    }
+
+    fn expand(&self, info: &[&[u8]], out: &mut [u8]) {
+        self.0.expand_multi_info(info, out).expect("at most 64 bytes are asked for");
+    }
 }
 
 fn length(field: &[u8]) -> [u8; 4] {

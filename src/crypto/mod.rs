@@ -23,12 +23,12 @@ use bytes::Bytes;
 use zeroize::{Zeroize, Zeroizing};
 
 pub use cell::{CELL_LEN_MAX, CELL_LEN_MIN, Cell, Slot, looks_like_cell, replace_slot};
-pub use open::{OpenError, check_token, open};
+pub use open::{OpenError, check_token, open, open_with};
 pub use padding::Padding;
 pub use random::{fill_random, random_bytes};
-pub use seal::{SealError, SealInput, seal};
+pub use seal::{SealError, SealInput, seal, seal_with};
 pub use token::{Token, TokenKey, mask_hash, token};
-pub use wrap::{WRAPPED_LEN, unwrap_dek, wrap_dek};
+pub use wrap::{BranchWrap, WRAPPED_LEN, unwrap_dek, wrap_dek};
 
 /// Identifies a data key: 16 random bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -74,6 +74,19 @@ pub struct Binding<'a> {
 /// # Secrets
 /// Zeroized on drop; no Debug, Clone or Serialize.
 pub struct Dek(Box<Zeroizing<[u8; 32]>>);
+
+/// A data key made ready for the cells of its row.
+///
+/// # Secrets
+/// As good as the key; to be dropped with it. No Debug, Clone or Serialize.
+pub struct RowKey(derive::Root);
+
+impl RowKey {
+    /// Makes a key ready.
+    pub fn new(dek: &Dek) -> Self {
+        RowKey(derive::Root::new(dek.expose()))
+    }
+}
 
 /// The key between master key and data keys in hierarchical mode.
 ///

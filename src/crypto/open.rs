@@ -4,7 +4,7 @@ use zeroize::Zeroizing;
 
 use super::cell::{Cell, ensure};
 use super::seal::PREFIX_LEN;
-use super::{Binding, Dek, Plaintext, Token, aead, derive};
+use super::{Binding, Dek, Plaintext, RowKey, Token, aead, derive};
 
 /// Why stored bytes did not open. One variant on purpose: who can write cells must not learn which check they failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -35,8 +35,16 @@ impl From<aead::Rejected> for OpenError {
 /// # Secrets
 /// The result is plaintext: it goes to the client's buffer or is dropped, never logged.
 pub fn open(cell: &Cell<'_>, binding: &Binding<'_>, dek: &Dek) -> Result<Plaintext, OpenError> {
+    open_with(cell, binding, &RowKey::new(dek))
+}
+
+/// As [`open`], with a key that opens several cells of a row.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_with(cell: &Cell<'_>, binding: &Binding<'_>, key: &RowKey) -> Result<Plaintext, OpenError> {
     let [.., suite, _flags] = *cell.header;
-    let keys = derive::cell_keys(dek, suite, binding.column);
+    let keys = derive::cell_keys(&key.0, suite, binding.column);
     ensure(keys.commitment.ct_eq(cell.commitment).into())?;
     let aad = derive::cell_aad(binding, cell.header, cell.extensions, &cell.slot().dek_id);
     let mut bytes = Zeroizing::new(cell.ciphertext.to_vec());

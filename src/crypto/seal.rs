@@ -1,7 +1,7 @@
 //! Sealing: a value becomes a cell.
 use super::aead::{self, TAG_LEN};
 use super::cell::{self, CELL_LEN_MAX, HEADER_LEN, SLOT_FIXED_LEN};
-use super::{Binding, Dek, OwnedSlot, Padding, Token, derive};
+use super::{Binding, Dek, OwnedSlot, Padding, RowKey, Token, derive};
 
 /// Type tag 1 and value length 4, in front of the value.
 pub(super) const PREFIX_LEN: usize = 5;
@@ -47,20 +47,28 @@ pub enum SealError {
 /// # Secrets
 /// The value stands in `out` in clear only while this function runs, never in memory that is freed by growing `out`.
 pub fn seal(input: &SealInput<'_>, dek: &Dek, nonce: [u8; 12], out: &mut Vec<u8>) -> Result<(), SealError> {
+    seal_with(input, &RowKey::new(dek), nonce, out)
+}
+
+/// As [`seal`], with a key that seals several cells of a row.
+///
+/// # Errors
+/// As [`seal`].
+pub fn seal_with(input: &SealInput<'_>, key: &RowKey, nonce: [u8; 12], out: &mut Vec<u8>) -> Result<(), SealError> {
     let start = out.len();
-    let sealed = append_cell(input, dek, &nonce, out);
+    let sealed = append_cell(input, key, &nonce, out);
     if sealed.is_err() {
         out.truncate(start);
     }
     sealed
 }
 
-fn append_cell(input: &SealInput<'_>, dek: &Dek, nonce: &[u8; 12], out: &mut Vec<u8>) -> Result<(), SealError> {
+fn append_cell(input: &SealInput<'_>, key: &RowKey, nonce: &[u8; 12], out: &mut Vec<u8>) -> Result<(), SealError> {
     let too_long = SealError::TooLong { value_len: input.value.len() };
     let plaintext_len = input.padding.plaintext_len(input.value.len());
     let cell_len = cell_len(input, plaintext_len).filter(|len| *len <= CELL_LEN_MAX).ok_or(too_long)?;
     let value_len = u32::try_from(input.value.len()).map_err(|_| too_long)?;
-    let keys = derive::cell_keys(dek, cell::SUITE, input.binding.column);
+    let keys = derive::cell_keys(&key.0, cell::SUITE, input.binding.column);
     let header = cell::header(input.padding != Padding::None, &[]);
     let aad = derive::cell_aad(&input.binding, &header, &[], &input.slot.dek_id);
 

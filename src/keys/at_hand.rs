@@ -8,23 +8,49 @@ use super::inner::Inner;
 use super::master::{Master, Opened};
 use super::registry::{BranchRecord, Wrapping};
 use super::{FreshDek, KeyError, OpenedDek, Tenant};
-use crate::crypto::{
-    self, BranchKey, Dek, DekId, IndexRoot, KeyId, OwnedSlot, Slot, WrapAlgorithm, unwrap_dek, wrap_dek,
-};
+use crate::crypto::{self, BranchKey, BranchWrap, Dek, DekId, IndexRoot, KeyId, OwnedSlot, Slot, WrapAlgorithm};
 use crate::hash::DashMap;
+
+/// A branch key made ready for the slots that name it.
+pub(super) struct Branch {
+    record: Arc<BranchRecord>,
+    wrap: BranchWrap,
+}
+
+impl Branch {
+    pub(super) fn new(key: &BranchKey, record: &Arc<BranchRecord>) -> Self {
+        Branch { record: record.clone(), wrap: BranchWrap::new(key) }
+    }
+
+    pub(super) fn is_of(&self, slot: &Slot<'_>) -> bool {
+        slot.algorithm == WrapAlgorithm::Branch && slot.key_id == self.record.id
+    }
+
+    pub(super) fn unwrap(&self, slot: &Slot<'_>) -> Result<Arc<OpenedDek>, KeyError> {
+        let record = &self.record;
+        let dek = self.wrap.unwrap(&record.tenant, record.id, slot.dek_id, slot.wrapped);
+        let dek = dek.map_err(|_| KeyError::Damaged)?;
+        Ok(Arc::new(OpenedDek { dek, tenant: record.tenant.clone() }))
+    }
+}
 
 impl Inner {
     /// A data key that needs no call: cached, or wrapped by a branch key at hand.
     pub(super) fn cached_dek(&self, slot: &Slot<'_>, now: u64) -> Option<Arc<OpenedDek>> {
         if slot.algorithm == WrapAlgorithm::Branch {
-            let record = self.registry.snapshot().branches.get(&slot.key_id)?.clone();
-            let master = self.known_master(&record.master)?;
-            let branch = self.cached_key(&master, &master.branches, &record, now)?;
-            return unwrap_locally(&branch, &record, slot).ok();
+            return self.branch_at_hand(&slot.key_id, now)?.unwrap(slot).ok();
         }
         let (opened, master) = self.deks.find(slot, now)?;
         master.touch(now);
         self.usable(&master, now).then_some(opened)
+    }
+
+    /// A branch key that needs no call.
+    pub(super) fn branch_at_hand(&self, id: &KeyId, now: u64) -> Option<Branch> {
+        let record = self.registry.snapshot().branches.get(id)?.clone();
+        let master = self.known_master(&record.master)?;
+        let key = self.cached_key(&master, &master.branches, &record, now)?;
+        Some(Branch::new(&key, &record))
     }
 
     pub(super) fn cached_root(&self, tenant: &Tenant, now: u64) -> Option<Arc<IndexRoot>> {
@@ -91,30 +117,21 @@ impl Inner {
     }
 }
 
-pub(super) fn unwrap_locally(
-    branch: &BranchKey,
-    record: &BranchRecord,
-    slot: &Slot<'_>,
-) -> Result<Arc<OpenedDek>, KeyError> {
-    let dek = unwrap_dek(branch, &record.tenant, record.id, slot.dek_id, slot.wrapped);
-    let dek = dek.map_err(|_| KeyError::Damaged)?;
-    Ok(Arc::new(OpenedDek { dek, tenant: record.tenant.clone() }))
-}
-
 /// Fresh data keys under a branch key; ids and keys are drawn in one go.
 pub(super) fn wrap_fresh(branch: &BranchKey, record: &BranchRecord, n: usize) -> Vec<FreshDek> {
     let mut drawn = Zeroizing::new(vec![0u8; n * 48]);
     crypto::fill_random(&mut drawn);
     let (parts, _) = drawn.as_chunks::<48>();
-    parts.iter().map(|part| wrap_one(branch, record, part)).collect()
+    let wrap = BranchWrap::new(branch);
+    parts.iter().map(|part| wrap_one(&wrap, record, part)).collect()
 }
 
-fn wrap_one(branch: &BranchKey, record: &BranchRecord, drawn: &[u8; 48]) -> FreshDek {
+fn wrap_one(wrap: &BranchWrap, record: &BranchRecord, drawn: &[u8; 48]) -> FreshDek {
     let (mut id, mut key) = ([0; 16], Zeroizing::new([0; 32]));
     id.copy_from_slice(&drawn[..16]);
     key.copy_from_slice(&drawn[16..]);
     let (dek_id, dek) = (DekId(id), Dek::from_bytes(*key));
-    let wrapped = wrap_dek(branch, &record.tenant, record.id, dek_id, &dek);
+    let wrapped = wrap.wrap(&record.tenant, record.id, dek_id, &dek);
     let slot = OwnedSlot {
         dek_id,
         algorithm: WrapAlgorithm::Branch,

@@ -2,18 +2,20 @@
 //!
 //! `try_grant` looks only into pools and caches; `grant` waits for the KMS. What they share
 //! is in `inner.rs`; what runs by itself is in `background.rs`.
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
+use super::at_hand::Branch;
 use super::fetch::Unwrapped;
 use super::inner::Inner;
 use super::kms::Kms;
 use super::registry::{Registered, Registry, RegistryError, Wrapping};
 use super::{FreshDek, Granted, KeyError, KeysSettings, Need, OpenedDek, Tenant, background};
-use crate::crypto::{DekId, IndexRoot, OwnedSlot, Slot};
+use crate::crypto::{DekId, IndexRoot, OwnedSlot, Slot, WrapAlgorithm};
 
 /// Fresh data keys, and the request ids of the calls made for them.
 type Fresh = Result<(Vec<FreshDek>, Vec<String>), KeyError>;
@@ -40,7 +42,7 @@ impl Keys {
 
     /// The keys that can be had without waiting, as of now. To be asked at once and dropped.
     pub fn at_hand(&self) -> AtHand<'_> {
-        AtHand { inner: &self.inner, now: self.inner.now() }
+        AtHand { inner: &self.inner, now: self.inner.now(), branch: RefCell::new(None) }
     }
 
     /// Grants from pools and caches, or not at all: no I/O, no waiting.
@@ -194,12 +196,21 @@ impl Keys {
 pub struct AtHand<'a> {
     inner: &'a Inner,
     now: u64,
+    /// The last one: neighbours name the same mostly.
+    branch: RefCell<Option<Branch>>,
 }
 
 impl AtHand<'_> {
     /// The data key of a slot.
     pub fn dek(&self, slot: &Slot<'_>) -> Option<Arc<OpenedDek>> {
-        self.inner.cached_dek(slot, self.now)
+        if slot.algorithm != WrapAlgorithm::Branch {
+            return self.inner.cached_dek(slot, self.now);
+        }
+        let mut branch = self.branch.borrow_mut();
+        if !branch.as_ref().is_some_and(|branch| branch.is_of(slot)) {
+            *branch = self.inner.branch_at_hand(&slot.key_id, self.now);
+        }
+        branch.as_ref()?.unwrap(slot).ok()
     }
 
     /// The index root of a tenant.

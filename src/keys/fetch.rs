@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tokio::task::JoinSet;
 use zeroize::Zeroizing;
 
-use super::at_hand::{unwrap_locally, wrap_fresh};
+use super::at_hand::{Branch, wrap_fresh};
 use super::inner::{Inner, master_id};
 use super::kms::EncryptionContext;
 use super::master::{Master, Opened};
@@ -58,7 +58,7 @@ impl Inner {
         if let (WrapAlgorithm::Branch, Some(record)) = (slot.algorithm, snapshot.branches.get(&slot.key_id)) {
             let (branch, made) = self.branch_key(&master, record).await?;
             *request = made;
-            return unwrap_locally(&branch, record, &slot.as_slot());
+            return Branch::new(&branch, record).unwrap(&slot.as_slot());
         }
         if let Some((opened, of)) =
             self.deks.find(&slot.as_slot(), self.now()).filter(|(_, of)| Arc::ptr_eq(of, &master))

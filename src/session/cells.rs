@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use crate::audit::Act;
-use crate::crypto::{Cell, DekId, KeyId};
+use crate::crypto::{Cell, DekId, KeyId, RowKey};
 use crate::keys::{Granted, Need, Tenant};
 use crate::policy::{Column, Read};
 use crate::refusal::{Class, Refusal};
@@ -56,11 +56,21 @@ pub(super) fn given<'v>((format, bytes): (Format, &'v [u8]), column: &Column) ->
 /// As [`given`].
 pub(super) fn need(need: &mut Need, value: (Format, &[u8]), column: &Column, tenant: &Tenant) -> Result<(), Refusal> {
     let bytes = given(value, column)?;
-    let slot = Cell::parse(&bytes).map_err(|_| misplaced(column))?.slot().owned();
-    if !need.open.iter().any(|known| known.dek_id == slot.dek_id) {
+    want_key(need, &bytes, column)?;
+    want_index(need, column, tenant);
+    Ok(())
+}
+
+/// Adds the data key of a cell.
+///
+/// # Errors
+/// As [`given`].
+pub(super) fn want_key(need: &mut Need, cell: &[u8], column: &Column) -> Result<(), Refusal> {
+    let slot = Cell::parse(cell).map_err(|_| misplaced(column))?.slot().owned();
+    // The cells of a row mostly share one.
+    if need.open.last().is_none_or(|known| known.dek_id != slot.dek_id) {
         need.open.push(slot);
     }
-    want_index(need, column, tenant);
     Ok(())
 }
 
@@ -86,7 +96,7 @@ pub(super) fn check(
         return Err(misplaced());
     }
     let root = granted.index.get(&index_tenant(column, tenant)).map(|root| &**root);
-    plaintext(&cell, column, dek, root).map_err(|_| misplaced())?;
+    plaintext(&cell, column, (dek, &RowKey::new(&dek.dek)), root).map_err(|_| misplaced())?;
     Ok((Act::Open, slot.key_id, slot.dek_id))
 }
 

@@ -1,15 +1,16 @@
 //! COPY: which way a message of the client's goes while rows may be on their way. A row meant for a sealed table is
 //! forwarded by `copy_in` alone, or not at all; `copy_out` opens the rows that come back.
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, BufMut, BytesMut};
 
 use crate::refusal::{Class, Refusal};
 use crate::sql::plan::{Copy, StatementPlan};
-use crate::wire::copy::Bad;
+use crate::wire::copy::{Bad, FILE_HEADER, Format, Options, Writer, Written};
 use crate::wire::frame::{self, HEADER, Header, Malformed};
 use crate::wire::frontend;
 use crate::wire::read::Reader;
 
 use super::copy_in::Receiving;
+use super::copy_lines::SentLines;
 use super::machine::{Fatal, Machine};
 use super::named::Reply;
 use super::queue::Expect;
@@ -40,8 +41,10 @@ pub(super) struct CopyIn {
     pub early_ends: usize,
     /// What the client is told in place of the server's error, and where it happened.
     pub failure: Option<(Refusal, String)>,
-    /// Before Postgres 18 `\.` ends CSV.
-    pub marks_csv: bool,
+    /// The server's version.
+    pub version: u32,
+    /// Which of the client's lines the rows came from that the server is sent in binary.
+    pub sent: Option<SentLines>,
 }
 
 /// What becomes of a message of a COPY.
@@ -116,19 +119,30 @@ impl Machine {
         if matches!(self.queue.front(), Some(Expect::Execute(_))) {
             self.queue.drop_syncs();
         }
-        self.to_client.extend_from_slice(frame);
-        if let Some(Reply::Copy(copy, facts)) = self.queue.reply()
-            && let Copy::In(plan) = &**copy
+        self.copy.sent = None;
+        let reply = match self.queue.reply() {
+            Some(Reply::Copy(copy, facts)) => Some((copy.clone(), facts.clone())),
+            _ => None,
+        };
+        if let Some((copy, facts)) = reply
+            && let Copy::In(plan) = &*copy
         {
+            put_response(b'G', (plan.options.format, plan.names.len()), &mut self.to_client);
             let is_planned = width(frame)? == plan.names.len();
-            let receiving =
-                Receiving::new((copy.clone(), facts.clone()), self.copy.marks_csv, self.shared.message_bytes_max);
+            let row_bytes_max = self.shared.message_bytes_max;
+            let receiving = Receiving::new((copy.clone(), plan), facts, self.copy.version, row_bytes_max);
             self.copy.now = Copying::Sealed(Box::new(receiving));
             if !is_planned {
                 self.reload = true;
                 self.fail_copy(super::server_side::changed(), String::new());
+            } else if plan.binary.is_some() {
+                self.copy.sent = Some(SentLines::new(&plan.table));
+                frontend::put_raw(&mut self.to_server, b'd', FILE_HEADER);
             }
-        } else if self.copy.early_ends > 0 {
+            return Ok(());
+        }
+        self.to_client.extend_from_slice(frame);
+        if self.copy.early_ends > 0 {
             self.copy.early_ends -= 1;
         } else {
             self.copy.now = Copying::Plain;
@@ -152,6 +166,7 @@ impl Machine {
     pub(super) fn copy_in_settled(&mut self) {
         self.copy_in = false;
         self.copy.failure = None;
+        self.copy.sent = None;
         if self.queue.is_empty() {
             self.copy.early_ends = 0;
         }
@@ -167,7 +182,7 @@ impl Machine {
         let version = body.strip_prefix(b"server_version\0").unwrap_or_default();
         let digits = version.iter().take_while(|byte| byte.is_ascii_digit()).count();
         if let Some(major) = std::str::from_utf8(&version[..digits]).ok().and_then(|text| text.parse::<u32>().ok()) {
-            self.copy.marks_csv = major < 18;
+            self.copy.version = major;
         }
     }
 }
@@ -180,6 +195,30 @@ pub(super) fn width(frame: &[u8]) -> Result<usize, Malformed> {
     let mut reader = Reader::new(&frame[HEADER..]);
     reader.byte()?;
     reader.count()
+}
+
+/// Appends a CopyInResponse (`G`) or CopyOutResponse (`H`) for so many columns in the client's format.
+pub(super) fn put_response(tag: u8, (format, columns): (Format, usize), out: &mut BytesMut) {
+    let code = i16::from(format == Format::Binary);
+    frame::write(out, tag, |out| {
+        out.put_u8(code as u8);
+        out.put_u16(columns as u16);
+        (0..columns).for_each(|_| out.put_i16(code));
+    });
+}
+
+/// Appends the names of columns as the first line of rows; nothing where there are none.
+pub(super) fn put_names((options, names): (&Options, &[String]), out: &mut BytesMut) {
+    if names.is_empty() {
+        return;
+    }
+    let writer = Writer::new(options, names.len());
+    frame::write(out, b'd', |out| {
+        for (at, name) in names.iter().enumerate() {
+            writer.field(at, Written::Value(name.as_bytes()), out);
+        }
+        writer.end(out);
+    });
 }
 
 /// Rows that are not in the form of one.

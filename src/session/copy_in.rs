@@ -1,21 +1,23 @@
 //! COPY FROM STDIN into a sealed table: rows are found in what the client sends, their sealed fields are sealed, and they
-//! go on in the same format. Of the rows only those are held that wait for keys, and the one that is not whole yet.
+//! go on, in binary where all other columns mean the same there, else in the same format. Of the rows only those are held
+//! that wait for keys, and the one that is not whole yet.
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, BytesMut};
 
-use crate::keys::{Granted, Need};
+use crate::keys::Granted;
 use crate::refusal::{Class, Refusal};
-use crate::sql::plan::{self, Copy, Role, Source, StatementPlan, TenantSource};
-use crate::wire::copy::{Field, Format, Header, Piece, Reader, Value, Writer, Written, fields, value};
+use crate::sql::plan::{self, Copy};
+use crate::wire::copy::{FILE_END, Field, Format, Header, Piece, Reader, Value, fields, value};
 use crate::wire::frontend;
 
-use super::copy::{Copying, bad_rows, put_copy_done};
+use super::copy::{Copying, bad_rows, put_copy_done, put_names};
+use super::copy_rows::{By, Form, Taken};
 use super::facts::Facts;
 use super::machine::{Hold, Machine, Work};
-use super::messages::{merge, too_large};
-use super::seal::{self, Inputs, Use};
+use super::messages::too_large;
+use super::seal::Use;
 
 /// Rows, and about how many of their bytes, that are sealed at a time.
 const ROWS_MAX: usize = 256;
@@ -25,26 +27,21 @@ const BYTES_MAX: usize = 64 * 1024;
 pub(super) struct Receiving {
     copy: Arc<Copy>,
     facts: Arc<Facts>,
+    form: Form,
     reader: Reader,
     /// The largest row that is taken.
     row_bytes_max: usize,
     /// The first line is still to come.
     heads: bool,
-    /// Rows that wait for keys.
-    waiting: Vec<Row>,
+    /// Rows that have been taken; between two calls, those that wait for keys.
+    taken: Taken,
+    fields: Vec<Field>,
     /// What is wrong behind the rows that have been taken.
     failure: Option<Failure>,
     /// The client has sent all.
     is_ended: bool,
     /// The end of binary data has come.
     is_marked: bool,
-}
-
-/// A row taken apart.
-struct Row {
-    bytes: Bytes,
-    line: u64,
-    fields: Vec<Field>,
 }
 
 /// Why a COPY ends, and where.
@@ -56,19 +53,25 @@ struct Failure {
 }
 
 impl Receiving {
-    pub(super) fn new((copy, facts): (Arc<Copy>, Arc<Facts>), marks_csv: bool, row_bytes_max: usize) -> Self {
-        let options = match &*copy {
-            Copy::In(copy) => &copy.options,
-            Copy::Out(copy) => &copy.options,
-        };
-        let (reader, heads) = (Reader::new(options, marks_csv), options.header != Header::None);
+    /// `version`: the server's.
+    pub(super) fn new(
+        (copy, plan): (Arc<Copy>, &plan::CopyIn),
+        facts: Arc<Facts>,
+        version: u32,
+        row_bytes_max: usize,
+    ) -> Self {
+        // Before Postgres 18 `\.` ends CSV too.
+        let (reader, heads) =
+            (Reader::new(&plan.options, (1..18).contains(&version)), plan.options.header != Header::None);
         Receiving {
             reader,
             row_bytes_max,
             heads,
+            form: Form::new(plan, version),
             copy,
             facts,
-            waiting: Vec::new(),
+            taken: Taken::default(),
+            fields: Vec::new(),
             failure: None,
             is_ended: false,
             is_marked: false,
@@ -82,28 +85,25 @@ impl Receiving {
         }
     }
 
-    /// The next rows that are whole. What comes before them goes to `out`. What is wrong is said once the rows before
-    /// it have been looked at.
-    fn rows(&mut self, copy: &plan::CopyIn, out: &mut BytesMut) -> Result<Vec<Row>, Failure> {
-        let (mut rows, mut bytes) = (Vec::new(), 0);
-        while rows.len() < ROWS_MAX && bytes < BYTES_MAX && self.failure.is_none() {
+    /// Takes the next rows that are whole. What comes before them goes to `out`. What is wrong is said once the rows
+    /// before it are gone.
+    fn rows(&mut self, copy: &plan::CopyIn, out: &mut BytesMut) -> Result<(), Failure> {
+        let mut bytes = 0;
+        while self.taken.len() < ROWS_MAX && bytes < BYTES_MAX && self.failure.is_none() {
             match self.row(copy, out) {
-                Ok(Some(row)) => {
-                    bytes += row.bytes.len();
-                    rows.push(row);
-                }
+                Ok(Some(taken)) => bytes += taken,
                 Ok(None) => break,
                 Err(failure) => self.failure = Some(failure),
             }
         }
-        match self.failure.take_if(|_| rows.is_empty()) {
+        match self.failure.take_if(|_| self.taken.len() == 0) {
             Some(failure) => Err(failure),
-            None => Ok(rows),
+            None => Ok(()),
         }
     }
 
-    /// The next row.
-    fn row(&mut self, copy: &plan::CopyIn, out: &mut BytesMut) -> Result<Option<Row>, Failure> {
+    /// Takes the next row; gives its length.
+    fn row(&mut self, copy: &plan::CopyIn, out: &mut BytesMut) -> Result<Option<usize>, Failure> {
         let here = |refusal: Refusal, line: u64| Failure { refusal, line, column: None };
         loop {
             let piece = self.reader.piece(self.is_ended).map_err(|bad| {
@@ -124,9 +124,16 @@ impl Receiving {
                 Some(Piece::Row(line, number)) if self.heads => {
                     self.heads = false;
                     self.header(copy, &line).map_err(|refusal| here(refusal, number))?;
-                    put_names(copy, out);
+                    if !self.form.is_binary {
+                        put_names((&copy.options, &copy.names), out);
+                    }
                 }
-                Some(Piece::Row(bytes, line)) => return Row::read(bytes, line, copy).map(Some),
+                Some(Piece::Row(row, line)) => {
+                    let by = By { copy, form: &self.form, facts: &self.facts };
+                    let taken = self.taken.take((&row, line), by, &mut self.fields);
+                    taken.map_err(|(refusal, column)| Failure { refusal, line, column })?;
+                    return Ok(Some(row.len()));
+                }
             }
         }
     }
@@ -152,113 +159,6 @@ impl Receiving {
     }
 }
 
-/// Appends the names of the columns as the first line.
-fn put_names(copy: &plan::CopyIn, out: &mut BytesMut) {
-    let writer = Writer::new(&copy.options, copy.names.len());
-    let mut line = BytesMut::new();
-    for (at, name) in copy.names.iter().enumerate() {
-        writer.field(at, Written::Value(name.as_bytes()), &mut line);
-    }
-    writer.end(&mut line);
-    frontend::put_raw(out, b'd', &line);
-}
-
-impl Row {
-    fn read(bytes: Bytes, line: u64, copy: &plan::CopyIn) -> Result<Self, Failure> {
-        let failure = |message: Refusal| Failure { refusal: message, line, column: None };
-        let bad = |message: String| failure(Refusal::new(Class::BadCopy, message));
-        let found = fields(&bytes, &copy.options).map_err(|bad| failure(bad_rows(bad)))?;
-        let (count, expected) = (found.len(), copy.names.len());
-        if copy.options.format == Format::Binary && count != expected {
-            return Err(bad(format!("row field count is {count}, expected {expected}")));
-        }
-        if let Some(missing) = copy.names.get(count) {
-            return Err(bad(format!("missing data for column \"{missing}\"")));
-        }
-        if count > expected {
-            return Err(bad("extra data after last expected column".to_owned()));
-        }
-        Ok(Row { bytes, line, fields: found })
-    }
-
-    /// The values that the plan of a row takes; the others stay out.
-    fn params(&self, copy: &plan::CopyIn) -> Result<Vec<Option<Cow<'_, [u8]>>>, Failure> {
-        let mut params = vec![None; self.fields.len()];
-        for slot in &copy.row.values {
-            let Source::Param(sealed) = slot.source else { continue };
-            let tenant = match &slot.role {
-                Role::Seal { tenant: TenantSource::Param { index, .. }, .. } => Some(*index),
-                _ => None,
-            };
-            for column in [Some(sealed), tenant].into_iter().flatten().map(usize::from) {
-                let Some(field) = self.fields.get(column) else { continue };
-                params[column] = match value(&self.bytes, field, column, &copy.options) {
-                    Value::Null => None,
-                    Value::Bytes(bytes) => Some(bytes),
-                    Value::Default => return Err(self.no_default(copy, column)),
-                };
-            }
-        }
-        Ok(params)
-    }
-
-    fn no_default(&self, copy: &plan::CopyIn, column: usize) -> Failure {
-        let name = copy.names.get(column).map_or("", String::as_str);
-        let refusal = Refusal::new(Class::BadCopy, "unexpected default marker in COPY data")
-            .detail(format!("Column \"{name}\" must be given: it is sealed, or names the tenant."));
-        Failure { refusal, line: self.line, column: None }
-    }
-
-    /// Does something with the inputs of the row's plan.
-    fn with<T>(
-        &self,
-        (copy, facts): (&plan::CopyIn, &Arc<Facts>),
-        act: impl FnOnce(&Inputs<'_>) -> Result<T, Refusal>,
-    ) -> Result<T, Failure> {
-        let params = self.params(copy)?;
-        let params: Vec<Option<&[u8]>> = params.iter().map(Option::as_deref).collect();
-        let formats = [i16::from(copy.options.format == Format::Binary)];
-        let inputs = Inputs { params: &params, formats: &formats, oids: &[], facts, locked: None, copied: None };
-        act(&inputs).map_err(|refusal| {
-            // Postgres looks at the encoding before it knows of columns.
-            let is_value = refusal.class != Class::BadEncoding;
-            let column = if is_value { at_fault(&copy.row, &inputs, &refusal) } else { None };
-            Failure { refusal, line: self.line, column }
-        })
-    }
-
-    /// Appends the row with its cells.
-    fn put(&self, copy: &plan::CopyIn, cells: &[Option<Vec<u8>>], out: &mut BytesMut) {
-        let writer = Writer::new(&copy.options, self.fields.len());
-        let mut sealed = copy.row.values.iter().zip(cells).peekable();
-        writer.start(out);
-        for (at, field) in self.fields.iter().enumerate() {
-            let is_here =
-                |(slot, _): &(&plan::ValueSlot, _)| matches!(slot.source, Source::Param(n) if usize::from(n) == at);
-            let written = match sealed.next_if(is_here) {
-                Some((_, Some(cell))) => Written::Cell(cell),
-                Some((_, None)) => Written::Null,
-                None if field.kind == crate::wire::copy::Kind::Null => Written::Null,
-                None => Written::Raw(&self.bytes[field.raw.clone()]),
-            };
-            writer.field(at, written, out);
-        }
-        writer.end(out);
-    }
-}
-
-/// The column whose value gives this error; none when it is not one value's.
-fn at_fault(plan: &StatementPlan, inputs: &Inputs<'_>, refusal: &Refusal) -> Option<usize> {
-    plan.values.iter().find_map(|slot| {
-        let alone = StatementPlan { values: vec![slot.clone()], ..StatementPlan::default() };
-        let error = seal::compute(&alone, inputs, &mut Granted::default(), &mut Vec::new()).err()?;
-        match slot.source {
-            Source::Param(column) if error == *refusal => Some(usize::from(column)),
-            _ => None,
-        }
-    })
-}
-
 impl Machine {
     /// Takes what there is of a CopyData message.
     pub(super) fn copy_bytes(&mut self, input: &mut BytesMut) {
@@ -282,28 +182,22 @@ impl Machine {
     /// Seals the rows that are whole, as far as keys are at hand.
     pub(super) fn copy_rows(&mut self) {
         while let Copying::Sealed(receiving) = &mut self.copy.now {
-            let (copy, facts) = (receiving.copy.clone(), receiving.facts.clone());
+            let copy = receiving.copy.clone();
             let Copy::In(plan) = &*copy else { return };
-            let rows = match receiving.rows(plan, &mut self.to_server) {
-                Ok(rows) => rows,
-                Err(failure) => return self.fail_row(failure),
-            };
-            if rows.is_empty() {
+            if let Err(failure) = receiving.rows(plan, &mut self.to_server) {
+                return self.fail_row(failure);
+            }
+            if receiving.taken.len() == 0 {
                 if receiving.is_ended {
                     self.copy_ends();
                 }
                 return;
             }
-            let need = match needs(&rows, plan, &facts) {
-                Ok(need) => need,
-                Err(failure) => return self.fail_row(failure),
-            };
-            match self.shared.keys.try_grant(&need) {
-                Some(granted) => self.seal_rows(&rows, (plan, &facts), granted),
+            match self.shared.keys.try_grant(&receiving.taken.need) {
+                Some(granted) => self.seal_rows(plan, granted),
                 None => {
-                    receiving.waiting = rows;
+                    self.client_work = Some(Work::Grant(receiving.taken.need.clone()));
                     self.hold = Some(Hold::Copy);
-                    self.client_work = Some(Work::Grant(need));
                     return;
                 }
             }
@@ -313,46 +207,51 @@ impl Machine {
     /// The keys that rows have waited for.
     pub(super) fn copy_granted(&mut self, granted: Result<Granted, Refusal>) {
         let Copying::Sealed(receiving) = &mut self.copy.now else { return };
-        let rows = std::mem::take(&mut receiving.waiting);
-        let (copy, facts) = (receiving.copy.clone(), receiving.facts.clone());
+        let copy = receiving.copy.clone();
         let Copy::In(plan) = &*copy else { return };
         match granted {
             Ok(granted) => {
-                self.seal_rows(&rows, (plan, &facts), granted);
+                self.seal_rows(plan, granted);
                 self.copy_rows();
             }
             Err(refusal) => {
-                let line = rows.first().map_or(0, |row| row.line);
+                let line = receiving.taken.lines().next().unwrap_or(0);
                 self.fail_row(Failure { refusal, line, column: None });
             }
         }
     }
 
-    fn seal_rows(&mut self, rows: &[Row], (copy, facts): (&plan::CopyIn, &Arc<Facts>), mut granted: Granted) {
+    /// Sends the rows that have been taken.
+    fn seal_rows(&mut self, plan: &plan::CopyIn, mut granted: Granted) {
+        let Copying::Sealed(receiving) = &mut self.copy.now else { return };
+        let by = By { copy: plan, form: &receiving.form, facts: &receiving.facts };
         let (mut out, mut uses) = (BytesMut::new(), Vec::<Use>::new());
-        for row in rows {
-            let cells = row.with((copy, facts), |inputs| seal::compute(&copy.row, inputs, &mut granted, &mut uses));
-            match cells {
-                Ok(cells) => row.put(copy, &cells, &mut out),
-                Err(failure) => return self.fail_row(failure),
-            }
+        let sealed = receiving.taken.seal(by, &mut granted, &mut uses, &mut out);
+        let lines: Vec<u64> = receiving.taken.lines().collect();
+        receiving.taken.clear();
+        let whole = sealed.as_ref().map_or_else(|(row, _)| *row, |()| lines.len());
+        let line = |row: usize| lines.get(row).copied().unwrap_or(0);
+        if let Err(refusal) = self.audit(uses, whole as u64, granted.kms_requests) {
+            return self.fail_row(Failure { refusal, line: line(0), column: None });
         }
-        let line = rows.first().map_or(0, |row| row.line);
-        match self.audit(uses, rows.len() as u64, granted.kms_requests) {
-            Ok(()) => frontend::put_raw(&mut self.to_server, b'd', &out),
-            Err(refusal) => self.fail_row(Failure { refusal, line, column: None }),
+        if let Some(sent) = &mut self.copy.sent {
+            lines[..whole].iter().for_each(|line| sent.note(*line));
+        }
+        if !out.is_empty() {
+            frontend::put_raw(&mut self.to_server, b'd', &out);
+        }
+        if let Err((row, refusal)) = sealed {
+            self.fail_row(Failure { refusal, line: line(row), column: None });
         }
     }
 
     /// All rows are on their way.
     fn copy_ends(&mut self) {
         if let Copying::Sealed(receiving) = &self.copy.now
-            && receiving.is_marked
-            && receiving.plan().is_some_and(|plan| plan.options.format == Format::Binary)
+            && (receiving.form.is_binary
+                || (receiving.is_marked && receiving.plan().is_some_and(|plan| plan.options.format == Format::Binary)))
         {
-            let mut mark = BytesMut::new();
-            mark.put_i16(-1);
-            frontend::put_raw(&mut self.to_server, b'd', &mark);
+            frontend::put_raw(&mut self.to_server, b'd', &FILE_END);
         }
         put_copy_done(&mut self.to_server);
         self.copy.now = Copying::Nothing;
@@ -380,13 +279,4 @@ impl Machine {
         (self.copy_in, self.copy.now) = (false, Copying::Failed);
         self.copy.failure = Some((refusal, context));
     }
-}
-
-/// The keys that rows need.
-fn needs(rows: &[Row], copy: &plan::CopyIn, facts: &Arc<Facts>) -> Result<Need, Failure> {
-    let mut need = Need::default();
-    for row in rows {
-        merge(&mut need, row.with((copy, facts), |inputs| seal::needs(&copy.row, inputs))?);
-    }
-    Ok(need)
 }

@@ -1,5 +1,6 @@
 //! COPY TO STDOUT of sealed columns: the server's rows are found, their cells opened as those of any result, and they go
-//! on in the same format, one row a message as the server sends them.
+//! on in the client's format, one row a message as the server sends them. The server sends them in binary where it can:
+//! cells as they are, and all else as the text that it would write itself.
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -8,11 +9,12 @@ use crate::keys::Need;
 use crate::refusal::Refusal;
 use crate::sql::plan::{self, Copy, ResultColumn};
 use crate::wire::backend;
-use crate::wire::copy::{Field, Format, Header, Kind, Piece, Reader, Value, Writer, Written, fields, value};
-use crate::wire::frame;
+use crate::wire::copy::{Block, FILE_END, Field, Format, Header, Piece, Reader, Tuples, Value, Writer, Written};
+use crate::wire::copy::{fields, value};
+use crate::wire::frame::{self, Malformed};
 use crate::wire::frontend::put_value;
 
-use super::copy::{bad_rows, width};
+use super::copy::{bad_rows, put_names, put_response, width};
 use super::facts::Facts;
 use super::machine::{Fatal, Machine, Work};
 use super::messages::too_large;
@@ -24,20 +26,32 @@ use super::server_side::{Opened, batch_end, bodies, changed, holds_whole_cell};
 pub(super) struct Sending {
     copy: Arc<Copy>,
     shape: Arc<Shape>,
-    reader: Reader,
-    /// The first line is still to come.
-    heads: bool,
+    coming: Coming,
     /// The header of binary data: it goes with the first row, as the server sends it.
     ahead: Bytes,
-    /// Rows that are to be opened, perhaps once their keys are there.
-    rows: Vec<Row>,
-    /// The end of binary data stands behind them.
+    /// The end of binary data stands behind the rows.
     is_marked: bool,
     /// What is wrong behind them.
     wrong: Option<Refusal>,
 }
 
-/// A row taken apart.
+/// How the server sends them, and those that are to be opened, perhaps once their keys are there.
+enum Coming {
+    /// In binary, whatever the client asked for.
+    Binary(Tuples, Block),
+    /// In the client's format, which is text or CSV.
+    Lines(Lines),
+}
+
+/// Rows as lines.
+struct Lines {
+    reader: Reader,
+    /// The first line is still to come.
+    heads: bool,
+    rows: Vec<Row>,
+}
+
+/// A line taken apart.
 struct Row {
     bytes: Bytes,
     fields: Vec<Field>,
@@ -45,42 +59,77 @@ struct Row {
 
 impl Sending {
     fn new(copy: &Arc<Copy>, plan: &plan::CopyOut, facts: &Arc<Facts>) -> Self {
-        let is_binary = plan.options.format == Format::Binary;
         let shape = Shape {
             columns: plan.columns.clone(),
             hidden: plan.hidden,
-            formats: vec![i16::from(is_binary)],
-            stored: if is_binary { Stored::Binary } else { Stored::Text },
+            formats: vec![i16::from(plan.options.format == Format::Binary)],
+            stored: if plan.is_binary { Stored::Binary } else { Stored::Text },
             facts: facts.clone(),
+        };
+        let coming = if plan.is_binary {
+            Coming::Binary(Tuples::default(), Block::default())
+        } else {
+            let heads = plan.options.header != Header::None;
+            Coming::Lines(Lines { reader: Reader::new(&plan.options, false), heads, rows: Vec::new() })
         };
         Sending {
             copy: copy.clone(),
             shape: Arc::new(shape),
-            reader: Reader::new(&plan.options, false),
-            heads: plan.options.header != Header::None,
+            coming,
             ahead: Bytes::new(),
-            rows: Vec::new(),
             is_marked: false,
             wrong: None,
         }
     }
 
+    fn feed(&mut self, bytes: &[u8]) {
+        match &mut self.coming {
+            Coming::Binary(tuples, _) => tuples.feed(bytes),
+            Coming::Lines(lines) => lines.reader.feed(bytes),
+        }
+    }
+
+    fn held(&self) -> usize {
+        match &self.coming {
+            Coming::Binary(tuples, _) => tuples.held(),
+            Coming::Lines(lines) => lines.reader.held(),
+        }
+    }
+
     /// Takes the rows that are whole; the first line goes to the client at once.
     fn read(&mut self, plan: &plan::CopyOut, out: &mut BytesMut) {
-        while self.wrong.is_none() {
-            match self.reader.piece(false) {
-                Ok(None) => return,
-                Ok(Some(Piece::FileHeader(header))) => self.ahead = header,
-                Ok(Some(Piece::End)) => self.is_marked = true,
-                Ok(Some(Piece::Row(bytes, _))) => match fields(&bytes, &plan.options) {
-                    Ok(found) if found.len() != plan.columns.len() + plan.hidden => self.wrong = Some(changed()),
-                    Ok(fields) if std::mem::take(&mut self.heads) => Row { bytes, fields }.put_header(plan, out),
-                    Ok(fields) => self.rows.push(Row { bytes, fields }),
-                    Err(bad) => self.wrong = Some(bad_rows(bad)),
-                },
-                Err(bad) => self.wrong = Some(bad_rows(bad)),
-            }
+        if self.wrong.is_some() {
+            return;
         }
+        match &mut self.coming {
+            // Those that have waited for keys go first.
+            Coming::Binary(_, block) if !block.is_empty() => {}
+            Coming::Binary(tuples, block) => match tuples.take() {
+                Ok(taken) => {
+                    let is_binary = plan.options.format == Format::Binary;
+                    self.is_marked |= taken.is_last && is_binary;
+                    self.ahead = taken.header.clone().filter(|_| is_binary).unwrap_or(std::mem::take(&mut self.ahead));
+                    *block = taken;
+                }
+                Err(bad) => self.wrong = Some(bad_rows(bad)),
+            },
+            Coming::Lines(lines) => self.wrong = lines.read(plan, out).err(),
+        }
+    }
+}
+
+impl Lines {
+    fn read(&mut self, plan: &plan::CopyOut, out: &mut BytesMut) -> Result<(), Refusal> {
+        while let Some(piece) = self.reader.piece(false).map_err(bad_rows)? {
+            let Piece::Row(bytes, _) = piece else { continue };
+            let fields = fields(&bytes, &plan.options).map_err(bad_rows)?;
+            if fields.len() != plan.columns.len() + plan.hidden {
+                return Err(changed());
+            }
+            let row = Row { bytes, fields };
+            if std::mem::take(&mut self.heads) { row.put_header(plan, out) } else { self.rows.push(row) }
+        }
+        Ok(())
     }
 }
 
@@ -104,12 +153,10 @@ impl Machine {
             self.break_off(&changed());
             return Ok(());
         }
-        let format = i16::from(plan.options.format == Format::Binary);
-        frame::write(&mut self.to_client, b'H', |out| {
-            out.put_u8(format as u8);
-            out.put_u16(plan.columns.len() as u16);
-            (0..plan.columns.len()).for_each(|_| out.put_i16(format));
-        });
+        put_response(b'H', (plan.options.format, plan.columns.len()), &mut self.to_client);
+        if plan.is_binary {
+            put_names((&plan.options, &plan.names), &mut self.to_client);
+        }
         self.sending = Some(Box::new(Sending::new(&copy, plan, &facts)));
         Ok(())
     }
@@ -119,8 +166,8 @@ impl Machine {
         let end = batch_end(input, b'd')?;
         let frames = input.split_to(end);
         let Some(sending) = &mut self.sending else { return Ok(()) };
-        bodies(&frames).for_each(|body| sending.reader.feed(body));
-        if sending.reader.held() > self.shared.message_bytes_max.saturating_mul(3) + end {
+        bodies(&frames).for_each(|body| sending.feed(body));
+        if sending.held() > self.shared.message_bytes_max.saturating_mul(3) + end {
             self.break_off(&too_large(self.shared.message_bytes_max));
             return Ok(());
         }
@@ -130,7 +177,7 @@ impl Machine {
     /// CopyDone: the server has ended its last row.
     pub(super) fn copy_out_done(&mut self, frame: &[u8]) {
         match self.sending.take() {
-            Some(sending) if sending.reader.held() > 0 => self.break_off(&changed()),
+            Some(sending) if sending.held() > 0 => self.break_off(&changed()),
             _ => self.to_client.extend_from_slice(frame),
         }
     }
@@ -152,7 +199,7 @@ impl Machine {
             return Ok(());
         }
         if std::mem::take(&mut sending.is_marked) {
-            put_data(&mut sending.ahead, &(-1_i16).to_be_bytes(), &mut self.to_client);
+            put_data(&mut sending.ahead, &FILE_END, &mut self.to_client);
         }
         self.sending = Some(sending);
         Ok(())
@@ -160,11 +207,17 @@ impl Machine {
 
     /// Gives the rows that were read to the client, or says which keys they need.
     fn copy_out_open(&mut self, sending: &mut Sending, plan: &plan::CopyOut) -> Result<Option<Need>, Fatal> {
-        let frames = as_data_rows(&sending.rows, plan);
+        let frames = match &sending.coming {
+            Coming::Binary(..) => BytesMut::new(),
+            Coming::Lines(lines) => as_data_rows(&lines.rows, plan),
+        };
         loop {
             // The opened rows come as DataRows; what the client is sent is made of them.
             let client = std::mem::take(&mut self.to_client);
-            let result = self.open_batch(&sending.shape, &frames);
+            let result = match &sending.coming {
+                Coming::Binary(_, block) => self.open_batch(&sending.shape, block.rows()),
+                Coming::Lines(_) => self.open_batch(&sending.shape, bodies(&frames)),
+            };
             let opened = std::mem::replace(&mut self.to_client, client);
             let done = match result? {
                 Opened::Needs(need) => match self.shared.keys.try_grant(&need) {
@@ -176,8 +229,17 @@ impl Machine {
                 },
                 done => done,
             };
-            for (row, body) in sending.rows.drain(..).zip(bodies(&opened)) {
-                row.put(plan, &backend::data_row(body)?, (&mut sending.ahead, &mut self.to_client));
+            let ahead = &mut sending.ahead;
+            match &mut sending.coming {
+                Coming::Binary(_, block) => {
+                    *block = Block::default();
+                    put_rows(&opened, plan, (ahead, &mut self.to_client))?;
+                }
+                Coming::Lines(lines) => {
+                    for (row, body) in lines.rows.drain(..).zip(bodies(&opened)) {
+                        row.put(plan, &backend::data_row(body)?, &mut self.to_client);
+                    }
+                }
             }
             self.rows.release();
             if let Opened::Refused(refusal) = done {
@@ -186,6 +248,28 @@ impl Machine {
             return Ok(None);
         }
     }
+}
+
+/// Appends opened rows, which are DataRows, in the client's format.
+fn put_rows(opened: &[u8], plan: &plan::CopyOut, (ahead, out): (&mut Bytes, &mut BytesMut)) -> Result<(), Malformed> {
+    if plan.options.format == Format::Binary {
+        bodies(opened).for_each(|row| put_data(ahead, row, out));
+        return Ok(());
+    }
+    let writer = Writer::new(&plan.options, plan.columns.len());
+    let mut values = Vec::with_capacity(plan.columns.len());
+    out.reserve(opened.len());
+    for row in bodies(opened) {
+        values.clear();
+        backend::data_row_into(row, &mut values)?;
+        frame::write(out, b'd', |out| {
+            for (at, value) in values.iter().enumerate() {
+                writer.field(at, value.map_or(Written::Null, Written::Value), out);
+            }
+            writer.end(out);
+        });
+    }
+    Ok(())
 }
 
 /// Appends a CopyData message.
@@ -222,31 +306,29 @@ fn as_data_rows(rows: &[Row], plan: &plan::CopyOut) -> BytesMut {
 
 impl Row {
     /// Appends the row with its opened values.
-    fn put(&self, plan: &plan::CopyOut, opened: &[Option<&[u8]>], (ahead, out): (&mut Bytes, &mut BytesMut)) {
+    fn put(&self, plan: &plan::CopyOut, opened: &[Option<&[u8]>], out: &mut BytesMut) {
         let writer = Writer::new(&plan.options, plan.columns.len());
-        let mut row = BytesMut::new();
-        writer.start(&mut row);
-        for (at, (column, field)) in plan.columns.iter().zip(&self.fields).enumerate() {
-            let written = match (column, opened.get(at).copied().flatten()) {
-                (ResultColumn::Plain, _) if field.kind == Kind::Null => Written::Null,
-                (ResultColumn::Plain, _) => Written::Raw(&self.bytes[field.raw.clone()]),
-                (ResultColumn::Sealed { .. } | ResultColumn::Built(_), Some(value)) => Written::Value(value),
-                (ResultColumn::Sealed { .. } | ResultColumn::Built(_), None) => Written::Null,
-            };
-            writer.field(at, written, &mut row);
-        }
-        writer.end(&mut row);
-        put_data(ahead, &row, out);
+        frame::write(out, b'd', |out| {
+            for (at, (column, field)) in plan.columns.iter().zip(&self.fields).enumerate() {
+                let written = match (column, opened.get(at).copied().flatten()) {
+                    (ResultColumn::Plain, _) => Written::Raw(&self.bytes[field.raw.clone()]),
+                    (ResultColumn::Sealed { .. } | ResultColumn::Built(_), Some(value)) => Written::Value(value),
+                    (ResultColumn::Sealed { .. } | ResultColumn::Built(_), None) => Written::Null,
+                };
+                writer.field(at, written, out);
+            }
+            writer.end(out);
+        });
     }
 
     /// Appends the first line, without the names of hidden columns.
     fn put_header(&self, plan: &plan::CopyOut, out: &mut BytesMut) {
         let writer = Writer::new(&plan.options, plan.columns.len());
-        let mut line = BytesMut::new();
-        for (at, field) in self.fields.iter().take(plan.columns.len()).enumerate() {
-            writer.field(at, Written::Raw(&self.bytes[field.raw.clone()]), &mut line);
-        }
-        writer.end(&mut line);
-        put_data(&mut Bytes::new(), &line, out);
+        frame::write(out, b'd', |out| {
+            for (at, field) in self.fields.iter().take(plan.columns.len()).enumerate() {
+                writer.field(at, Written::Raw(&self.bytes[field.raw.clone()]), out);
+            }
+            writer.end(out);
+        });
     }
 }

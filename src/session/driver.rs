@@ -26,8 +26,9 @@ pub type Reload = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<(), Refusal
 /// How often a session looks for the log to be free before it waits for it.
 const RECORD_TRIES_MAX: u32 = 200;
 
-/// Bytes read at a time.
+/// Room for the bytes of one read, to begin with and where much comes at a time.
 const READ_BYTES: usize = 16 * 1024;
+const READ_BYTES_MAX: usize = 128 * 1024;
 
 type Job = Pin<Box<dyn Future<Output = Done> + Send>>;
 
@@ -70,6 +71,9 @@ struct Driver<C, S> {
     /// Records handed in; nothing leaves before they are written.
     recording: Option<Recording>,
     leaving: Leaving,
+    /// Room for the next read from the client, and from the server.
+    client_room: usize,
+    server_room: usize,
 }
 
 /// Records handed in to the audit log.
@@ -108,7 +112,17 @@ where
     C: AsyncRead + AsyncWrite + Unpin,
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut driver = Driver { ends, machine, shared, reload, jobs: Vec::new(), recording: None, leaving: Leaving::No };
+    let mut driver = Driver {
+        ends,
+        machine,
+        shared,
+        reload,
+        jobs: Vec::new(),
+        recording: None,
+        leaving: Leaving::No,
+        client_room: READ_BYTES,
+        server_room: READ_BYTES,
+    };
     let mut draining = pin!(async move { drain.wait_for(|stop| *stop).await.is_ok() });
     let mut drained = false;
     let end = poll_fn(|cx| {
@@ -240,7 +254,7 @@ where
         if self.machine.to_client.len() >= OUT_BYTES_MAX || self.machine.is_waiting_for_keys() {
             return Ok(None);
         }
-        match read_in(&mut self.ends.server, &mut self.ends.server_in, cx) {
+        match read_in(&mut self.ends.server, (&mut self.ends.server_in, &mut self.server_room), cx) {
             Poll::Pending => Ok(None),
             Poll::Ready(Ok(n)) if n > 0 => {
                 *progress = true;
@@ -266,7 +280,7 @@ where
         if self.machine.to_server.len() >= OUT_BYTES_MAX || full || self.machine.is_terminated() {
             return Ok(None);
         }
-        match read_in(&mut self.ends.client, &mut self.ends.client_in, cx) {
+        match read_in(&mut self.ends.client, (&mut self.ends.client_in, &mut self.client_room), cx) {
             Poll::Pending => Ok(None),
             Poll::Ready(Ok(n)) if n > 0 => {
                 *progress = true;
@@ -422,10 +436,24 @@ fn write_all<W: AsyncWrite + Unpin>(to: &mut W, out: &mut BytesMut, cx: &mut Con
     Pin::new(to).poll_flush(cx)
 }
 
-fn read_in<R: AsyncRead + Unpin>(from: &mut R, input: &mut BytesMut, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-    if input.capacity() - input.len() < READ_BYTES / 4 {
-        input.reserve(READ_BYTES);
+/// Reads once. Who fills the room gets more of it; who no longer does gives it back.
+fn read_in<R: AsyncRead + Unpin>(
+    from: &mut R,
+    (input, room): (&mut BytesMut, &mut usize),
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<usize>> {
+    if *room == READ_BYTES && input.is_empty() && input.capacity() > 2 * READ_BYTES {
+        *input = BytesMut::new();
     }
-    let read = pin!(from.read_buf(input));
-    read.poll(cx)
+    if input.capacity() - input.len() < *room / 4 {
+        input.reserve(*room);
+    }
+    let spare = input.capacity() - input.len();
+    let read = ready!(pin!(from.read_buf(input)).poll(cx))?;
+    if read == spare {
+        *room = (*room * 2).min(READ_BYTES_MAX);
+    } else if read < READ_BYTES {
+        *room = READ_BYTES;
+    }
+    Poll::Ready(Ok(read))
 }

@@ -41,11 +41,21 @@ impl Machine {
             .filter(|(code, _)| !(own && OWN_FIELDS.contains(code)))
             .map(|(code, text)| match (code, self.queue.positions()) {
                 (b'P', Some(positions)) => (code, mapped(positions, text)),
+                (b'W', _) if self.copy.sent.is_some() => (code, self.of_lines(text)),
                 _ => (code, super::redact::redact(text)),
             })
             .collect();
         backend::put_notice(&mut self.to_client, tag, clean.iter().map(|(code, text)| (*code, text.as_ref())));
         Ok(())
+    }
+
+    /// A context with the lines that rows came from, and without cells.
+    fn of_lines<'t>(&self, context: &'t [u8]) -> Cow<'t, [u8]> {
+        match (&self.copy.sent, super::redact::redact(context)) {
+            (Some(sent), Cow::Borrowed(context)) => sent.told(context),
+            (Some(sent), Cow::Owned(context)) => Cow::Owned(sent.told(&context).into_owned()),
+            (None, context) => context,
+        }
     }
 
     /// Forwards a NotificationResponse (process, channel, payload) with the cells in its payload replaced.

@@ -8,7 +8,7 @@ use bytes::BytesMut;
 use zeroize::Zeroize;
 
 use crate::audit::Act;
-use crate::crypto::{self, Binding, Cell, DekId, IndexRoot, Slot};
+use crate::crypto::{self, Binding, Cell, DekId, IndexRoot, RowKey, Slot};
 use crate::keys::{AtHand, Granted, KeyError, Need, OpenedDek, Tenant};
 use crate::policy::{Column, OnKeyUnavailable, Read};
 use crate::refusal::{Class, Refusal};
@@ -22,7 +22,7 @@ use crate::wire::frontend::put_value;
 use super::built::{self, Bytes, Finds, Inner, Node, Opens};
 use super::facts::Facts;
 use super::seal::{Use, index_tenant, other_tenant};
-use super::server_side::{holds_whole_cell, unplanned};
+use super::server_side::{CELL_BYTES_MIN, holds_whole_cell, unplanned};
 use super::show::{How, Opened as Shown, as_bytea, bytea_text, constant, hashes, show};
 
 /// How the rows of one result are to be shown.
@@ -371,12 +371,13 @@ impl<'a> Batch<'a> {
         out: &mut BytesMut,
     ) -> (u64, Result<(), Refusal>) {
         let (mut cells, mut built) = (0, self.built.iter().peekable());
-        let mut shown = Vec::new();
+        let (mut shown, mut key) = (Vec::new(), None);
         for (number, row) in self.values.chunks_exact(self.width).enumerate() {
             let start = out.len();
             let opened = backend::try_put_data_row(out, self.shape.columns.len(), |at, out| {
                 let value = number * self.width + at;
-                let mut opening = Opening { batch: self, value: row[at], first: cells, row, rows, session, uses };
+                let key = &mut key;
+                let mut opening = Opening { batch: self, value: row[at], first: cells, row, rows, session, uses, key };
                 let is_there = if let Some((_, node)) = built.next_if(|(place, _)| *place == value) {
                     while self.cells.get(cells).is_some_and(|found| found.value == value) {
                         cells += 1;
@@ -419,6 +420,8 @@ struct Opening<'o, 'a> {
     rows: &'o Rows,
     session: &'o Session<'o>,
     uses: &'o mut Vec<Use>,
+    /// The key of the cell before this one, and which of the batch's it is.
+    key: &'o mut Option<(usize, RowKey)>,
 }
 
 impl Opens for Opening<'_, '_> {
@@ -445,8 +448,8 @@ impl Opens for Opening<'_, '_> {
             Read::Open | Read::Mask => {}
         }
         let cell_of = Cell::parse(bytes).map_err(|_| Refusal::damaged())?;
-        let dek = batch.dek_of.get(self.first + cell).and_then(|at| batch.deks.get(*at));
-        let dek = match dek {
+        let place = batch.dek_of.get(self.first + cell).copied().ok_or_else(Refusal::damaged)?;
+        let dek = match batch.deks.get(place) {
             Some(Ok(dek)) => dek,
             Some(Err(KeyError::Unavailable(_))) if session.on_unavailable == OnKeyUnavailable::Null => {
                 return Ok(false);
@@ -466,8 +469,12 @@ impl Opens for Opening<'_, '_> {
         if session.facts.tenant.as_ref().is_some_and(|own| *own != dek.tenant) {
             return Err(other_tenant());
         }
+        if self.key.as_ref().is_none_or(|(of, _)| *of != place) {
+            *self.key = Some((place, RowKey::new(&dek.dek)));
+        }
+        let Some((_, key)) = self.key else { return Err(Refusal::damaged()) };
         let root = self.rows.root(&index_tenant(found.column, &dek.tenant));
-        let plain = plaintext(&cell_of, found.column, dek, root)?;
+        let plain = plaintext(&cell_of, found.column, (dek, key), root)?;
         record(self.uses, found.column, dek, cell_of.slot());
         let root =
             hashes(found.column, session.facts).then(|| self.rows.root(&dek.tenant).ok_or_else(Refusal::damaged));
@@ -475,9 +482,9 @@ impl Opens for Opening<'_, '_> {
     }
 }
 
-/// True for a value that begins as a cell does, in binary or in the hex form of bytea.
+/// True for a value that begins as a cell does, in binary or in the hex form of bytea, and is long enough for one.
 fn begins_as_cell(value: &[u8]) -> bool {
-    value.starts_with(b"\xC1\x52\x53\x01\x01") || value.starts_with(b"\\xc152530101")
+    value.len() >= CELL_BYTES_MIN && (value.starts_with(b"\xC1\x52\x53\x01\x01") || value.starts_with(b"\\xc152530101"))
 }
 
 /// Opens a cell under the column's binding. `root` is that of the tenant whose root makes the column's tokens.
@@ -487,11 +494,11 @@ fn begins_as_cell(value: &[u8]) -> bool {
 pub(super) fn plaintext(
     cell: &Cell<'_>,
     column: &Column,
-    dek: &OpenedDek,
+    (dek, key): (&OpenedDek, &RowKey),
     root: Option<&IndexRoot>,
 ) -> Result<crypto::Plaintext, Refusal> {
     let binding = Binding { tenant: &dek.tenant, column: &column.binding };
-    let plain = crypto::open(cell, &binding, &dek.dek).map_err(|_| Refusal::damaged())?;
+    let plain = crypto::open_with(cell, &binding, key).map_err(|_| Refusal::damaged())?;
     if plain.type_tag() != column.logical.tag() {
         return Err(Refusal::damaged());
     }

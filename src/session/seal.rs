@@ -6,7 +6,7 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use crate::audit::Act;
-use crate::crypto::{self, Binding, DekId, KeyId};
+use crate::crypto::{self, Binding, DekId, KeyId, RowKey};
 use crate::hex;
 use crate::keys::{FreshDek, Granted, Need, Tenant};
 use crate::policy::{Column, Equality, GLOBAL_TENANT};
@@ -291,19 +291,8 @@ impl Sealer<'_> {
             None => None,
         };
         let fresh = self.rows.get(&row).ok_or_else(not_granted)?;
-        let input = crypto::SealInput {
-            binding: Binding { tenant, column: &column.binding },
-            type_tag: column.logical.tag(),
-            value,
-            token,
-            padding: padding(column),
-            slot: &fresh.slot,
-        };
-        let nonce = crypto::random_bytes();
-        let mut out = Vec::with_capacity(320 + value.len());
-        crypto::seal(&input, &fresh.dek, nonce, &mut out).map_err(|_| {
-            Refusal::new(Class::TooLarge, format!("a value for column {} is too large", column.qualified))
-        })?;
+        let mut out = Vec::new();
+        seal_value((column, tenant), (value, token), (fresh, &RowKey::new(&fresh.dek)), &mut out)?;
         let (key, dek_id) = (fresh.slot.key_id, fresh.slot.dek_id);
         self.record(Act::Seal, tenant, Some((key, dek_id)), column);
         Ok(out)
@@ -344,6 +333,28 @@ impl Sealer<'_> {
             entry.columns.push(column.qualified.clone());
         }
     }
+}
+
+/// Appends the cell of a canonical value of a column, in a row of a tenant.
+///
+/// # Errors
+/// 54000 for a value that no cell holds.
+pub(super) fn seal_value(
+    (column, tenant): (&Column, &Tenant),
+    (value, token): (&[u8], Option<crypto::Token>),
+    (fresh, key): (&FreshDek, &RowKey),
+    out: &mut Vec<u8>,
+) -> Result<(), Refusal> {
+    let input = crypto::SealInput {
+        binding: Binding { tenant, column: &column.binding },
+        type_tag: column.logical.tag(),
+        value,
+        token,
+        padding: padding(column),
+        slot: &fresh.slot,
+    };
+    crypto::seal_with(&input, key, crypto::random_bytes(), out)
+        .map_err(|_| Refusal::new(Class::TooLarge, format!("a value for column {} is too large", column.qualified)))
 }
 
 /// The tenant whose index root makes the tokens of `column` in a row of `tenant`.
@@ -557,9 +568,7 @@ fn searched(source: &TenantSource, column: &Column, inputs: &Inputs<'_>) -> Resu
 fn named(source: &TenantSource, column: &Column, inputs: &Inputs<'_>) -> Result<Tenant, Refusal> {
     match source {
         TenantSource::Fixed(name) | TenantSource::Literal(name) => Ok(name.clone()),
-        TenantSource::Session => inputs.facts.tenant.clone().ok_or_else(|| {
-            missing_tenant(column).hint("Set rowseal.tenant in this session to the tenant whose rows are meant.")
-        }),
+        TenantSource::Session => session_tenant(column, inputs.facts),
         TenantSource::Param { index, type_oid } => {
             let bytes = inputs.params.get(usize::from(*index)).copied().flatten();
             let bytes = bytes.ok_or_else(|| missing_tenant(column))?;
@@ -570,12 +579,26 @@ fn named(source: &TenantSource, column: &Column, inputs: &Inputs<'_>) -> Result<
     }
 }
 
+/// The tenant that the session has set.
+///
+/// # Errors
+/// 55000 where it has set none.
+pub(super) fn session_tenant(column: &Column, facts: &Facts) -> Result<Tenant, Refusal> {
+    facts.tenant.clone().ok_or_else(|| {
+        missing_tenant(column).hint("Set rowseal.tenant in this session to the tenant whose rows are meant.")
+    })
+}
+
+pub(super) fn confined(tenant: Tenant, inputs: &Inputs<'_>) -> Result<Tenant, Refusal> {
+    confined_to(inputs.facts, tenant)
+}
+
 /// Refuses a tenant other than the one the session is confined to.
 ///
 /// # Errors
 /// 42501 for another tenant.
-pub fn confined(tenant: Tenant, inputs: &Inputs<'_>) -> Result<Tenant, Refusal> {
-    match &inputs.facts.tenant {
+pub(super) fn confined_to(facts: &Facts, tenant: Tenant) -> Result<Tenant, Refusal> {
+    match &facts.tenant {
         Some(own) if *own != tenant => Err(other_tenant()),
         _ => Ok(tenant),
     }
@@ -587,6 +610,7 @@ pub fn other_tenant() -> Refusal {
         .hint("Reset rowseal.tenant to work on rows of several tenants.")
 }
 
+/// The refusal of a row whose tenant is nowhere said.
 pub(super) fn missing_tenant(column: &Column) -> Refusal {
     Refusal::new(
         Class::KeyUnavailable,
@@ -594,7 +618,8 @@ pub(super) fn missing_tenant(column: &Column) -> Refusal {
     )
 }
 
-fn not_granted() -> Refusal {
+/// A fault of ours.
+pub(super) fn not_granted() -> Refusal {
     Refusal::new(Class::Internal, "a key was not granted")
 }
 

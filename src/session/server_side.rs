@@ -23,7 +23,7 @@ use super::open::{Batch, Session, Shape};
 use super::queue::{Expect, Own};
 
 /// No cell, nor the text form of one, is shorter.
-const CELL_BYTES_MIN: usize = 109;
+pub(super) const CELL_BYTES_MIN: usize = 109;
 
 /// Looks for magic, version and suite of a cell, as bytes.
 static CELL: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\xC1\x52\x53\x01\x01"));
@@ -158,6 +158,7 @@ impl Machine {
     pub(super) fn advance(&mut self, tag: u8) {
         if tag == b'C' {
             self.copy_in = false;
+            self.copy.sent = None;
             if let Some(Reply::Gives(given)) = self.queue.reply() {
                 self.give(&given.clone());
             }
@@ -447,7 +448,7 @@ impl Machine {
     fn sealed_rows(&mut self, shape: &Arc<Shape>, input: &mut BytesMut) -> Result<(), Fatal> {
         let end = batch_end(input, b'D')?;
         let frames = input.split_to(end);
-        let opened = self.open_batch(shape, &frames)?;
+        let opened = self.open_batch(shape, bodies(&frames))?;
         match opened {
             Opened::Done => self.rows.release(),
             Opened::Refused(refusal) => self.break_off(&refusal),
@@ -466,8 +467,12 @@ impl Machine {
         Ok(())
     }
 
-    pub(super) fn open_batch(&mut self, shape: &Shape, frames: &[u8]) -> Result<Opened, Fatal> {
-        let mut batch = match Batch::read(shape, bodies(frames))? {
+    pub(super) fn open_batch<'a>(
+        &mut self,
+        shape: &'a Shape,
+        rows: impl Iterator<Item = &'a [u8]>,
+    ) -> Result<Opened, Fatal> {
+        let mut batch = match Batch::read(shape, rows)? {
             Ok(Some(batch)) => batch,
             Ok(None) => {
                 self.reload = true;

@@ -7,11 +7,11 @@ use sqlparser::tokenizer::Token;
 
 use super::Context;
 use super::build::Planner;
-use super::copy_options::{Cursor, Said};
+use super::copy_options::{Cursor, Said, stand_beside_cells};
 use super::expr::unsupported;
 use super::ident::{folded, quote};
-use super::plan::{Constants, Copy, CopyIn, CopyOut, ResultColumn, Role, RowTenant, Source, StatementPlan};
-use super::plan::{TenantSource, ValueSlot};
+use super::plan::{Constants, Copy, CopyIn, CopyOut, Edit, Piece, ResultColumn, Role, RowTenant, Source};
+use super::plan::{StatementPlan, TenantSource, ValueSlot};
 use super::question::Asking;
 use super::scope::tenant_attribute;
 use super::sealed::{Ty, attribute_type};
@@ -22,6 +22,8 @@ use super::write::{default_refused, known};
 use crate::catalog::{Attribute, Relation};
 use crate::policy::TenantRule;
 use crate::refusal::Refusal;
+use crate::types::Exact;
+use crate::wire::copy::{Format, Header};
 
 /// Plans a COPY that names a sealed table.
 pub(super) fn plan(
@@ -45,7 +47,9 @@ pub(super) fn plan(
     };
     let source_end = text.tokens[cursor.at - 1].range.end;
     let is_in = direction(&mut cursor, touched)?;
+    let options_at = cursor.at;
     said.read(&mut cursor)?;
+    let options_end = cursor.at;
     let planner = Planner::new(context, text, tokens.clone());
     let Some(base) = resolved.filter(|base| context.catalog.exposes(base)) else {
         // The sealed table is named elsewhere: in a condition, say.
@@ -54,7 +58,8 @@ pub(super) fn plan(
         return if rest { Ok(empty) } else { Err(refuse_statement("this COPY", touched)) };
     };
     if !is_in && base.kind == 'p' {
-        return Err(refuse_statement("COPY of a partitioned table", base).hint("Use COPY (SELECT ...) TO STDOUT."));
+        // Postgres refuses it in its own words.
+        return Ok(StatementPlan { range: planner.bytes(), ..StatementPlan::default() });
     }
     let columns = columns(base, given.as_deref(), context)?;
     if is_in {
@@ -69,22 +74,54 @@ pub(super) fn plan(
     }
     let names: Vec<String> = columns.iter().map(|column| column.name.clone()).collect();
     let options = said.options(Some(&names))?;
+    let in_binary = said.in_binary(&options, is_in).map(|put| in_place(text, options_at..options_end, put));
+    let mut planner = planner;
     if is_in {
-        let mut planner = planner;
         if !head.1 {
             let list: Vec<String> = names.iter().map(|name| quote(name)).collect();
             planner.edit(source_end..source_end, format!(" ({})", list.join(", ")));
         }
+        let binary = in_binary.as_ref().and_then(|_| exact(&columns));
+        if binary.is_none() && options.format != Format::Binary {
+            stand_beside_cells(&options)?;
+        }
+        planner.edits.extend(in_binary.filter(|_| binary.is_some()));
         let row = Box::new(row_plan(base, &columns)?);
-        let copy = Copy::In(CopyIn { table: base.name.clone(), names, options, row });
+        let copy = Copy::In(CopyIn { table: base.name.clone(), names, options, row, binary });
         return with_copy(planner, copy);
     }
-    let mut planner = planner;
     let start = text.tokens[name.first].range.start;
     let table = &text.text[start..text.tokens[columns_at - 1].range.end];
-    let (list, result) = selected(base, &columns);
+    let (list, result, hidden) = selected(base, &columns, in_binary.is_some());
     planner.edit(start..source_end, format!("(SELECT {list} FROM ONLY {table})"));
-    with_copy(planner, Copy::Out(CopyOut { columns: result.into(), hidden: 0, options }))
+    let is_binary = in_binary.is_some() || options.format == Format::Binary;
+    if !is_binary {
+        stand_beside_cells(&options)?;
+    }
+    planner.edits.extend(in_binary);
+    let names = if options.header == Header::None { Vec::new() } else { names };
+    with_copy(planner, Copy::Out(CopyOut { columns: result.into(), hidden, options, is_binary, names }))
+}
+
+/// Options in place of those that are written.
+fn in_place(text: &Text<'_>, written: Range<usize>, options: &str) -> Edit {
+    let piece = |text: String| vec![Piece::Text(text)];
+    let behind = text.tokens[written.start - 1].range.end;
+    if written.is_empty() {
+        return Edit { range: behind..behind, with: piece(format!(" {options}")) };
+    }
+    let range = text.tokens[written.start].range.start..text.tokens[written.end - 1].range.end;
+    Edit { range, with: piece(options.to_owned()) }
+}
+
+/// How the columns' fields are read for rows in binary; `None` where one of them means something to the server alone.
+fn exact(columns: &[&Attribute]) -> Option<Vec<Option<Exact>>> {
+    let read = |column: &&Attribute| match (&column.sealed, column.is_cell) {
+        (Some(_), _) => Some(None),
+        (None, true) => None,
+        (None, false) => Exact::of(column.type_oid).map(Some),
+    };
+    columns.iter().map(read).collect()
 }
 
 fn with_copy(planner: Planner<'_>, copy: Copy) -> Result<StatementPlan, Refusal> {
@@ -109,11 +146,14 @@ fn query(
     if direction(&mut cursor, touched)? {
         return Err(refuse_statement("this form of COPY", touched));
     }
-    let mut said = Said::default();
+    let (mut said, options_at) = (Said::default(), cursor.at);
     said.read(&mut cursor)?;
     if cursor.at != cursor.end {
         return Err(refuse_statement("this form of COPY", touched));
     }
+    let options_end = cursor.at;
+    let is_read = is_query(text, inner.clone());
+    let within = text.tokens[inner.start].range.start..text.tokens[inner.end - 1].range.end;
     let plan = super::plan_statement(text, inner, (context, asking))?;
     let range = Planner::new(context, text, tokens.clone()).bytes();
     if !plan.is_rewritten() {
@@ -124,8 +164,53 @@ fn query(
         _ => return Err(refuse_statement("COPY of this statement", touched)),
     };
     let options = said.options(None)?;
-    let copy = Some(Arc::new(Copy::Out(CopyOut { columns, hidden: plan.hidden, options })));
-    Ok(StatementPlan { range, result: None, hidden: 0, copy, ..plan })
+    let in_binary = said.in_binary(&options, false).filter(|_| is_read && options.header == Header::None);
+    let is_binary = in_binary.is_some() || options.format == Format::Binary;
+    if !is_binary {
+        stand_beside_cells(&options)?;
+    }
+    let mut edits = plan.edits;
+    if let Some(put) = in_binary {
+        let insert = |at: usize, text: String| Edit { range: at..at, with: vec![Piece::Text(text)] };
+        if columns.iter().any(|column| !matches!(column, ResultColumn::Sealed { .. })) {
+            let (before, after) = as_text(&columns, plan.hidden);
+            edits.insert(0, insert(within.start, before));
+            edits.push(insert(within.end, after));
+        }
+        edits.push(in_place(text, options_at..options_end, put));
+    }
+    let hidden = plan.hidden;
+    let copy = Some(Arc::new(Copy::Out(CopyOut { columns, hidden, options, is_binary, names: Vec::new() })));
+    Ok(StatementPlan { range, edits, result: None, hidden: 0, copy, ..plan })
+}
+
+/// True for a statement that may stand as a subquery: it reads, and changes or locks nothing.
+fn is_query(text: &Text<'_>, tokens: Range<usize>) -> bool {
+    const OTHERS: [&str; 6] = ["insert", "update", "delete", "merge", "into", "for"];
+    let begins = |word: &str| matches!(word, "select" | "values" | "with");
+    text.word(tokens.start).is_some_and(|word| begins(&word))
+        && tokens.into_iter().all(|at| text.word(at).is_none_or(|word| !OTHERS.contains(&word.as_str())))
+}
+
+/// What stands around a query so that its plain columns come as text. It is not taken apart there by the planner: each
+/// of its values is computed once.
+fn as_text(columns: &[ResultColumn], hidden: usize) -> (String, String) {
+    let names: Vec<String> = (0..columns.len() + hidden).map(|at| format!("c{at}")).collect();
+    let list: Vec<String> = names
+        .iter()
+        .enumerate()
+        .map(|(at, name)| match columns.get(at) {
+            Some(ResultColumn::Plain | ResultColumn::Built(_)) => text_of(name),
+            Some(ResultColumn::Sealed { .. }) | None => name.clone(),
+        })
+        .collect();
+    let before = format!("SELECT {} FROM (SELECT * FROM (", list.join(", "));
+    (before, format!(") AS copied OFFSET 0) AS copied ({})", names.join(", ")))
+}
+
+/// The text that the type's own output function gives: a cast is another thing for some types.
+fn text_of(value: &str) -> String {
+    format!("CASE WHEN {value} IS NOT DISTINCT FROM NULL THEN NULL ELSE pg_catalog.concat({value}) END")
 }
 
 /// True for FROM STDIN, false for TO STDOUT.
@@ -250,27 +335,29 @@ fn row_plan(base: &Relation, columns: &[&Attribute]) -> Result<StatementPlan, Re
     Ok(StatementPlan { values, sealed_rows: 1, ..StatementPlan::default() })
 }
 
-/// The select list in place of the table, each cell with the tenant of its row in front, and what it gives.
-fn selected(base: &Arc<Relation>, columns: &[&Attribute]) -> (String, Vec<ResultColumn>) {
+/// The select list in place of the table, what it gives, and how many columns stand behind those: the tenant of the row.
+/// `in_text`: plain columns come as text among binary ones.
+fn selected(base: &Arc<Relation>, columns: &[&Attribute], in_text: bool) -> (String, Vec<ResultColumn>, usize) {
     let tenant = tenant_attribute(base).map(|column| quote(&column.name));
     let (mut list, mut result) = (Vec::new(), Vec::new());
     for column in columns {
         let name = quote(&column.name);
         let Some(sealed) = &column.sealed else {
-            list.push(name);
+            list.push(if in_text { text_of(&name) } else { name });
             result.push(ResultColumn::Plain);
             continue;
         };
-        let with_tenant = tenant.as_ref().map(|t| format!("rowseal.with_tenant({name}, {t}::text) AS {name}"));
+        list.push(name);
         result.push(ResultColumn::Sealed {
             column: Arc::clone(sealed),
             table_oid: base.oid,
             attnum: column.attnum,
             described: sealed.logical,
-            tenant: if with_tenant.is_some() { RowTenant::Prefix } else { RowTenant::Unknown },
+            tenant: if tenant.is_some() { RowTenant::Column(columns.len()) } else { RowTenant::Unknown },
             constants: Constants::default(),
         });
-        list.push(with_tenant.unwrap_or(name));
     }
-    (list.join(", "), result)
+    let hidden = usize::from(tenant.is_some());
+    list.extend(tenant.map(|tenant| format!("{tenant}::text")));
+    (list.join(", "), result, hidden)
 }

@@ -77,9 +77,14 @@ pub(super) struct Said {
     quote: Option<u8>,
     escape: Option<u8>,
     header: Option<Header>,
+    freeze: Option<bool>,
     force_quote: Option<Columns>,
     force_not_null: Option<Columns>,
     force_null: Option<Columns>,
+    /// The names of the options that are written.
+    written: Vec<String>,
+    /// One of them is written twice.
+    is_doubled: bool,
 }
 
 /// Columns as an option names them.
@@ -100,7 +105,7 @@ fn refused(option: &str) -> Refusal {
 impl Said {
     /// BINARY before the table's name.
     pub(super) fn binary() -> Self {
-        Said { format: Some(Format::Binary), ..Said::default() }
+        Said { format: Some(Format::Binary), written: vec!["format".to_owned()], ..Said::default() }
     }
 
     /// Reads what stands behind the source or target, up to WHERE.
@@ -110,6 +115,7 @@ impl Said {
     pub(super) fn read(&mut self, cursor: &mut Cursor<'_>) -> Result<(), Refusal> {
         let using = cursor.takes("using");
         if cursor.takes("delimiters") {
+            self.write("delimiter");
             self.delimiter = Some(one_byte(cursor, "delimiters")?);
         } else if using {
             return Err(refused("using"));
@@ -118,6 +124,7 @@ impl Said {
         if cursor.takes_token(&Token::LParen) {
             loop {
                 let name = cursor.name().ok_or_else(|| refused("list"))?;
+                self.write(&name);
                 self.option(&name, cursor)?;
                 if cursor.takes_token(&Token::RParen) {
                     return Ok(());
@@ -129,9 +136,15 @@ impl Said {
         }
         while cursor.at < cursor.end && cursor.text.word(cursor.at).as_deref() != Some("where") {
             let name = cursor.name().ok_or_else(|| refused("list"))?;
+            self.write(if matches!(name.as_str(), "binary" | "csv") { "format" } else { &name });
             self.old_option(&name, cursor)?;
         }
         Ok(())
+    }
+
+    fn write(&mut self, name: &str) {
+        self.is_doubled |= self.written.iter().any(|written| written == name);
+        self.written.push(name.to_owned());
     }
 
     fn option(&mut self, name: &str, cursor: &mut Cursor<'_>) -> Result<(), Refusal> {
@@ -145,11 +158,17 @@ impl Said {
                     _ => return Err(refused(name)),
                 });
             }
-            "freeze" => drop(boolean(cursor, name)?),
+            "freeze" => self.freeze = Some(boolean(cursor, name)?),
             "header" => self.header = Some(header(cursor)?),
             "force_quote" => self.force_quote = Some(columns(cursor, name)?),
             "force_not_null" => self.force_not_null = Some(columns(cursor, name)?),
             "force_null" => self.force_null = Some(columns(cursor, name)?),
+            // To skip rows, the server would have to see the values that the proxy reads.
+            "on_error" => match cursor.string().or_else(|| cursor.name()).as_deref() {
+                Some("stop") => {}
+                _ => return Err(refused("on_error other than stop")),
+            },
+            "log_verbosity" => drop(cursor.string().or_else(|| cursor.name()).ok_or_else(|| refused(name))?),
             "default" => self.default = Some(cursor.string().ok_or_else(|| refused(name))?),
             "delimiter" | "null" | "quote" | "escape" | "encoding" => self.string_option(name, cursor)?,
             _ => return Err(refused(name)),
@@ -161,7 +180,7 @@ impl Said {
         match name {
             "binary" => self.format = Some(Format::Binary),
             "csv" => self.format = Some(Format::Csv),
-            "freeze" => {}
+            "freeze" => self.freeze = Some(true),
             "header" => self.header = Some(Header::Line),
             "encoding" => self.string_option(name, cursor)?,
             "delimiter" | "null" | "quote" | "escape" => {
@@ -202,19 +221,55 @@ impl Said {
         Ok(())
     }
 
+    /// The options that have the rows in binary between proxy and server, in place of these. `None` where they are that
+    /// already, and where every version of Postgres is not sure to take these options: what it says of them is its own.
+    pub(super) fn in_binary(&self, options: &Options, is_in: bool) -> Option<&'static str> {
+        if options.format == Format::Binary || !self.is_sound(options, is_in) {
+            return None;
+        }
+        Some(match self.freeze {
+            None => "(FORMAT binary)",
+            Some(true) => "(FORMAT binary, FREEZE true)",
+            Some(false) => "(FORMAT binary, FREEZE false)",
+        })
+    }
+
+    fn is_sound(&self, options: &Options, is_in: bool) -> bool {
+        let is_csv = options.format == Format::Csv;
+        let has = |name: &str| self.written.iter().any(|written| written == name);
+        let is_named = |forced: &Forced| !matches!(forced, Forced::All);
+        let breaks = |byte: &u8| matches!(byte, b'\n' | b'\r');
+        let only_csv = ["quote", "escape", "force", "force_quote", "force_not_null", "force_null"];
+        let only_in = options.force_not_null != Forced::None || options.force_null != Forced::None;
+        let is_apart = options.delimiter != options.quote && !options.null.contains(&options.quote);
+        !self.is_doubled
+            && !["default", "on_error", "reject_limit", "log_verbosity"].into_iter().any(has)
+            && !breaks(&options.delimiter)
+            && !options.null.iter().any(|byte| breaks(byte) || *byte == options.delimiter)
+            && (is_csv || (!no_text_delimiter(options.delimiter) && !only_csv.into_iter().any(has)))
+            && (!is_csv || is_apart)
+            && if is_in {
+                options.force_quote == Forced::None
+                    && is_named(&options.force_not_null)
+                    && is_named(&options.force_null)
+            } else {
+                !only_in && self.freeze.is_none() && options.header != Header::Match
+            }
+    }
+
     /// The options for these columns; `None`: their names are not known.
     ///
     /// # Errors
-    /// 0A000 for a byte that may stand in the text form of a cell, and for a column that is not among these.
-    pub(super) fn options(self, names: Option<&[String]>) -> Result<Options, Refusal> {
+    /// 0A000 for a column that is not among these.
+    pub(super) fn options(&self, names: Option<&[String]>) -> Result<Options, Refusal> {
         let mut options = Options::of(self.format.unwrap_or(Format::Text));
         options.delimiter = self.delimiter.unwrap_or(options.delimiter);
-        options.null = self.null.map_or(options.null, String::into_bytes);
-        options.default = self.default.map(String::into_bytes);
+        options.null = self.null.as_ref().map_or(options.null, |null| null.as_bytes().to_vec());
+        options.default = self.default.as_ref().map(|default| default.as_bytes().to_vec());
         options.quote = self.quote.unwrap_or(options.quote);
         options.escape = self.escape.unwrap_or(options.quote);
         options.header = self.header.unwrap_or(options.header);
-        let forced = |columns: Option<Columns>| match (columns, names) {
+        let forced = |columns: &Option<Columns>| match (columns, names) {
             (None, _) => Ok(Forced::None),
             (Some(Columns::All), _) => Ok(Forced::All),
             (Some(Columns::Named(named)), Some(names)) => {
@@ -226,21 +281,34 @@ impl Said {
                 Err(refused("force_quote with names over a query").hint("Write FORCE_QUOTE *."))
             }
         };
-        options.force_quote = forced(self.force_quote)?;
-        options.force_not_null = forced(self.force_not_null)?;
-        options.force_null = forced(self.force_null)?;
-        let in_cell = |byte: u8| byte.is_ascii_alphanumeric();
-        if in_cell(options.delimiter) || options.delimiter == b'\\' {
-            return Err(refused("delimiter that may stand in a cell"));
-        }
-        if in_cell(options.quote) || options.quote == b'\\' {
-            return Err(refused("quote that may stand in a cell"));
-        }
-        if in_cell(options.escape) {
-            return Err(refused("escape that may stand in a cell"));
-        }
+        options.force_quote = forced(&self.force_quote)?;
+        options.force_not_null = forced(&self.force_not_null)?;
+        options.force_null = forced(&self.force_null)?;
         Ok(options)
     }
+}
+
+/// What Postgres takes as a delimiter in CSV alone.
+fn no_text_delimiter(byte: u8) -> bool {
+    byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'.' | b'\\')
+}
+
+/// Refuses what could not be told from the text form of a cell; to be asked where cells stand among other text.
+///
+/// # Errors
+/// 0A000.
+pub(super) fn stand_beside_cells(options: &Options) -> Result<(), Refusal> {
+    let in_cell = |byte: u8| byte.is_ascii_alphanumeric();
+    if in_cell(options.delimiter) || options.delimiter == b'\\' {
+        return Err(refused("delimiter that may stand in a cell"));
+    }
+    if in_cell(options.quote) || options.quote == b'\\' {
+        return Err(refused("quote that may stand in a cell"));
+    }
+    if in_cell(options.escape) {
+        return Err(refused("escape that may stand in a cell"));
+    }
+    Ok(())
 }
 
 fn one_byte(cursor: &mut Cursor<'_>, name: &str) -> Result<u8, Refusal> {

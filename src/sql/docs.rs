@@ -218,11 +218,18 @@ const END: &str = "
 - A view is looked through where its own query needs no rewriting: plain selections and joins over plain columns. A partition or child
   table has the policy of its parent.
 - COPY works in the formats text, csv and binary, with the options FORMAT, DELIMITER, NULL, DEFAULT, HEADER, QUOTE, ESCAPE,
-  FORCE_QUOTE, FORCE_NOT_NULL, FORCE_NULL, FREEZE and ENCODING 'UTF8', in the old syntax too. Other options are refused by name.
-  DELIMITER, QUOTE and ESCAPE may be no letters or digits. COPY FROM must carry the tenant column where the tenant is found
+  FORCE_QUOTE, FORCE_NOT_NULL, FORCE_NULL, FREEZE and ENCODING 'UTF8', in the old syntax too; ON_ERROR stop and LOG_VERBOSITY are left
+  to the server. Other options are refused by name: ON_ERROR ignore, because the proxy would have to count and skip rows for the sealed
+  values that it reads itself, and the server for the others; FORCE_QUOTE with names over a query, because only the server knows
+  the names of a query's columns. A partitioned table is refused by Postgres itself. COPY FROM must carry the tenant column where the tenant is found
   in one, and takes no default for it or for a sealed column. A first line of column names is written anew, not passed on. A
   wrong value ends the COPY with Postgres's SQLSTATE, the line and the column; nothing of it is stored. COPY of a query that
-  searches sealed columns goes by the simple protocol only, as a COPY takes no parameters.
+  searches sealed columns goes by the simple protocol only: a prepared COPY takes no parameters, in which the tokens would go.
+- Between proxy and server the rows of a COPY are in binary where they can be, whatever format the client speaks. Of COPY TO that is
+  every one but of a query with HEADER or one that changes or locks rows. COPY FROM does so where every plain column that it fills is of type
+  int2, int4, int8, text, varchar, char, bool, uuid or bytea, and DEFAULT is not used; else the rows go on in the client's format, which costs the server
+  twice the time, and DELIMITER, QUOTE and ESCAPE may be no letters or digits. In binary, an error of a plain column's value names line and column
+  as Postgres does, without the value; the row itself is not in it.
 - Sealed values inside JSON, arrays and rows are opened where the whole value reaches the client, in text and binary form, as Postgres
   would have written them: numbers as numbers, dates as ISO strings, a jsonb as a document. Such a value can be passed on
   through subqueries, CTEs, COALESCE, CASE and aggregates, built into another one, cast to json, jsonb and text, tested for NULL and

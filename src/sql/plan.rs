@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::inside::Built;
 use crate::policy::Column;
 use crate::refusal::Refusal;
-use crate::types::LogicalType;
+use crate::types::{Exact, LogicalType};
 use crate::wire::copy::Options;
 
 pub use super::question::Question;
@@ -109,10 +109,13 @@ pub struct CopyIn {
     pub table: String,
     /// The names of the columns copied.
     pub names: Vec<String>,
-    /// How the rows are written.
+    /// How the client writes the rows.
     pub options: Options,
     /// The sealed values of one row; its fields are the parameters, counted from 0.
     pub row: Box<StatementPlan>,
+    /// Set when the server takes the rows in binary: how the text of each column becomes binary, `None` for a sealed one.
+    /// Else it takes them in the client's format.
+    pub binary: Option<Vec<Option<Exact>>>,
 }
 
 /// A COPY TO STDOUT.
@@ -122,8 +125,13 @@ pub struct CopyOut {
     pub columns: Arc<[ResultColumn]>,
     /// How many columns the server sends behind them: tenants, hidden from the client.
     pub hidden: usize,
-    /// How the rows are written.
+    /// How the client is to be sent the rows.
     pub options: Options,
+    /// True when the server sends them in binary, but for the client's options as text what is not sealed. Else it sends
+    /// them in the client's format.
+    pub is_binary: bool,
+    /// The names of the columns where a first line is asked for that the server does not send.
+    pub names: Vec<String>,
 }
 
 /// What a statement has to do with the names of prepared statements and cursors.

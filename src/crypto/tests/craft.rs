@@ -6,7 +6,7 @@ mod good;
 use std::collections::BTreeMap;
 
 use super::vectors::Vector;
-use crate::crypto::{BranchKey, Dek, DekId, IndexRoot, KeyId, aead, derive, token, wrap};
+use crate::crypto::{Dek, DekId, IndexRoot, KeyId, aead, derive, token, wrap};
 
 const TENANT: &str = "acme";
 const COLUMN: &str = "public.customers.email";
@@ -99,7 +99,7 @@ impl Parts {
             return self.blob.clone();
         };
         let (key_id, dek_id) = (KeyId(self.key_id), DekId(self.dek_id));
-        let key = derive::wrap_key(&BranchKey::from_bytes(branch), &dek_id);
+        let key = derive::wrap_key(&derive::Root::new(&branch), &dek_id);
         let aad = derive::wrap_aad(self.tenant, &key_id, &dek_id);
         wrap::wrap_with_iv(&key, counting(0x70), &aad, &Dek::from_bytes(self.dek)).to_vec()
     }
@@ -113,8 +113,8 @@ impl Parts {
 
     fn cell(&self) -> Vec<u8> {
         let (token, wrapped, mut payload) = (self.token(), self.wrapped(), self.plaintext());
-        let keys = derive::cell_keys(&Dek::from_bytes(self.dek), 1, self.column);
-        let payload_keys = derive::cell_keys(&Dek::from_bytes(self.payload_dek.unwrap_or(self.dek)), 1, self.column);
+        let keys = derive::cell_keys(&derive::Root::new(&self.dek), 1, self.column);
+        let payload_keys = derive::cell_keys(&derive::Root::new(&self.payload_dek.unwrap_or(self.dek)), 1, self.column);
         let tag = aead::encrypt(&payload_keys.encryption, &self.nonce, &self.aad(), &mut payload).ok().unwrap();
         let head = [&self.header[..], &[token.len() as u8, self.extensions.len() as u8], &token, &self.extensions];
         let slot = [&self.dek_id[..], &[self.algorithm], &self.key_id, &(wrapped.len() as u16).to_be_bytes(), &wrapped];

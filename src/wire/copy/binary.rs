@@ -1,4 +1,6 @@
 //! The binary format: a header, rows of fields with their lengths, an end.
+use bytes::{Bytes, BytesMut};
+
 use super::{Bad, Field, Kind};
 
 const SIGNATURE: &[u8; 11] = b"PGCOPY\n\xff\r\n\0";
@@ -79,11 +81,11 @@ impl Walk {
     }
 }
 
-/// The fields of a row.
-pub(super) fn fields(row: &[u8]) -> Result<Vec<Field>, Bad> {
+/// Appends the fields of a row.
+pub(super) fn fields(row: &[u8], found: &mut Vec<Field>) -> Result<(), Bad> {
     let count = row.first_chunk::<2>().ok_or(Bad::End)?;
     let count = u16::from_be_bytes(*count);
-    let (mut at, mut found) = (2, Vec::with_capacity(usize::from(count.min(1600))));
+    let mut at = 2;
     for _ in 0..count {
         let length = row.get(at..).and_then(|rest| rest.first_chunk::<4>()).ok_or(Bad::End)?;
         at += 4;
@@ -95,5 +97,97 @@ pub(super) fn fields(row: &[u8]) -> Result<Vec<Field>, Bad> {
         found.push(Field { raw: at..end, kind });
         at = end;
     }
-    if at == row.len() { Ok(found) } else { Err(Bad::End) }
+    if at == row.len() { Ok(()) } else { Err(Bad::End) }
+}
+
+/// What a header of binary rows is without flags or extension.
+pub const FILE_HEADER: &[u8; HEADER] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
+
+/// What ends binary rows.
+pub const FILE_END: [u8; 2] = (-1_i16).to_be_bytes();
+
+/// Collects binary rows that come cut anywhere and gives them many at a time. A row is written as the body of a DataRow
+/// is.
+#[derive(Debug, Default)]
+pub struct Tuples {
+    buffer: BytesMut,
+    is_headed: bool,
+    is_over: bool,
+    walk: Walk,
+}
+
+/// Binary rows, one behind the other.
+#[derive(Debug, Default)]
+pub struct Block {
+    /// What stands before all rows, with the first of them.
+    pub header: Option<Bytes>,
+    /// Their bytes.
+    bytes: BytesMut,
+    /// Where each of them ends.
+    ends: Vec<usize>,
+    /// True when no more will come.
+    pub is_last: bool,
+}
+
+impl Tuples {
+    /// Adds bytes.
+    pub fn feed(&mut self, bytes: &[u8]) {
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    /// Bytes that are held.
+    pub fn held(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// All rows that are whole by now.
+    ///
+    /// # Errors
+    /// [`Bad`] for what is not a row.
+    pub fn take(&mut self) -> Result<Block, Bad> {
+        let mut block = Block::default();
+        if !self.is_headed {
+            let Some(length) = header(&self.buffer)? else { return Ok(block) };
+            self.is_headed = true;
+            block.header = Some(self.buffer.split_to(length).freeze());
+        }
+        let mut start = 0;
+        while !self.is_over {
+            match self.walk.go(&self.buffer[start..])? {
+                Found::Part => break,
+                Found::Row(length) => {
+                    start += length;
+                    block.ends.push(start);
+                }
+                Found::End => {
+                    (self.is_over, block.is_last) = (true, true);
+                }
+            }
+        }
+        block.bytes = self.buffer.split_to(start);
+        if self.is_over {
+            let rest = std::mem::take(&mut self.buffer).split_off(if block.is_last { FILE_END.len() } else { 0 });
+            if !rest.is_empty() {
+                return Err(Bad::Behind);
+            }
+        }
+        Ok(block)
+    }
+}
+
+impl Block {
+    /// The rows.
+    pub fn rows(&self) -> impl Iterator<Item = &[u8]> {
+        let mut start = 0;
+        self.ends.iter().map(move |end| {
+            let row = &self.bytes[start..*end];
+            start = *end;
+            row
+        })
+    }
+
+    /// True when it holds no row.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
 }

@@ -5,15 +5,14 @@ use bytes::{BufMut, BytesMut};
 
 use super::{Bad, Field, Kind, Options};
 
-/// The fields of a row.
-pub(super) fn fields(row: &[u8], options: &Options) -> Result<Vec<Field>, Bad> {
-    let mut found = Vec::new();
+/// Appends the fields of a row.
+pub(super) fn fields(row: &[u8], options: &Options, found: &mut Vec<Field>) -> Result<(), Bad> {
     let mut start = 0;
     loop {
         let (end, kind) = walk(row, start, options, &mut |_| ())?;
         found.push(Field { raw: start..end, kind });
         if end == row.len() {
-            return Ok(found);
+            return Ok(());
         }
         start = end + 1;
     }
@@ -74,11 +73,12 @@ pub(super) fn put(value: &[u8], options: &Options, is_quoted: bool, out: &mut By
     }
     out.reserve(value.len() + 2);
     out.put_u8(options.quote);
-    for byte in value {
-        if *byte == options.quote || *byte == options.escape {
-            out.put_u8(options.escape);
-        }
-        out.put_u8(*byte);
+    let mut rest = value;
+    while let Some(at) = rest.iter().position(|byte| *byte == options.quote || *byte == options.escape) {
+        out.put_slice(&rest[..at]);
+        out.put_slice(&[options.escape, rest[at]]);
+        rest = &rest[at + 1..];
     }
+    out.put_slice(rest);
     out.put_u8(options.quote);
 }

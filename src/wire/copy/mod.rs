@@ -16,6 +16,7 @@ use std::ops::Range;
 
 use bytes::{BufMut, BytesMut};
 
+pub use binary::{Block, FILE_END, FILE_HEADER, Tuples};
 pub use reader::{Piece, Reader};
 
 /// How the rows of one COPY are written.
@@ -180,10 +181,23 @@ pub enum Value<'a> {
 /// # Errors
 /// [`Bad`] when it is not one.
 pub fn fields(row: &[u8], options: &Options) -> Result<Vec<Field>, Bad> {
+    let mut found = Vec::new();
+    fields_into(row, options, &mut found)?;
+    Ok(found)
+}
+
+/// Takes a row apart; appends its fields, perhaps some of them where there is an error.
+///
+/// # Errors
+/// [`Bad`] when it is not one.
+pub fn fields_into(row: &[u8], options: &Options, found: &mut Vec<Field>) -> Result<(), Bad> {
     match options.format {
-        Format::Text => Ok(text::fields(row, options.delimiter)),
-        Format::Csv => csv::fields(row, options),
-        Format::Binary => binary::fields(row),
+        Format::Text => {
+            text::fields(row, options.delimiter, found);
+            Ok(())
+        }
+        Format::Csv => csv::fields(row, options, found),
+        Format::Binary => binary::fields(row, found),
     }
 }
 
@@ -291,8 +305,9 @@ impl<'a> Writer<'a> {
 
 fn put_hex(bytes: &[u8], out: &mut BytesMut) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    out.reserve(2 * bytes.len());
-    for byte in bytes {
-        out.put_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+    let start = out.len();
+    out.resize(start + 2 * bytes.len(), 0);
+    for (pair, byte) in out[start..].chunks_exact_mut(2).zip(bytes) {
+        pair.copy_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
     }
 }

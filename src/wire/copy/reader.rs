@@ -152,6 +152,10 @@ impl Reader {
                         None => return Ok(None),
                     }
                 }
+                _ if self.format == Format::Text => {
+                    let rest = &self.buffer[self.at..];
+                    self.at += memchr::memchr3(b'\n', b'\r', b'\\', rest).filter(|at| *at > 0).unwrap_or(rest.len());
+                }
                 byte => {
                     self.csv_byte(byte);
                     self.at += 1;

@@ -5,9 +5,8 @@ use bytes::{BufMut, BytesMut};
 
 use super::{Field, Kind};
 
-/// The fields of a line.
-pub(super) fn fields(line: &[u8], delimiter: u8) -> Vec<Field> {
-    let mut found = Vec::new();
+/// Appends the fields of a line.
+pub(super) fn fields(line: &[u8], delimiter: u8, found: &mut Vec<Field>) {
     let (mut start, mut at) = (0, 0);
     while let Some(next) = memchr::memchr2(delimiter, b'\\', &line[at..]) {
         at += next;
@@ -20,7 +19,6 @@ pub(super) fn fields(line: &[u8], delimiter: u8) -> Vec<Field> {
         }
     }
     found.push(Field { raw: start..line.len(), kind: Kind::Bare });
-    found
 }
 
 /// What a field stands for.
@@ -75,29 +73,22 @@ fn digits(mut value: u8, mut rest: &[u8], (base, most): (u8, usize)) -> (u8, &[u
 /// Appends a value.
 pub(super) fn put(value: &[u8], delimiter: u8, out: &mut BytesMut) {
     out.reserve(value.len());
-    for byte in value {
-        let escape = match byte {
-            byte if *byte == delimiter => *byte,
-            b'\\' => b'\\',
-            8 => b'b',
-            12 => b'f',
-            b'\n' => b'n',
-            b'\r' => b'r',
-            b'\t' => b't',
-            11 => b'v',
-            _ => {
-                out.put_u8(*byte);
-                continue;
-            }
-        };
+    let is_special = |byte: &u8| *byte == delimiter || *byte == b'\\' || matches!(*byte, 8..=13);
+    let mut rest = value;
+    while let Some(at) = rest.iter().position(is_special) {
+        out.put_slice(&rest[..at]);
         // A delimiter that has a letter of its own is written with it.
-        let letter = match (escape == delimiter, escape) {
-            (true, 8) => b'b',
-            (true, 12) => b'f',
-            (true, b'\t') => b't',
-            (true, 11) => b'v',
-            _ => escape,
+        let letter = match rest[at] {
+            8 => b'b',
+            b'\t' => b't',
+            b'\n' => b'n',
+            11 => b'v',
+            12 => b'f',
+            b'\r' => b'r',
+            byte => byte,
         };
         out.put_slice(&[b'\\', letter]);
+        rest = &rest[at + 1..];
     }
+    out.put_slice(rest);
 }
