@@ -284,7 +284,11 @@ fn rewritten(statement: &str, plans: &[StatementPlan]) -> String {
     }
     if text == statement {
         let takes_rows = matches!(plans[0].copy.as_deref(), Some(Copy::In(_)));
-        let what = if takes_rows { "its rows are sealed" } else { "the result is opened" };
+        let what = match takes_rows {
+            true => "its rows are sealed",
+            false if plans[0].values.is_empty() => "the result is opened",
+            false => "its parameters are sealed",
+        };
         return format!("is sent as it is; {what}");
     }
     format!("{}`{text}`", lock.unwrap_or_default())
