@@ -176,7 +176,7 @@ impl Sealer<'_> {
                 let compared = column.logical.without_modifier();
                 let Some(canonical) = of_source(&slot.source, compared, inputs)? else { return Ok(None) };
                 let tenant = searched(tenant, column, inputs)?;
-                self.record(Act::Search, &tenant, None, column);
+                self.record(Act::Search, &tenant, (None, None), column);
                 self.token(column, &tenant, &canonical).map(|token| Some(token.0.to_vec()))
             }
             Role::SearchMany { column, tenants } => self.many(&slot.source, column, tenants),
@@ -247,7 +247,7 @@ impl Sealer<'_> {
         let mut tokens = Vec::with_capacity(members.len() * tenants.len());
         for tenant in tenants {
             let tenant = searched(tenant, column, inputs)?;
-            self.record(Act::Search, &tenant, None, column);
+            self.record(Act::Search, &tenant, (None, None), column);
             for member in &members {
                 let token = member.as_ref().map(|canonical| self.token(column, &tenant, canonical)).transpose()?;
                 tokens.push(token.map(|token| format!("\\x{}", hex::encode(&token.0))));
@@ -257,7 +257,8 @@ impl Sealer<'_> {
     }
 
     fn cell(&mut self, column: &Arc<Column>, row: Row, tenant: &Tenant, value: &[u8]) -> Result<Vec<u8>, Refusal> {
-        if !self.rows.contains_key(&row) {
+        let is_new = !self.rows.contains_key(&row);
+        if is_new {
             let fresh = self.granted.fresh.get_mut(tenant).and_then(Vec::pop).ok_or_else(not_granted)?;
             self.rows.insert(row, fresh);
         }
@@ -280,7 +281,7 @@ impl Sealer<'_> {
             Refusal::new(Class::TooLarge, format!("a value for column {} is too large", column.qualified))
         })?;
         let (key, dek_id) = (fresh.slot.key_id, fresh.slot.dek_id);
-        self.record(Act::Seal, tenant, Some((key, dek_id)), column);
+        self.record(Act::Seal, tenant, (Some(key), is_new.then_some(dek_id)), column);
         Ok(out)
     }
 
@@ -289,8 +290,8 @@ impl Sealer<'_> {
         Ok(crypto::token(root, column.token_scope(), &types::token_form(column.logical, canonical)))
     }
 
-    fn record(&mut self, act: Act, tenant: &Tenant, dek: Option<(KeyId, DekId)>, column: &Column) {
-        let key = dek.map(|(key, _)| key);
+    /// Notes a key use; a data key with the first cell under it.
+    fn record(&mut self, act: Act, tenant: &Tenant, (key, fresh): (Option<KeyId>, Option<DekId>), column: &Column) {
         let same = |u: &&mut Use| u.act == act && u.tenant == *tenant && u.key == key;
         let at = match self.uses.iter().position(|u| u.act == act && u.tenant == *tenant && u.key == key) {
             Some(at) => at,
@@ -300,12 +301,7 @@ impl Sealer<'_> {
             }
         };
         let Some(entry) = self.uses.get_mut(at).filter(same) else { return };
-        if let Some((_, dek_id)) = dek
-            && entry.dek_ids.last() != Some(&dek_id)
-            && !entry.dek_ids.contains(&dek_id)
-        {
-            entry.dek_ids.push(dek_id);
-        }
+        entry.dek_ids.extend(fresh);
         if !entry.columns.iter().any(|known| **known == *column.qualified) {
             entry.columns.push(column.qualified.clone());
         }
