@@ -42,6 +42,7 @@ fn attribute(name: &str, attnum: i16, sealed: Option<Arc<Column>>) -> Attribute 
         type_oid,
         base_type_oid,
         typmod: -1,
+        type_name: String::new(),
         has_default: false,
         is_generated: false,
         sealed,

@@ -201,7 +201,7 @@ impl Sealer<'_> {
                 let compared = column.logical.without_modifier();
                 let Some(canonical) = of_source(&slot.source, compared, inputs)? else { return Ok(None) };
                 let tenant = searched(tenant, column, inputs)?;
-                self.record(Act::Search, &tenant, None, column);
+                self.record(Act::Search, &tenant, (None, None), column);
                 self.token(column, &tenant, &canonical).map(|token| Some(token.0.to_vec()))
             }
             Role::SearchMany { column, tenants } => self.many(&slot.source, column, tenants),
@@ -272,7 +272,7 @@ impl Sealer<'_> {
         let mut tokens = Vec::with_capacity(members.len() * tenants.len());
         for tenant in tenants {
             let tenant = searched(tenant, column, inputs)?;
-            self.record(Act::Search, &tenant, None, column);
+            self.record(Act::Search, &tenant, (None, None), column);
             for member in &members {
                 let token = member.as_ref().map(|canonical| self.token(column, &tenant, canonical)).transpose()?;
                 tokens.push(token.map(|token| format!("\\x{}", hex::encode(&token.0))));
@@ -282,7 +282,8 @@ impl Sealer<'_> {
     }
 
     fn cell(&mut self, column: &Arc<Column>, row: Row, tenant: &Tenant, value: &[u8]) -> Result<Vec<u8>, Refusal> {
-        if !self.rows.contains_key(&row) {
+        let is_new = !self.rows.contains_key(&row);
+        if is_new {
             let fresh = self.granted.fresh.get_mut(tenant).and_then(Vec::pop).ok_or_else(not_granted)?;
             self.rows.insert(row, fresh);
         }
@@ -294,7 +295,7 @@ impl Sealer<'_> {
         let mut out = Vec::new();
         seal_value((column, tenant), (value, token), (fresh, &RowKey::new(&fresh.dek)), &mut out)?;
         let (key, dek_id) = (fresh.slot.key_id, fresh.slot.dek_id);
-        self.record(Act::Seal, tenant, Some((key, dek_id)), column);
+        self.record(Act::Seal, tenant, (Some(key), is_new.then_some(dek_id)), column);
         Ok(out)
     }
 
@@ -312,8 +313,8 @@ impl Sealer<'_> {
         Ok(crypto::token(root, column.token_scope(), &types::token_form(column.logical, canonical)))
     }
 
-    fn record(&mut self, act: Act, tenant: &Tenant, dek: Option<(KeyId, DekId)>, column: &Column) {
-        let key = dek.map(|(key, _)| key);
+    /// Notes a key use; a data key with the first cell under it.
+    fn record(&mut self, act: Act, tenant: &Tenant, (key, fresh): (Option<KeyId>, Option<DekId>), column: &Column) {
         let same = |u: &&mut Use| u.act == act && u.tenant == *tenant && u.key == key;
         let at = match self.uses.iter().position(|u| u.act == act && u.tenant == *tenant && u.key == key) {
             Some(at) => at,
@@ -323,12 +324,7 @@ impl Sealer<'_> {
             }
         };
         let Some(entry) = self.uses.get_mut(at).filter(same) else { return };
-        if let Some((_, dek_id)) = dek
-            && entry.dek_ids.last() != Some(&dek_id)
-            && !entry.dek_ids.contains(&dek_id)
-        {
-            entry.dek_ids.push(dek_id);
-        }
+        entry.dek_ids.extend(fresh);
         if !entry.columns.iter().any(|known| **known == *column.qualified) {
             entry.columns.push(column.qualified.clone());
         }

@@ -229,15 +229,15 @@ impl Planner<'_> {
             match self.text.token(index)? {
                 Token::LParen | Token::LBracket => depth += 1,
                 Token::RParen | Token::RBracket => depth = depth.checked_sub(1)?,
-                Token::Word(_) if depth == 0 && self.text.word(index).as_deref() == Some("on") => {
-                    if self.text.word(index + 1).as_deref() == Some("conflict") {
-                        return Some(index);
-                    }
-                }
+                Token::Word(_) if depth == 0 && self.is_on_conflict(index) => return Some(index),
                 _ => {}
             }
         }
         None
+    }
+
+    fn is_on_conflict(&self, index: usize) -> bool {
+        self.text.word(index).as_deref() == Some("on") && self.text.word(index + 1).as_deref() == Some("conflict")
     }
 }
 

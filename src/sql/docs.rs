@@ -144,6 +144,7 @@ const STATEMENTS: &[(&str, &[&str])] = &[
             "UPDATE users SET email = coalesce($1, email) WHERE id = $2 AND account_id = $3",
             "UPDATE users SET account_id = $1, email = $2 WHERE id = $3",
             "UPDATE users SET email = (CASE WHEN id = 1 THEN $1 WHEN id = 2 THEN $2 END)::text WHERE id IN (1, 2)",
+            "UPDATE users u SET email = v.email FROM (VALUES (1, 7, 'a'), (2, 8, 'b')) AS v(id, account_id, email) WHERE u.id = v.id AND u.account_id = v.account_id",
             "UPDATE users SET email = ssn WHERE id = 1",
             "DELETE FROM users WHERE account_id = 7 AND email = 'a' RETURNING id",
             "WITH gone AS (DELETE FROM users WHERE id = 1 RETURNING email) SELECT email FROM gone",
@@ -209,6 +210,8 @@ const END: &str = "
   a role that is not shown plaintext cannot use it on sealed columns.
 - A CASE that is cast to the column's own type (`(CASE ... END)::varchar(50)`, as Django's bulk_update sends it) is read as one without the
   cast: a value that is too long fails with 22001 where Postgres would cut it.
+- An UPDATE takes values for sealed columns from VALUES in FROM, as bulk updates send them, where WHERE compares the whole primary key
+  with VALUES, and the tenant column with VALUES or a constant. VALUES must stand alone in FROM.
 - MERGE writes a sealed column only from a source that is one row of literals and parameters; in UPDATE, where ON compares the whole
   primary key and the tenant column with it. From other sources it deletes, and writes what is not sealed. RETURNING is refused.
 - A row moves to another tenant only if the same statement replaces all of its sealed columns. A statement that sets the tenant
@@ -294,7 +297,11 @@ fn rewritten(statement: &str, plans: &[StatementPlan]) -> String {
     }
     if text == statement {
         let takes_rows = matches!(plans[0].copy.as_deref(), Some(Copy::In(_)));
-        let what = if takes_rows { "its rows are sealed" } else { "the result is opened" };
+        let what = match takes_rows {
+            true => "its rows are sealed",
+            false if plans[0].values.is_empty() => "the result is opened",
+            false => "its parameters are sealed",
+        };
         return format!("is sent as it is; {what}");
     }
     format!("{}`{text}`", lock.unwrap_or_default())

@@ -11,7 +11,7 @@ use super::build::Planner;
 use super::expr::{column_parts, unsupported};
 use super::from::Condition;
 use super::ident::fold;
-use super::operand::{Operand, fits, operand};
+use super::operand::{Operand, casts_to, fits, operand};
 use super::plan::{Role, TenantSource};
 use super::scope::{Scope, tenant_attribute};
 use super::sealed::{SealedRef, Ty, is_null, refuse_use};
@@ -237,7 +237,8 @@ impl Planner<'_> {
         sealed: &SealedRef,
     ) -> Result<Option<TenantSource>, Refusal> {
         let pinned = self.pinned(on, scope, constants);
-        let is_pinned = |key: &i16| pinned.iter().any(|(attnum, _)| attnum == key);
+        let is_pinned =
+            |key: &i16| pinned.iter().any(|(attnum, found)| attnum == key && tells_apart(base, *attnum, found));
         if base.primary_key.is_empty() || !base.primary_key.iter().all(is_pinned) {
             return Err(refuse_use(&sealed.column, "in a MERGE that may change several rows")
                 .hint("Compare every column of the primary key with the source in ON, with AND between."));
@@ -391,8 +392,19 @@ fn given_expr(item: &SelectItem) -> Option<&Expr> {
     }
 }
 
+/// True when one row at most has this value in a column whose values are all different. A text that is cast to another type
+/// may be compared without regard to case or blanks.
+pub(super) fn tells_apart(base: &Relation, attnum: i16, value: &Operand) -> bool {
+    let type_oid = base.columns.iter().find(|a| a.attnum == attnum).map(|a| a.base_type_oid);
+    match type_oid {
+        Some(20 | 21 | 23 | 1700 | 2950 | 1082 | 1114 | 1184) => true,
+        Some(type_oid) => casts_to(&value.casts, type_oid),
+        None => false,
+    }
+}
+
 /// The relation and column that a column reference means.
-fn place(e: &Expr, scope: &Scope<'_>) -> Option<(usize, usize)> {
+pub(super) fn place(e: &Expr, scope: &Scope<'_>) -> Option<(usize, usize)> {
     match column_parts(e)? {
         [name] => scope.find_bare(&fold(name)),
         [relation, name] => {

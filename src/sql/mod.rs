@@ -23,6 +23,7 @@ mod ident;
 mod insert;
 pub mod inside;
 mod join;
+mod joined;
 mod list;
 mod merge;
 pub mod missing;

@@ -76,9 +76,20 @@ impl Planner<'_> {
         for table in from {
             self.from(table, &mut scope, &mut conditions)?;
         }
+        let joined = self.joined_values(update, from, &mut scope)?;
         self.filter(&scope, conditions, update.selection.as_ref())?;
-        let changes = self.assignments(&update.assignments, &scope)?;
+        let changes = self.assignments(&update.assignments, &scope, joined.is_some())?;
         self.guard_tenant(&changes, &scope)?;
+        if let Some(joined) = &joined {
+            let other = changes.sealed.iter().find(|a| !a.values.is_empty());
+            match (other, &changes.tenant, first_sealed_of(&scope)) {
+                (None, None, _) => self.seal_joined(joined, update, &scope)?,
+                (Some(Assigned { column, .. }), ..) | (None, Some(_), Some(column)) => {
+                    return Err(refuse_use(column, "beside a value of VALUES in another column"));
+                }
+                (None, Some(_), None) => return Err(unsupported("this UPDATE")),
+            }
+        }
         let mut list = list;
         if changes.sealed.iter().any(|a| !a.values.is_empty()) {
             match self.one_row(&scope, &changes) {
@@ -96,10 +107,18 @@ impl Planner<'_> {
         columns
     }
 
-    /// Walks SET.
-    fn assignments<'e>(&mut self, assignments: &'e [Assignment], scope: &Scope<'_>) -> Result<Changes<'e>, Refusal> {
+    /// Walks SET. Values of VALUES for sealed columns are left to `joined`, where there are some.
+    fn assignments<'e>(
+        &mut self,
+        assignments: &'e [Assignment],
+        scope: &Scope<'_>,
+        is_joined: bool,
+    ) -> Result<Changes<'e>, Refusal> {
         let mut changes = Changes::default();
         for assignment in assignments {
+            if is_joined && self.is_joined(assignment, scope)? {
+                continue;
+            }
             match (&assignment.target, &assignment.value) {
                 (AssignmentTarget::ColumnName(name), value) => self.assign(name, value, scope, &mut changes)?,
                 (AssignmentTarget::Tuple(names), Expr::Tuple(values)) if names.len() == values.len() => {
@@ -120,6 +139,13 @@ impl Planner<'_> {
             }
         }
         Ok(changes)
+    }
+
+    /// True for a sealed column that is set to a column of VALUES.
+    fn is_joined(&mut self, assignment: &Assignment, scope: &Scope<'_>) -> Result<bool, Refusal> {
+        let AssignmentTarget::ColumnName(name) = &assignment.target else { return Ok(false) };
+        let sealed = matches!(self.target(&scope.relations[0], name)?, Target::Sealed(_));
+        Ok(sealed && matches!(super::merge::place(&assignment.value, scope), Some((1, _))))
     }
 
     fn assign<'e>(
@@ -429,6 +455,10 @@ impl Planner<'_> {
             None => Some(self.bytes().end),
         }
     }
+}
+
+fn first_sealed_of<'s>(scope: &'s Scope<'_>) -> Option<&'s Arc<Column>> {
+    first_sealed(scope.relations.first()?.base.as_ref()?)
 }
 
 /// An expression that raises a refusal in the server when it is evaluated.

@@ -78,6 +78,57 @@ const MERGED: &[&str] = &[
     "SELECT * FROM orders ORDER BY id",
 ];
 
+const JOINED: &[&str] = &[
+    "UPDATE users u SET email = v.email, name = 'x' FROM (VALUES (1, 1, 'v1'), (4, 2, 'v4'), (2, 1, NULL), (5, 1, 'other tenant')) AS v(id, account_id, email) WHERE u.id = v.id AND u.account_id = v.account_id RETURNING u.id, u.email",
+    "UPDATE users SET email = v.mail, ssn = v.ssn FROM (VALUES (1, 'w1', 's1'), (2, 'w2', NULL)) AS v(id, mail, ssn) WHERE users.id = v.id AND users.account_id = 1",
+    "UPDATE memos SET tag = v.t FROM (VALUES (1, 'many'), (2, 'many'), (3, 'many')) AS v(id, t) WHERE memos.id = v.id RETURNING memos.id, tag",
+    "UPDATE memos SET tag = v.t FROM (VALUES (1, 'longer than ten')) AS v(id, t) WHERE memos.id = v.id",
+    "UPDATE users u SET age = v.age FROM (VALUES (1, 1, 41), (2, 1, -1)) AS v(id, account_id, age) WHERE (u.id = v.id) AND (u.account_id = v.account_id)",
+    "UPDATE users u SET name = v.name FROM (VALUES (1, 'plain')) AS v(id, name) WHERE u.id = v.id",
+    "UPDATE users u SET email = v.email FROM (VALUES (1, 1, 'same'), (2, 1, 'same')) AS v(id, account_id, email) WHERE u.id = v.id AND u.account_id = v.account_id",
+    "SELECT id, account_id, name, email, ssn, age FROM users ORDER BY id",
+    "SELECT id, body, tag FROM memos ORDER BY id",
+];
+
+async fn joined_parameters(twins: &Twins) -> Vec<String> {
+    let sql = "UPDATE users u SET email = v.email FROM (VALUES ($1::int8, $2::text), ($3, $4)) AS v(id, email) WHERE u.id = v.id AND u.account_id = $5 RETURNING u.id, u.email";
+    let text = |s: &str| Text(Some(s.to_owned()));
+    let (one, two, tenant, a, b) = (text("1"), text("2"), text("1"), text("p1"), text("p2"));
+    let mut wrong = Vec::new();
+    wrong.extend(twins.with(sql, &[&one, &a, &two, &b, &tenant]).await.err());
+    wrong.extend(twins.with(sql, &[&1i64, &"b1", &2i64, &None::<&str>, &1i64]).await.err());
+    wrong
+}
+
+fn joined(version: Version) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let twins = twins_on(version).await;
+        let mut wrong = Vec::new();
+        for sql in JOINED {
+            wrong.extend(twins.simple(sql).await.err());
+        }
+        for sql in JOINED {
+            wrong.extend(twins.with(sql, &[]).await.err());
+        }
+        wrong.extend(joined_parameters(&twins).await);
+        assert!(wrong.is_empty(), "{} of them differ:\n{}\n{}", wrong.len(), wrong.join("\n"), twins.tail());
+        let all = "(SELECT email FROM users UNION ALL SELECT tag FROM memos) x";
+        let (rows, keys) = keys(&twins, "email", all, 25);
+        assert!(rows > 6 && keys == rows, "{keys} keys for {rows} rows");
+    });
+}
+
+#[test]
+fn each_row_of_values_changes_one_row_on_15() {
+    joined(Version::V15);
+}
+
+#[test]
+fn each_row_of_values_changes_one_row_on_18() {
+    joined(Version::V18);
+}
+
 async fn merged_parameters(twins: &Twins) -> Vec<String> {
     let upsert = "MERGE INTO users u USING (VALUES ($1::int8, $2::int8, $3::text)) AS s(id, account_id, email) ON u.id = s.id AND u.account_id = s.account_id WHEN MATCHED THEN UPDATE SET email = s.email WHEN NOT MATCHED THEN INSERT (id, account_id, email, name) VALUES (s.id, s.account_id, s.email, $4)";
     let text = |s: &str| Text(Some(s.to_owned()));

@@ -1,0 +1,167 @@
+//! UPDATE ... FROM (VALUES ...): many rows at once, each with a value of its own. Each row of VALUES gets a data key of its
+//! own (E2), which is sound where it changes one row at most: WHERE compares the whole primary key with its columns.
+use std::sync::Arc;
+
+use sqlparser::ast::{AssignmentTarget, BinaryOperator, Expr, SetExpr, TableFactor, TableWithJoins, Update};
+
+use super::build::Planner;
+use super::merge::{place, tells_apart};
+use super::operand::{Operand, fits, operand};
+use super::plan::{Role, TenantSource};
+use super::scope::{Scope, tenant_attribute};
+use super::sealed::{Ty, is_null, refuse_use};
+use super::tenant;
+use super::write::Target;
+use crate::catalog::Relation;
+use crate::policy::{Column, TenantRule};
+use crate::refusal::Refusal;
+
+/// The rows of VALUES that an UPDATE takes values for sealed columns from.
+pub(super) struct Joined<'e> {
+    rows: Vec<&'e [Expr]>,
+    /// The sealed column that each of its columns goes to.
+    fed: Vec<Option<Arc<Column>>>,
+}
+
+/// What a column of the target is equal to.
+enum Equal {
+    /// A column of VALUES.
+    Column(usize),
+    Constant(Operand),
+}
+
+impl Planner<'_> {
+    /// Finds the columns of VALUES that SET gives to sealed columns; nothing else may use them then. `None` when there are
+    /// none.
+    ///
+    /// # Errors
+    /// When two sealed columns get the same.
+    pub(super) fn joined_values<'e>(
+        &mut self,
+        update: &'e Update,
+        from: &'e [TableWithJoins],
+        scope: &mut Scope<'_>,
+    ) -> Result<Option<Joined<'e>>, Refusal> {
+        let [TableWithJoins { relation: TableFactor::Derived { lateral: false, subquery, sample: None, .. }, joins }] =
+            from
+        else {
+            return Ok(None);
+        };
+        let SetExpr::Values(values) = &*subquery.body else { return Ok(None) };
+        let plain = subquery.with.is_none()
+            && subquery.order_by.is_none()
+            && subquery.limit_clause.is_none()
+            && subquery.fetch.is_none();
+        if !plain || !joins.is_empty() || scope.relations.len() != 2 {
+            return Ok(None);
+        }
+        let mut fed = vec![None; scope.relations[1].columns.len()];
+        for assignment in &update.assignments {
+            let AssignmentTarget::ColumnName(name) = &assignment.target else { continue };
+            let Some((1, at)) = place(&assignment.value, scope) else { continue };
+            let Target::Sealed(sealed) = self.target(&scope.relations[0], name)? else { continue };
+            match &mut fed[at] {
+                Some(_) => return Err(refuse_use(&sealed.column, "with a value that another column gets too")),
+                entry => *entry = Some(sealed.column),
+            }
+        }
+        for (at, column) in fed.iter().enumerate() {
+            let Some(column) = column else { continue };
+            let refusal = refuse_use(column, "in UPDATE but as the value of its column");
+            scope.relations[1].columns[at].ty = Ty::Blocked(refusal);
+        }
+        let rows: Vec<&[Expr]> = values.rows.iter().map(|row| &row.content[..]).collect();
+        Ok(fed.iter().any(Option::is_some).then_some(Joined { rows, fed }))
+    }
+
+    /// Makes cells of the values.
+    ///
+    /// # Errors
+    /// When a row of VALUES may change several rows, or does not say whose its row is, or holds more than constants.
+    pub(super) fn seal_joined(
+        &mut self,
+        joined: &Joined<'_>,
+        update: &Update,
+        scope: &Scope<'_>,
+    ) -> Result<(), Refusal> {
+        let Some(first) = joined.fed.iter().flatten().next() else { return Ok(()) };
+        let refuse = |what: &str| refuse_use(first, what);
+        let Some(base) = scope.relations[0].base.as_ref().filter(|base| matches!(base.kind, 'r' | 'p')) else {
+            return Err(refuse("as the target of another column's value"));
+        };
+        let equals = update.selection.as_ref().map(|e| self.equals(e, scope)).unwrap_or_default();
+        let constant = |equal: &Equal| match equal {
+            Equal::Column(at) => joined.rows.iter().map(|row| operand(self.text, row.get(*at)?)).collect(),
+            Equal::Constant(found) => Some(vec![found.clone()]),
+        };
+        let tells = |attnum: i16, equal: &Equal| {
+            let found: Option<Vec<Operand>> = constant(equal);
+            found.is_some_and(|found| found.iter().all(|found| tells_apart(base, attnum, found)))
+        };
+        let compared = |key: &i16| equals.iter().any(|(attnum, equal)| attnum == key && tells(*attnum, equal));
+        if base.primary_key.is_empty() || !base.primary_key.iter().all(compared) {
+            return Err(refuse("in an UPDATE that may change several rows for one of VALUES")
+                .hint("Compare every column of the primary key with VALUES in WHERE, with AND between."));
+        }
+        for row in &joined.rows {
+            let number = self.sealed_rows;
+            self.sealed_rows += 1;
+            let tenant = self.joined_tenant(base, row, &equals);
+            for (column, e) in joined.fed.iter().zip(*row) {
+                let Some(column) = column else { continue };
+                let found = operand(self.text, e).filter(|found| fits(found, column.logical, true));
+                let found = found.ok_or_else(|| {
+                    refuse_use(column, "with a value of another type")
+                        .hint("Write a quoted literal or a parameter, without a cast to another type.")
+                })?;
+                if is_null(&found) {
+                    self.edit(found.range, "NULL::pg_catalog.bytea");
+                    continue;
+                }
+                let tenant = tenant.clone().ok_or_else(|| {
+                    tenant::no_tenant(column)
+                        .hint("Compare the tenant column with VALUES in WHERE, too, or with a constant.")
+                })?;
+                let slot = self.value(&found, Role::Seal { column: Arc::clone(column), row: number, tenant });
+                self.replace(found.range, &[slot]);
+            }
+        }
+        Ok(())
+    }
+
+    fn joined_tenant(&self, base: &Relation, row: &[Expr], equals: &[(i16, Equal)]) -> Option<TenantSource> {
+        let attribute = match base.policy.as_ref().map(|policy| &policy.tenant)? {
+            TenantRule::Column(_) => tenant_attribute(base)?,
+            TenantRule::Session | TenantRule::Fixed(_) => return self.row_tenant(base, &[], &[]),
+        };
+        let (_, equal) = equals.iter().find(|(attnum, _)| *attnum == attribute.attnum)?;
+        let found = match equal {
+            Equal::Column(at) => operand(self.text, row.get(*at)?)?,
+            Equal::Constant(found) => found.clone(),
+        };
+        tenant::source(attribute.base_type_oid, &found)
+    }
+
+    /// What the conjuncts of a condition say that columns of the target are equal to.
+    fn equals(&self, condition: &Expr, scope: &Scope<'_>) -> Vec<(i16, Equal)> {
+        let (mut rest, mut found) = (vec![condition], Vec::new());
+        while let Some(e) = rest.pop() {
+            match e {
+                Expr::Nested(inner) => rest.push(inner),
+                Expr::BinaryOp { left, op: BinaryOperator::And, right } => rest.extend([&**left, &**right]),
+                Expr::BinaryOp { left, op: BinaryOperator::Eq, right } => {
+                    for (column, value) in [(left, right), (right, left)] {
+                        let Some((0, at)) = place(column, scope) else { continue };
+                        let equal = match place(value, scope) {
+                            Some((1, at)) => Some(Equal::Column(at)),
+                            _ => operand(self.text, value).map(Equal::Constant),
+                        };
+                        found.extend(equal.map(|equal| (scope.relations[0].columns[at].attnum, equal)));
+                    }
+                }
+                _ => {}
+            }
+        }
+        found
+    }
+}
