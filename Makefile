@@ -33,6 +33,7 @@ test:
 # Fast: what a change should pass before it is shown to anyone.
 check:
 	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked --test suites -- -D warnings
 	cargo test --locked --lib
 
 # Statements made at random, COUNT on each version of Postgres from SEED on. One seed again: COUNT=1 and its number.

@@ -18,6 +18,7 @@ mod documents;
 mod encodings;
 mod guard;
 mod kms;
+mod leftover;
 mod lint;
 mod machine;
 mod migrations;

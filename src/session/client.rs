@@ -16,6 +16,7 @@ use super::copied;
 use super::copy::{takes_rows, without_values};
 use super::define::certain;
 use super::facts::Facts;
+use super::leftover;
 use super::literals;
 use super::machine::{Fatal, Held, Hold, Machine, OUT_BYTES_MAX, Prepared, Unsynced, Work};
 use super::messages::{
@@ -175,10 +176,17 @@ impl Machine {
             b'Q' => (&b""[..], frontend::query(body)?),
             _ => frontend::parse(body).map(|parse| (parse.name, parse.text))?,
         };
+        let is_query = header.tag == b'Q';
+        if is_query && self.after_copy && leftover::is_no_statement(text) {
+            input.advance(header.total);
+            return self.refuse(b'Q', &leftover::refused());
+        }
+        let copies = is_query && leftover::copies(text);
         let hits = self.scan(text);
         let reload = self.schema_is_stale(text, hits);
         let executes = hits.sql_prepare || (hits.facts && mentions_execute(text));
         let looked_at = hits.touches || executes || reload || self.may_name(text, hits.sql_prepare);
+        self.after_copy = if is_query { looked_at && copies } else { self.after_copy };
         if looked_at && !ends_transaction(text) {
             self.begins(true);
             let held = Held {

@@ -217,6 +217,8 @@ pub struct Machine {
     pub(super) defined: Option<Defined>,
     pub(super) copy_in: bool,
     pub(super) copy: CopyIn,
+    /// The last Query was a COPY that named something sealed.
+    pub(super) after_copy: bool,
     pub(super) sending: Option<Box<Sending>>,
     pub(super) tunnel: bool,
     pub(super) mute: Mute,
@@ -273,6 +275,7 @@ impl Machine {
             defined: None,
             copy_in: false,
             copy: CopyIn::default(),
+            after_copy: false,
             sending: None,
             tunnel: false,
             mute: Mute::Off,

@@ -23,6 +23,7 @@ mod each;
 pub mod elements;
 pub mod facts;
 pub mod internal;
+mod leftover;
 mod literals;
 pub mod machine;
 pub mod messages;

@@ -84,7 +84,9 @@ async fn reads(pool: &PgPool) {
     let mut built = QueryBuilder::<Postgres>::new("SELECT name FROM customer WHERE account_id = ");
     built.push_bind(1).push(" AND email IN (");
     let mut list = built.separated(", ");
-    emails.iter().for_each(|email| drop(list.push_bind(email)));
+    for email in &emails {
+        list.push_bind(email);
+    }
     built.push(") ORDER BY id");
     report("built in", built.build_query_scalar::<String>().fetch_all(pool).await.map(|all| all.join(" ")));
     let phone = sqlx::query_scalar::<_, Option<String>>("SELECT phone FROM customer WHERE phone IS NULL OR phone = $1 ORDER BY id");
