@@ -115,7 +115,10 @@ fn both_ways_give_and_take_what_a_plain_table_does() {
         for (table, is_other) in [("exact", false), ("other", true)] {
             for (row, more) in ROWS.iter().zip(MORE) {
                 let (columns, row) = match is_other {
-                    true => (format!("{COLUMNS}, m, z, d, k, n, f, j, p, w, r, a"), format!("{}, {more})", &row[..row.len() - 1])),
+                    true => (
+                        format!("{COLUMNS}, m, z, d, k, n, f, j, p, w, r, a"),
+                        format!("{}, {more})", &row[..row.len() - 1]),
+                    ),
                     false => (COLUMNS.to_owned(), (*row).to_owned()),
                 };
                 let sql = format!("INSERT INTO {table} ({columns}) VALUES {row}");
@@ -126,7 +129,8 @@ fn both_ways_give_and_take_what_a_plain_table_does() {
                 assert!(ended.contains("C(COPY 4"), "{ended}");
                 ways.sealed.ask(&format!("TRUNCATE {table}"));
                 let before = ways.tap.to_server().len();
-                let sent = into(&mut ways.sealed, &format!("COPY {table} FROM STDIN {options}"), &data, [7, 1, 4096][n % 3]);
+                let sent =
+                    into(&mut ways.sealed, &format!("COPY {table} FROM STDIN {options}"), &data, [7, 1, 4096][n % 3]);
                 assert!(show(&sent).contains("C(COPY 4"), "{options}: {}", show(&sent));
                 let is_binary = contains(&ways.tap.to_server()[before..], b"PGCOPY\n");
                 assert_eq!(is_binary, !is_other || options.contains("binary"), "{table} {options}");
@@ -144,13 +148,19 @@ fn both_ways_give_and_take_what_a_plain_table_does() {
                         format!("(SELECT t, email, count(*) OVER () FROM {table} WHERE account_id = 1 ORDER BY id)"),
                         format!("(SELECT email FROM {table} ORDER BY id LIMIT 2) "),
                     ] {
-                        for options in OPTIONS.iter().chain(&["(FORMAT csv, FORCE_QUOTE *)", "(FORMAT csv, FORCE_QUOTE (email))"]) {
+                        for options in
+                            OPTIONS.iter().chain(&["(FORMAT csv, FORCE_QUOTE *)", "(FORMAT csv, FORCE_QUOTE (email))"])
+                        {
                             if source.starts_with('(') && options.contains("(email)") {
                                 continue;
                             }
                             let sql = format!("COPY {source} TO STDOUT {options}");
                             let (plain, sealed) = (out(&mut ways.plain, &sql), out(&mut ways.sealed, &sql));
-                            assert_eq!(sealed.0.escape_ascii().to_string(), plain.0.escape_ascii().to_string(), "{sql}");
+                            assert_eq!(
+                                sealed.0.escape_ascii().to_string(),
+                                plain.0.escape_ascii().to_string(),
+                                "{sql}"
+                            );
                             assert_eq!(sealed.1, plain.1, "{sql}");
                         }
                     }
@@ -162,10 +172,22 @@ fn both_ways_give_and_take_what_a_plain_table_does() {
 
 /// A row of text, and what makes it wrong in place of one of its fields.
 fn row(id: usize, wrong: Option<(usize, &str)>) -> Vec<String> {
-    let mut fields: Vec<String> =
-        [&id.to_string(), "1", "5", "6", "t", "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11", "abc", "text", "v", "c", "e@x", "9"]
-            .map(str::to_owned)
-            .into();
+    let mut fields: Vec<String> = [
+        &id.to_string(),
+        "1",
+        "5",
+        "6",
+        "t",
+        "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11",
+        "abc",
+        "text",
+        "v",
+        "c",
+        "e@x",
+        "9",
+    ]
+    .map(str::to_owned)
+    .into();
     if let Some((at, wrong)) = wrong {
         fields[at] = wrong.to_owned();
     }
@@ -354,7 +376,8 @@ fn a_copy_that_is_broken_off_leaves_nothing() {
         // By the client.
         ways.sealed.send(&Out::new().query(&copy).0);
         ways.sealed.until(b'G');
-        ways.sealed.send(&Out::new().raw(b'd', rows(0..3000).as_bytes()).raw(b'd', b"half a r").raw(b'f', b"no more\0").0);
+        ways.sealed
+            .send(&Out::new().raw(b'd', rows(0..3000).as_bytes()).raw(b'd', b"half a r").raw(b'f', b"no more\0").0);
         assert!(show(&ways.sealed.until(b'Z')).ends_with("E(ERROR 57014) Z(I)"));
         // By a cancel request, in the midst of rows.
         ways.sealed.send(&Out::new().query(&copy).0);

@@ -8,9 +8,7 @@ use super::inner::Inner;
 use super::master::{Master, Opened};
 use super::registry::{BranchRecord, Wrapping};
 use super::{FreshDek, KeyError, OpenedDek, Tenant};
-use crate::crypto::{
-    self, BranchKey, BranchWrap, Dek, DekId, IndexRoot, KeyId, OwnedSlot, Slot, WrapAlgorithm,
-};
+use crate::crypto::{self, BranchKey, BranchWrap, Dek, DekId, IndexRoot, KeyId, OwnedSlot, Slot, WrapAlgorithm};
 use crate::hash::DashMap;
 
 /// A branch key made ready for the slots that name it.

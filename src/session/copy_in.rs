@@ -61,7 +61,8 @@ impl Receiving {
         row_bytes_max: usize,
     ) -> Self {
         // Before Postgres 18 `\.` ends CSV too.
-        let (reader, heads) = (Reader::new(&plan.options, (1..18).contains(&version)), plan.options.header != Header::None);
+        let (reader, heads) =
+            (Reader::new(&plan.options, (1..18).contains(&version)), plan.options.header != Header::None);
         Receiving {
             reader,
             row_bytes_max,
@@ -248,8 +249,7 @@ impl Machine {
     fn copy_ends(&mut self) {
         if let Copying::Sealed(receiving) = &self.copy.now
             && (receiving.form.is_binary
-                || (receiving.is_marked
-                    && receiving.plan().is_some_and(|plan| plan.options.format == Format::Binary)))
+                || (receiving.is_marked && receiving.plan().is_some_and(|plan| plan.options.format == Format::Binary)))
         {
             frontend::put_raw(&mut self.to_server, b'd', &FILE_END);
         }

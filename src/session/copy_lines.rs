@@ -76,7 +76,10 @@ mod tests {
         for (said, told) in [
             ("COPY t 1, line 3, column b7", "COPY t 1, line 6, column b7"),
             ("COPY t 1, Zeile 5", "COPY t 1, Zeile 9"),
-            ("PL/pgSQL function f() line 3 at RAISE\nCOPY t 1, line 2", "PL/pgSQL function f() line 3 at RAISE\nCOPY t 1, line 3"),
+            (
+                "PL/pgSQL function f() line 3 at RAISE\nCOPY t 1, line 2",
+                "PL/pgSQL function f() line 3 at RAISE\nCOPY t 1, line 3",
+            ),
             ("COPY t 12, line 3", "COPY t 12, line 3"),
             ("COPY t 1", "COPY t 1"),
         ] {

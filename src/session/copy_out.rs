@@ -251,11 +251,7 @@ impl Machine {
 }
 
 /// Appends opened rows, which are DataRows, in the client's format.
-fn put_rows(
-    opened: &[u8],
-    plan: &plan::CopyOut,
-    (ahead, out): (&mut Bytes, &mut BytesMut),
-) -> Result<(), Malformed> {
+fn put_rows(opened: &[u8], plan: &plan::CopyOut, (ahead, out): (&mut Bytes, &mut BytesMut)) -> Result<(), Malformed> {
     if plan.options.format == Format::Binary {
         bodies(opened).for_each(|row| put_data(ahead, row, out));
         return Ok(());

@@ -49,8 +49,7 @@ enum Part {
 impl Form {
     pub(super) fn new(copy: &plan::CopyIn, server_version: u32) -> Self {
         let exact = |at: usize| copy.binary.as_ref().and_then(|columns| columns.get(at).copied().flatten());
-        let mut columns: Vec<Part> =
-            (0..copy.names.len()).map(|at| exact(at).map_or(Part::Raw, Part::Exact)).collect();
+        let mut columns: Vec<Part> = (0..copy.names.len()).map(|at| exact(at).map_or(Part::Raw, Part::Exact)).collect();
         let mut whose = None;
         for slot in &copy.row.values {
             let (Source::Param(at), Role::Seal { column, tenant, .. }) = (&slot.source, &slot.role) else { continue };
@@ -125,12 +124,7 @@ impl Taken {
     ///
     /// # Secrets
     /// The sealed columns' values are kept until the rows are sealed.
-    pub(super) fn take(
-        &mut self,
-        (row, line): (&[u8], u64),
-        by: By<'_>,
-        fields: &mut Vec<Field>,
-    ) -> Result<(), Wrong> {
+    pub(super) fn take(&mut self, (row, line): (&[u8], u64), by: By<'_>, fields: &mut Vec<Field>) -> Result<(), Wrong> {
         let (items, start) = (self.items.len(), self.bytes.len());
         let (fresh, index) = (self.need.fresh.len(), self.need.index.len());
         match self.read(row, by, fields) {
@@ -327,7 +321,13 @@ impl<'a> Writing<'a> {
             Some(used) if uses[used].key == key => used,
             _ => {
                 let (tenant, columns) = (self.tenant.clone(), self.columns.clone());
-                uses.push(Use { act: Act::Seal, tenant, key, dek_ids: Vec::with_capacity(self.deks.len() + 1), columns });
+                uses.push(Use {
+                    act: Act::Seal,
+                    tenant,
+                    key,
+                    dek_ids: Vec::with_capacity(self.deks.len() + 1),
+                    columns,
+                });
                 uses.len() - 1
             }
         };

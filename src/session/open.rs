@@ -465,8 +465,7 @@ impl Opens for Opening<'_, '_> {
 
 /// True for a value that begins as a cell does, in binary or in the hex form of bytea, and is long enough for one.
 fn begins_as_cell(value: &[u8]) -> bool {
-    value.len() >= CELL_BYTES_MIN
-        && (value.starts_with(b"\xC1\x52\x53\x01\x01") || value.starts_with(b"\\xc152530101"))
+    value.len() >= CELL_BYTES_MIN && (value.starts_with(b"\xC1\x52\x53\x01\x01") || value.starts_with(b"\\xc152530101"))
 }
 
 fn plaintext(

@@ -249,7 +249,9 @@ impl Said {
             && (is_csv || (!no_text_delimiter(options.delimiter) && !only_csv.into_iter().any(has)))
             && (!is_csv || is_apart)
             && if is_in {
-                options.force_quote == Forced::None && is_named(&options.force_not_null) && is_named(&options.force_null)
+                options.force_quote == Forced::None
+                    && is_named(&options.force_not_null)
+                    && is_named(&options.force_null)
             } else {
                 !only_in && self.freeze.is_none() && options.header != Header::Match
             }

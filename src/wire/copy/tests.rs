@@ -146,9 +146,8 @@ fn the_mark_of_the_end_ends() {
 
 #[test]
 fn many_binary_rows_are_taken_cut_anywhere() {
-    let rows: Vec<Vec<u8>> = (0..20_u8)
-        .map(|n| [&[0, 2, 255, 255, 255, 255, 0, 0, 0, n], &vec![n; usize::from(n)][..]].concat())
-        .collect();
+    let rows: Vec<Vec<u8>> =
+        (0..20_u8).map(|n| [&[0, 2, 255, 255, 255, 255, 0, 0, 0, n], &vec![n; usize::from(n)][..]].concat()).collect();
     let whole = [&FILE_HEADER[..], &rows.concat(), &FILE_END].concat();
     for piece in [1, 2, 3, 7, 19, 64, 10_000] {
         let (mut tuples, mut found, mut ends) = (Tuples::default(), Vec::new(), 0);
