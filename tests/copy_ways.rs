@@ -218,6 +218,7 @@ fn a_wrong_row_is_told_alike_wherever_it_is() {
         (11, "9999999999"),
         (10, "\\xff"),
         (10, "a\tb"),
+        (3, "x\n"),
     ];
     for version in VERSIONS {
         let mut ways = ways(version);

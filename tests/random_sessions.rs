@@ -57,6 +57,30 @@ const SIMPLE: &[&str] = &[
     ";",
 ];
 
+/// COPY FROM, in both ways between proxy and server, and of a plain table.
+const COPIES: &[&str] = &[
+    "COPY users (id, account_id, email, age) FROM STDIN",
+    "COPY users (id, account_id, email, age) FROM STDIN (DEFAULT '?')",
+    "COPY users (id, account_id, email, age) FROM STDIN (FORMAT csv, DELIMITER E'\\t', HEADER)",
+    "COPY users (id, account_id, email) FROM STDIN WHERE id < 31",
+    "COPY notes (id, nothing) FROM STDIN",
+    "COPY notes (id, body) FROM STDIN",
+];
+
+const LINES: &[&str] = &[
+    "30\t1\ta@x\t5\n",
+    "31\t2\t\\N\t\\N\n",
+    "32\t1\tZo\u{eb}\t-1\n",
+    "1\t1\there already\t1\n",
+    "x\t1\tno number\t1\n",
+    "33\t1\tno age\tx\n",
+    "34\t1\n",
+    "35\t1\t\"\"\t\n",
+    "36\t7\n",
+    "37\t1\tthree\n",
+    "\\.\n",
+];
+
 const VALUES: &[Option<&str>] = &[Some("1"), Some("3"), Some("11"), Some("a@x"), Some(""), None];
 
 const NAMES: &[&str] = &["", "one", "two"];
@@ -95,6 +119,13 @@ enum Act {
     },
     Query(usize),
     Simple(usize),
+    /// COPY FROM with these lines, in pieces of this many bytes, and how it ends. Nothing is awaited.
+    CopyIn {
+        text: usize,
+        lines: Vec<usize>,
+        piece: usize,
+        fails: bool,
+    },
     Flush,
     Sync,
 }
@@ -103,6 +134,7 @@ fn act() -> impl Strategy<Value = Act> {
     let (name, text) = (0..NAMES.len(), 0..TEXTS.len());
     let values = prop::collection::vec(0..VALUES.len(), 3);
     let kind = prop_oneof![Just('S'), Just('P')];
+    let lines = prop::collection::vec(0..LINES.len(), 0..6);
     prop_oneof![
         3 => (name.clone(), text.clone()).prop_map(|(name, text)| Act::Parse { name, text }),
         3 => (name.clone(), name.clone(), values.clone(), 0..2_i16).prop_map(|(portal, name, values, format)| Act::Bind { portal, name, values, format }),
@@ -112,6 +144,8 @@ fn act() -> impl Strategy<Value = Act> {
         4 => (text.clone(), values, 0..2_i16).prop_map(|(text, values, format)| Act::Run { name: 0, text, values, format }),
         2 => text.prop_map(Act::Query),
         2 => (0..SIMPLE.len()).prop_map(Act::Simple),
+        2 => (0..COPIES.len(), lines, 1..40_usize, prop::bool::weighted(0.2))
+            .prop_map(|(text, lines, piece, fails)| Act::CopyIn { text, lines, piece, fails }),
         1 => Just(Act::Flush),
         3 => Just(Act::Sync),
     ]
@@ -137,7 +171,7 @@ fn messages(acts: &[Act], careful: bool) -> Out {
             }
         }
         match act {
-            Act::Query(_) | Act::Simple(_) if careful => (out, left_behind) = (out.sync(), true),
+            Act::Query(_) | Act::Simple(_) | Act::CopyIn { .. } if careful => (out, left_behind) = (out.sync(), true),
             Act::Bind { portal: 0, .. } | Act::Run { .. } => left_behind = false,
             Act::Execute { portal: 0, .. } if left_behind => continue,
             _ => {}
@@ -160,6 +194,11 @@ fn messages(acts: &[Act], careful: bool) -> Out {
             }
             Act::Query(text) => out.query(TEXTS[*text].0),
             Act::Simple(text) => out.query(SIMPLE[*text]),
+            Act::CopyIn { text, lines, piece, fails } => {
+                let data: Vec<u8> = lines.iter().flat_map(|line| LINES[*line].bytes()).collect();
+                let out = data.chunks(*piece).fold(out.query(COPIES[*text]), |out, piece| out.raw(b'd', piece));
+                if *fails { out.raw(b'f', b"no more\0") } else { out.raw(b'c', b"") }
+            }
             Act::Flush => out.flush(),
             Act::Sync => out.sync(),
         };

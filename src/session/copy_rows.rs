@@ -186,6 +186,8 @@ impl Taken {
             };
             self.items.push(Item { end: self.bytes.len(), is_null: !is_there });
         }
+        // Postgres misses a column when it comes to it.
+        missing(fields.len(), by.copy).map_err(|refusal| (refusal, None))?;
         Ok(tenant)
     }
 
@@ -207,7 +209,10 @@ impl Taken {
         let mut named_by = None;
         if let TenantSource::Param { index, .. } = source {
             let place = usize::from(*index);
-            let field = fields.get(place).ok_or_else(|| seal::missing_tenant(column))?;
+            let Some(field) = fields.get(place) else {
+                missing(fields.len(), by.copy)?;
+                return Err(not_granted());
+            };
             named_by = given(row, (field, place), by).map_err(|(refusal, _)| refusal)?;
         }
         if let Some((before, tenant)) = &self.named
@@ -395,15 +400,18 @@ fn given<'r>(row: &'r [u8], (field, at): (&Field, usize), by: By<'_>) -> Result<
     }
 }
 
-/// Refuses a row with another number of fields than there are columns.
+/// Refuses a row that lacks a column.
+fn missing(count: usize, copy: &plan::CopyIn) -> Result<(), Refusal> {
+    let missing = |name| Refusal::new(Class::BadCopy, format!("missing data for column \"{name}\""));
+    copy.names.get(count).map_or(Ok(()), |name| Err(missing(name)))
+}
+
+/// Refuses a row with more fields than there are columns; in binary also one with less.
 fn check_width(count: usize, copy: &plan::CopyIn) -> Result<(), Refusal> {
     let bad = |message: String| Err(Refusal::new(Class::BadCopy, message));
     let expected = copy.names.len();
     if copy.options.format == Format::Binary && count != expected {
         return bad(format!("row field count is {count}, expected {expected}"));
-    }
-    if let Some(missing) = copy.names.get(count) {
-        return bad(format!("missing data for column \"{missing}\""));
     }
     if count > expected {
         return bad("extra data after last expected column".to_owned());

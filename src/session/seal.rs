@@ -304,7 +304,8 @@ impl Sealer<'_> {
         let Some(value) = given(source, self.inputs) else { return Ok(None) };
         let cell = cells::given(value, column)?.into_owned();
         let (act, key, dek) = cells::check(&cell, column, tenant, self.granted)?;
-        self.record(act, tenant, Some((key, dek)), column);
+        let is_new = !self.uses.iter().any(|used| used.dek_ids.last() == Some(&dek));
+        self.record(act, tenant, (Some(key), is_new.then_some(dek)), column);
         Ok(Some(cell))
     }
 

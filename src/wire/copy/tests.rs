@@ -143,3 +143,25 @@ fn the_mark_of_the_end_ends() {
     assert_eq!(old.piece(true), Ok(Some(Piece::End)));
     assert_eq!(old.piece(true), Ok(None));
 }
+
+#[test]
+fn many_binary_rows_are_taken_cut_anywhere() {
+    let rows: Vec<Vec<u8>> =
+        (0..20_u8).map(|n| [&[0, 2, 255, 255, 255, 255, 0, 0, 0, n], &vec![n; usize::from(n)][..]].concat()).collect();
+    let whole = [&FILE_HEADER[..], &rows.concat(), &FILE_END].concat();
+    for piece in [1, 2, 3, 7, 19, 64, 10_000] {
+        let (mut tuples, mut found, mut ends) = (Tuples::default(), Vec::new(), 0);
+        for part in whole.chunks(piece) {
+            tuples.feed(part);
+            let block = tuples.take().unwrap();
+            found.extend(block.rows().map(<[u8]>::to_vec));
+            ends += usize::from(block.is_last);
+        }
+        assert_eq!((found, ends, tuples.held()), (rows.clone(), 1, 0));
+        tuples.feed(b"x");
+        assert_eq!(tuples.take().map(|_| ()), Err(Bad::Behind));
+    }
+    let mut tuples = Tuples::default();
+    tuples.feed(b"PGCOPY\nx");
+    assert_eq!(tuples.take().map(|_| ()), Err(Bad::Signature));
+}
