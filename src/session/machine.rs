@@ -351,7 +351,9 @@ impl Machine {
     pub fn on_granted(&mut self, side: Side, granted: Result<Granted, Refusal>) -> Result<(), Fatal> {
         match side {
             Side::Client => {
-                let mut held = match self.hold.take() {
+                // What waited for these keys may be gone, and another message wait for something else by now.
+                let waits = |hold: &mut Hold| matches!(hold, Hold::Keys(_) | Hold::Copy);
+                let mut held = match self.hold.take_if(waits) {
                     Some(Hold::Keys(held)) => held,
                     Some(Hold::Copy) => {
                         self.copy_granted(granted);
