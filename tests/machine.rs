@@ -229,7 +229,7 @@ fn meant(n: u8, out: Out) -> Out {
     );
     let values = [Some("1"), Some("1"), Some(CANARY)];
     let name = if n.is_multiple_of(2) { "" } else { "s" };
-    match n % 23 {
+    match n % 27 {
         0 | 1 => out.parse(name, insert),
         2 | 3 => out.parse(name, update),
         4 | 5 => out.parse(name, "INSERT INTO users (id, account_id, email, nothing) VALUES ($1, $2, $3, 1)"),
@@ -246,6 +246,10 @@ fn meant(n: u8, out: Out) -> Out {
         19 => out.query("SELECT 1"),
         20 => out.query("SET search_path = elsewhere"),
         21 => out.flush(),
+        22 => out.query("CREATE TABLE other (id int8)"),
+        23 => out.parse("d", "ALTER TABLE other ADD COLUMN more int8").bind("", "d", &[], 0).execute("", 0),
+        24 => out.query("BEGIN"),
+        25 => out.query("ROLLBACK"),
         _ => out.sync(),
     }
 }

@@ -191,6 +191,31 @@ fn a_pipeline_is_planned_with_what_it_has_made() {
             peer.ask("ROLLBACK");
         }
     }
+    // In one text.
+    for sql in [
+        format!("{}; INSERT INTO fresh VALUES (1, 1, 'canary7f3')", fresh[0]),
+        format!(
+            "BEGIN; {}; CREATE TABLE fresh (email mail); SELECT 1; INSERT INTO fresh VALUES ('canary7f3')",
+            fresh[1]
+        ),
+        "ALTER TABLE plain.users ADD COLUMN more \"rowseal\".text; UPDATE plain.users SET more = 'canary7f3'"
+            .to_owned(),
+    ] {
+        assert_eq!(peer.ask(&sql), "E(ERROR 0A000) Z(I)", "{sql}");
+    }
+    // Prepared first, and executed when the schema has been looked at again.
+    for begin in ["SELECT 1", "BEGIN"] {
+        peer.ask(begin);
+        let prepared = Out::new().parse("d", fresh[0]).sync().parse("s", "SELECT 2").sync();
+        let executed = prepared.bind("", "d", &[], 0).execute("", 0);
+        let executed = executed.parse("i", "INSERT INTO fresh VALUES (1, 1, 'canary7f3')").sync();
+        peer.send(&executed.0);
+        let shown = show(&peer.until_ready(3));
+        assert!(shown.contains("C(CREATE TABLE\\x00) E(ERROR 0A000)"), "{begin}: {shown}");
+        peer.ask("ROLLBACK");
+        peer.ask("DROP TABLE IF EXISTS fresh");
+        peer.ask("DEALLOCATE ALL");
+    }
     assert!(!contains(&scene.tap.to_server(), b"canary7f3"), "a value reached the server");
     // What is not sealed goes on, in order.
     let out = Out::new().run("CREATE TABLE notes (id int8, body text)", &[]);

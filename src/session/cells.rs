@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use crate::audit::Act;
 use crate::crypto::{Cell, DekId, KeyId, RowKey};
-use crate::keys::{Granted, Need, Tenant};
+use crate::keys::{Granted, KeyError, Need, Tenant};
 use crate::policy::{Column, Read};
 use crate::refusal::{Class, Refusal};
 use crate::sql::plan::{ParamRole, Role, Source, StatementPlan};
@@ -89,8 +89,10 @@ pub(super) fn check(
     let slot = cell.slot();
     let dek = match granted.open.get(&slot.dek_id) {
         Some(Ok(dek)) => dek,
-        Some(Err(error)) => return Err(key_refusal(error)),
-        None => return Err(misplaced()),
+        Some(Err(error @ (KeyError::Unavailable(_) | KeyError::Unreachable))) => return Err(key_refusal(error)),
+        Some(Err(KeyError::UnknownTenant(_) | KeyError::UnknownKey | KeyError::Damaged)) | None => {
+            return Err(misplaced());
+        }
     };
     if dek.tenant != *tenant || cell.token.is_some() != column.equality.is_some() {
         return Err(misplaced());

@@ -18,10 +18,10 @@ use super::define::certain;
 use super::facts::Facts;
 use super::leftover;
 use super::literals;
-use super::machine::{Fatal, Held, Hold, Machine, OUT_BYTES_MAX, Prepared, Unsynced, Work};
+use super::machine::{Changes, Fatal, Held, Hold, Machine, OUT_BYTES_MAX, Prepared, Unsynced, Work};
 use super::messages::{
-    BIND_NAMES, allowed, bind_fits, declared_fit, executes_sealed, inline, malformed, merge, names_awaited,
-    names_prepared, result_formats, server_oids, server_params, settled, too_large,
+    BIND_NAMES, allowed, bind_fits, declared_fit, defines_sealed, executes_sealed, inline, malformed, merge,
+    names_awaited, names_prepared, result_formats, server_oids, server_params, settled, too_large,
 };
 use super::named::{Reply, mentions_execute};
 use super::queue::{Expect, Rewritten};
@@ -185,7 +185,8 @@ impl Machine {
         let hits = self.scan(text);
         let reload = self.schema_is_stale(text, hits);
         let executes = hits.sql_prepare || (hits.facts && mentions_execute(text));
-        let looked_at = hits.touches || executes || reload || self.may_name(text, hits.sql_prepare);
+        let named = hits.touches || self.may_name(text, hits.sql_prepare) || defines_sealed(text, hits);
+        let looked_at = named || executes || reload;
         self.after_copy = if is_query { looked_at && copies } else { self.after_copy };
         if looked_at && !ends_transaction(text) {
             self.begins(true);
@@ -209,7 +210,7 @@ impl Machine {
             self.plain_query();
         } else {
             let name = Bytes::copy_from_slice(name);
-            self.plain_parse(name, hits.facts);
+            self.plain_parse(name, Changes::of(hits));
         }
         self.forward(header, input);
         Ok(())
@@ -222,9 +223,9 @@ impl Machine {
         self.queue.push(Expect::Query(None, 0));
     }
 
-    fn plain_parse(&mut self, name: Bytes, facts: bool) {
-        if facts {
-            self.fact_statements.insert(name.clone());
+    fn plain_parse(&mut self, name: Bytes, changes: Option<Changes>) {
+        if let Some(changes) = changes {
+            self.fact_statements.insert(name.clone(), changes);
         } else if !self.fact_statements.is_empty() && name.is_empty() && self.queue.is_empty() {
             self.fact_statements.remove(&name);
         }
@@ -401,7 +402,7 @@ impl Machine {
                 return Ok(());
             }
             Verdict::Pass => {
-                self.plain_parse(name.clone(), hits.facts);
+                self.plain_parse(name.clone(), Changes::of(hits));
                 if hits.touches {
                     self.passed.insert(name, (Bytes::copy_from_slice(parse.text), facts.clone()));
                 }
@@ -427,8 +428,8 @@ impl Machine {
             rewritten.text.as_bytes(),
             &server_oids(statement, &parse.oids),
         );
-        if hits.facts {
-            self.fact_statements.insert(name.clone());
+        if let Some(changes) = Changes::of(hits) {
+            self.fact_statements.insert(name.clone(), changes);
         }
         let prepared =
             Prepared { plan: plan.clone(), oids: parse.oids, facts: facts.clone(), positions: positions.clone() };
@@ -453,8 +454,8 @@ impl Machine {
         if !self.fact_portals.is_empty() {
             self.fact_portals.remove(portal);
         }
-        if self.fact_statements.contains(statement) {
-            self.fact_portals.insert(Bytes::copy_from_slice(portal));
+        if let Some(changes) = self.fact_statements.get(statement) {
+            self.fact_portals.insert(Bytes::copy_from_slice(portal), *changes);
         }
         self.queue.push(Expect::Bind(None));
         self.client_pass = header.total;
@@ -505,8 +506,8 @@ impl Machine {
         let formats = formats.unwrap_or_else(|| result_formats(plan, &bind.result_formats));
         frontend::put_bind(&mut self.to_server, bind.portal, bind.statement, &params, &formats);
         let portal = Bytes::copy_from_slice(bind.portal);
-        if self.fact_statements.contains(bind.statement) {
-            self.fact_portals.insert(portal.clone());
+        if let Some(changes) = self.fact_statements.get(bind.statement) {
+            self.fact_portals.insert(portal.clone(), *changes);
         }
         match Machine::reply(plan, Some(bind.result_formats), facts) {
             Some(reply) => self.portals.insert(portal, reply),
@@ -555,9 +556,12 @@ impl Machine {
 
     fn execute(&mut self, header: Header, input: &mut BytesMut) -> Result<(), Fatal> {
         let portal = frontend::execute(&input[HEADER..header.total])?;
-        if self.fact_portals.contains(portal) {
+        if let Some(changes) = self.fact_portals.get(portal).copied() {
             self.facts = None;
             self.facts_local = true;
+            if changes == Changes::Schema {
+                self.expect_change();
+            }
         }
         let reply = self.portal(portal);
         self.begins(reply.as_ref().is_some_and(Reply::takes_rows));

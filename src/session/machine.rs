@@ -1,7 +1,6 @@
 //! The session as a state machine without I/O: bytes of either side in, bytes for either side and work for the driver
 //! out. It must never forward what it did not understand, and never let a plaintext reach the server or a cell the
 //! client. Start reading at [`Machine::on_client`] (client.rs) and [`Machine::on_server`] (server_side.rs).
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -13,7 +12,7 @@ use crate::keys::registry::Wrapping;
 use crate::keys::{Granted, Keys, Need};
 use crate::policy::Database;
 use crate::refusal::{Class, Refusal};
-use crate::sql::filter::Filter;
+use crate::sql::filter::{Filter, Hits};
 use crate::sql::plan::StatementPlan;
 use crate::sql::render::Positions;
 use crate::wire::frame::Malformed;
@@ -176,6 +175,26 @@ pub(super) enum Unsynced {
     Executed,
 }
 
+/// What a statement may change when it is executed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Changes {
+    /// Facts of the session.
+    Facts,
+    /// The schema too.
+    Schema,
+}
+
+impl Changes {
+    /// What a text with these hits may change, if anything.
+    pub fn of(hits: Hits) -> Option<Self> {
+        match (hits.ddl, hits.facts) {
+            (true, _) => Some(Changes::Schema),
+            (false, true) => Some(Changes::Facts),
+            (false, false) => None,
+        }
+    }
+}
+
 /// How the server's replies are treated while a refusal in mid-result is carried through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mute {
@@ -201,8 +220,9 @@ pub struct Machine {
     pub(super) portals: HashMap<Bytes, Reply>,
     /// Cursors over sealed columns, by name.
     pub(super) cursors: HashMap<Arc<str>, Cursor>,
-    pub(super) fact_statements: HashSet<Bytes>,
-    pub(super) fact_portals: HashSet<Bytes>,
+    /// Statements and portals that change something once they are executed.
+    pub(super) fact_statements: HashMap<Bytes, Changes>,
+    pub(super) fact_portals: HashMap<Bytes, Changes>,
     /// Statements that name a sealed table but pass: text, and the facts under which they do.
     pub(super) passed: HashMap<Bytes, (Bytes, Arc<Facts>)>,
     /// A setting may have been changed since the last Sync.
@@ -262,8 +282,8 @@ impl Machine {
             undecided: false,
             portals: HashMap::default(),
             cursors: HashMap::default(),
-            fact_statements: HashSet::new(),
-            fact_portals: HashSet::new(),
+            fact_statements: HashMap::default(),
+            fact_portals: HashMap::default(),
             passed: HashMap::default(),
             facts_local: false,
             hold: None,
@@ -339,7 +359,9 @@ impl Machine {
     pub fn on_granted(&mut self, side: Side, granted: Result<Granted, Refusal>) -> Result<(), Fatal> {
         match side {
             Side::Client => {
-                let mut held = match self.hold.take() {
+                // What waited for these keys may be gone, and another message wait for something else by now.
+                let waits = |hold: &mut Hold| matches!(hold, Hold::Keys(_) | Hold::Copy);
+                let mut held = match self.hold.take_if(waits) {
                     Some(Hold::Keys(held)) => held,
                     Some(Hold::Copy) => {
                         self.copy_granted(granted);

@@ -7,6 +7,7 @@ use bytes::{Bytes, BytesMut};
 use crate::hex;
 use crate::policy::Read;
 use crate::refusal::{Class, Refusal};
+use crate::sql::filter::Hits;
 use crate::sql::plan::{Copy, Named, ParamRole, Role, Source, StatementPlan, ValueSlot};
 use crate::wire::frame::{HEADER, Header};
 use crate::wire::frontend::{self, Param, format_of};
@@ -313,6 +314,11 @@ pub(super) fn names_any(text: &[u8], names: &[String]) -> bool {
         let text = text.to_ascii_lowercase();
         names.iter().any(|name| memchr::memmem::find(&text, name.to_ascii_lowercase().as_bytes()).is_some())
     }
+}
+
+/// True when the text is DDL that may name a type of schema `rowseal`.
+pub(super) fn defines_sealed(text: &[u8], hits: Hits) -> bool {
+    hits.ddl && memchr::memmem::find(&text.to_ascii_lowercase(), b"rowseal").is_some()
 }
 
 /// True when the text may EXECUTE one of these statements.

@@ -170,7 +170,7 @@ impl Machine {
     ) -> Result<(), Refusal> {
         let Some((text, _)) = self.passed.get(statement).cloned() else { return Err(malformed()) };
         let asked = Held { named: true, ..Held::default() };
-        let (verdict, hits) = self.verdict(&text, facts, (Protocol::Extended, &asked))?;
+        let (verdict, _) = self.verdict(&text, facts, (Protocol::Extended, &asked))?;
         if !matches!(verdict, Verdict::Pass) {
             return Err(Refusal::new(
                 Class::NotSupported,
@@ -179,13 +179,10 @@ impl Machine {
             .hint("Prepare it again."));
         }
         self.passed.insert(Bytes::copy_from_slice(statement), (text, facts.clone()));
-        if hits.ddl {
-            self.expect_change();
-        }
         self.portals.remove(portal);
         self.fact_portals.remove(portal);
-        if self.fact_statements.contains(statement) {
-            self.fact_portals.insert(Bytes::copy_from_slice(portal));
+        if let Some(changes) = self.fact_statements.get(statement) {
+            self.fact_portals.insert(Bytes::copy_from_slice(portal), *changes);
         }
         self.queue.push(Expect::Bind(None));
         frontend::put_raw(&mut self.to_server, b'B', body);

@@ -11,7 +11,7 @@ use crate::sql::{self, Protocol};
 
 use super::facts::Facts;
 use super::machine::{Fatal, Held, Hold, Machine, Schema, Work};
-use super::messages::{after_ddl, allowed, names_any, not_yet, readable};
+use super::messages::{after_ddl, allowed, defines_sealed, names_any, not_yet, readable};
 
 /// The schema as this session sees it.
 #[derive(Default)]
@@ -150,6 +150,9 @@ impl Machine {
         (facts, protocol, held): (&Facts, Protocol, &Held),
     ) -> Result<(Verdict, Hits), Refusal> {
         let hits = schema.filter.scan(text);
+        if defines_sealed(text, hits) {
+            sql::gives_to_defined(&String::from_utf8_lossy(text))?;
+        }
         let missing = &schema.catalog.missing;
         if names_any(text, missing) {
             let read = String::from_utf8_lossy(text);

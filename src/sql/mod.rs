@@ -223,7 +223,24 @@ fn names_needle(text: &Text<'_>, tokens: &Range<usize>, context: &Context<'_>) -
     })
 }
 
-/// The same for writes that may be meant for a table of one of these names: it is a name there, or within a string.
+/// Refuses a text that makes something of a type of schema `rowseal` and then writes values, which may be meant for it.
+///
+/// # Errors
+/// 0A000; also for a text that cannot be read.
+pub fn gives_to_defined(text: &str) -> Result<(), Refusal> {
+    let read = Text::read(text).map_err(unread)?;
+    let mut seals = false;
+    for tokens in read.statements() {
+        if seals && utility::writes(&read, &tokens) && read.has_values(&tokens) {
+            return Err(names_changed());
+        }
+        let ddl = matches!(read.word(tokens.start).as_deref(), Some("create" | "alter"));
+        seals |= ddl && tokens.clone().any(|i| word(&read, i).as_deref() == Some("rowseal"));
+    }
+    Ok(())
+}
+
+/// True for writes that may be meant for a table of one of these names: it is a name there, or within a string.
 pub fn writes_to(text: &str, names: &[String]) -> bool {
     let Ok(read) = Text::read(text) else { return true };
     let named = |i: usize| match word(&read, i) {

@@ -78,7 +78,10 @@ fn a_cell_goes_only_where_it_opens() {
     // Tokens stand outside of what is authenticated: eight bytes behind the start.
     let forged = format!("{}{}{}", &email[..16], "00".repeat(16), &email[48..]);
     let without = format!("{}00{}{}", &email[..12], &email[14..16], &email[48..]);
+    // The key that is named behind the data key's id, which follows the token.
+    let unwrapped = format!("{}{}{}", &email[..82], "00".repeat(16), &email[114..]);
     for (column, value) in [
+        ("email", cell(&unwrapped)),
         ("email", "'bob@example.org'".to_owned()),
         ("email", "''".to_owned()),
         ("age", "'8'".to_owned()),
