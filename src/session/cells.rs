@@ -13,8 +13,9 @@ use crate::types::Format;
 
 use super::facts::Facts;
 use super::open::{key_refusal, plaintext};
-use super::seal::{index_tenant, want_index};
+use super::seal::want_index;
 use super::show::bytea_text;
+use super::whose::index_tenant;
 
 /// OID of bytea: the type that such a role sees sealed columns and writes them in.
 pub(super) const BYTEA: u32 = 17;

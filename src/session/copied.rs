@@ -16,8 +16,9 @@ use super::facts::Facts;
 use super::machine::{Fatal, Held, Hold, Machine, Work};
 use super::messages::too_large;
 use super::open::{Batch, Rows, Session, Shape, Stored, denied};
-use super::seal::{Inputs, bad_value, confined, given, missing_tenant, of_source, writer};
+use super::seal::{Inputs, bad_value, given, of_source};
 use super::server_side::{bodies, changed};
+use super::whose::{confined, missing_tenant, writer};
 
 /// The rows as the server sent them.
 #[derive(Default)]

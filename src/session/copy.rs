@@ -116,6 +116,7 @@ impl Machine {
     /// CopyInResponse: the server waits for rows.
     pub(super) fn copy_in_begins(&mut self, frame: &[u8]) -> Result<(), Fatal> {
         self.copy_in = true;
+        self.after_copy = false;
         if matches!(self.queue.front(), Some(Expect::Execute(_))) {
             self.queue.drop_syncs();
         }

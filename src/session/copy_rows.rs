@@ -19,6 +19,7 @@ use super::cells::{self, writes_cells};
 use super::copy::bad_rows;
 use super::facts::Facts;
 use super::seal::{self, Use, bad_value, not_granted};
+use super::whose;
 
 /// What is wrong with a row, and in which column (counted from 0) if it is one column's value.
 pub(super) type Wrong = (Refusal, Option<usize>);
@@ -227,10 +228,10 @@ impl Taken {
             }
             (TenantSource::Param { .. }, None) => None,
             (TenantSource::Fixed(name) | TenantSource::Literal(name), _) => Some(name.clone()),
-            (TenantSource::Session, _) => Some(seal::session_tenant(column, by.facts)?),
+            (TenantSource::Session, _) => Some(whose::session_tenant(column, by.facts)?),
         };
-        let tenant = tenant.ok_or_else(|| seal::missing_tenant(column))?;
-        let tenant = seal::confined_to(by.facts, tenant)?;
+        let tenant = tenant.ok_or_else(|| whose::missing_tenant(column))?;
+        let tenant = whose::confined_to(by.facts, tenant)?;
         let known = self.need.fresh.iter().position(|(known, _)| *known == tenant);
         let at = known.unwrap_or_else(|| {
             for part in &by.form.columns {
@@ -317,7 +318,7 @@ impl<'a> Writing<'a> {
     fn new(tenant: &'a Tenant, form: &Form, granted: &mut Granted) -> Self {
         let token = |part: &Part| match part {
             Part::Sealed(column) if column.equality.is_some() => {
-                let root = granted.index.get(&seal::index_tenant(column, tenant))?;
+                let root = granted.index.get(&whose::index_tenant(column, tenant))?;
                 Some(TokenKey::derive(root, column.token_scope()))
             }
             _ => None,

@@ -10,7 +10,8 @@ use crate::sql::plan::{EachTenant, Source};
 use crate::types::{self, Format, LogicalType};
 
 use super::elements::{Array, array};
-use super::seal::{Inputs, confined, declared, given, members as canonical_members, missing_tenant, writer};
+use super::seal::{Inputs, declared, given, members as canonical_members};
+use super::whose::{confined, missing_tenant, writer};
 
 /// The canonical form of a member of an array; `None` for NULL.
 pub(super) type Member = Option<Zeroizing<Vec<u8>>>;

@@ -59,9 +59,10 @@ const FIRST: &[&str] = &[
     "with",
 ];
 
-/// True for a text that begins with COPY.
+/// True for a COPY whose rows the client sends.
 pub(super) fn copies(text: &[u8]) -> bool {
-    first_word(text).is_some_and(|word| word.eq_ignore_ascii_case(b"copy"))
+    let takes_rows = || memchr::memmem::find(&text.to_ascii_lowercase(), b"stdin").is_some();
+    first_word(text).is_some_and(|word| word.eq_ignore_ascii_case(b"copy")) && takes_rows()
 }
 
 /// True for a text that no statement begins with. An empty one is none of these.
@@ -112,6 +113,6 @@ mod tests {
         {
             assert!(!is_no_statement(text.as_bytes()), "{text}");
         }
-        assert!(copies(b" /* c */ COPY t from stdin") && !copies(b"copying"));
+        assert!(copies(b" /* c */ COPY t from stdin") && !copies(b"copying stdin") && !copies(b"COPY t TO stdout"));
     }
 }

@@ -21,9 +21,10 @@ use crate::wire::frontend::put_value;
 
 use super::built::{self, Bytes, Finds, Inner, Node, Opens};
 use super::facts::Facts;
-use super::seal::{Use, index_tenant, other_tenant};
+use super::seal::Use;
 use super::server_side::{CELL_BYTES_MIN, holds_whole_cell, unplanned};
 use super::show::{How, Opened as Shown, as_bytea, bytea_text, constant, hashes, show};
+use super::whose::{index_tenant, other_tenant};
 
 /// How the rows of one result are to be shown.
 #[derive(Debug, Clone)]

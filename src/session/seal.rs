@@ -9,7 +9,7 @@ use crate::audit::Act;
 use crate::crypto::{self, Binding, DekId, KeyId, RowKey};
 use crate::hex;
 use crate::keys::{FreshDek, Granted, Need, Tenant};
-use crate::policy::{Column, Equality, GLOBAL_TENANT};
+use crate::policy::Column;
 use crate::refusal::{Class, Refusal};
 use crate::sql::plan::{CopiedFrom, CopiedTenant, Role, Source, StatementPlan, TenantSource};
 use crate::types::{self, Format, LogicalType, ValueError};
@@ -18,6 +18,7 @@ use super::cells::{self, writes_cells};
 use super::copied::{self, CopiedRow};
 use super::each;
 use super::facts::Facts;
+use super::whose::{confined, index_tenant, locked_tenant, missing_tenant, searched, writer};
 
 /// One of the statement's `sealed_rows`, and which of those that it stands for.
 type Row = (usize, usize);
@@ -354,14 +355,6 @@ pub(super) fn seal_value(
         .map_err(|_| Refusal::new(Class::TooLarge, format!("a value for column {} is too large", column.qualified)))
 }
 
-/// The tenant whose index root makes the tokens of `column` in a row of `tenant`.
-pub fn index_tenant(column: &Column, tenant: &Tenant) -> Tenant {
-    match column.equality {
-        Some(Equality::Global) => GLOBAL_TENANT.into(),
-        Some(Equality::Tenant) | None => tenant.clone(),
-    }
-}
-
 /// The padding of `column`, in the terms of the cell format.
 fn padding(column: &Column) -> crypto::Padding {
     match column.padding {
@@ -537,82 +530,6 @@ pub fn bad_value(error: &ValueError) -> Refusal {
         Some(hint) => refusal.hint(hint),
         None => refusal,
     }
-}
-
-fn locked_tenant(
-    plan: &StatementPlan,
-    row: &LockedRow,
-    inputs: &Inputs<'_>,
-    column: &Column,
-) -> Result<Tenant, Refusal> {
-    match plan.lock.as_ref().and_then(|lock| lock.tenant.as_ref()) {
-        Some(source) => named(source, column, inputs),
-        None => row.tenant.clone().ok_or_else(|| missing_tenant(column)),
-    }
-}
-
-pub(super) fn writer(source: &TenantSource, column: &Column, inputs: &Inputs<'_>) -> Result<Tenant, Refusal> {
-    confined(named(source, column, inputs)?, inputs)
-}
-
-/// The tenant whose tokens are searched for. A global column is searched with the reserved tenant's tokens, which
-/// confinement does not concern: it is enforced when a cell is opened.
-fn searched(source: &TenantSource, column: &Column, inputs: &Inputs<'_>) -> Result<Tenant, Refusal> {
-    let tenant = named(source, column, inputs)?;
-    if column.equality == Some(Equality::Global) { Ok(tenant) } else { confined(tenant, inputs) }
-}
-
-fn named(source: &TenantSource, column: &Column, inputs: &Inputs<'_>) -> Result<Tenant, Refusal> {
-    match source {
-        TenantSource::Fixed(name) | TenantSource::Literal(name) => Ok(name.clone()),
-        TenantSource::Session => session_tenant(column, inputs.facts),
-        TenantSource::Param { index, type_oid } => {
-            let bytes = inputs.params.get(usize::from(*index)).copied().flatten();
-            let bytes = bytes.ok_or_else(|| missing_tenant(column))?;
-            let oid = declared(inputs.oids, usize::from(*index)).unwrap_or(*type_oid);
-            let text = types::text_of_plain(oid, param_format(inputs, *index), bytes);
-            text.map(Into::into).ok_or_else(|| missing_tenant(column))
-        }
-    }
-}
-
-/// The tenant that the session has set.
-///
-/// # Errors
-/// 55000 where it has set none.
-pub(super) fn session_tenant(column: &Column, facts: &Facts) -> Result<Tenant, Refusal> {
-    facts.tenant.clone().ok_or_else(|| {
-        missing_tenant(column).hint("Set rowseal.tenant in this session to the tenant whose rows are meant.")
-    })
-}
-
-pub(super) fn confined(tenant: Tenant, inputs: &Inputs<'_>) -> Result<Tenant, Refusal> {
-    confined_to(inputs.facts, tenant)
-}
-
-/// Refuses a tenant other than the one the session is confined to.
-///
-/// # Errors
-/// 42501 for another tenant.
-pub(super) fn confined_to(facts: &Facts, tenant: Tenant) -> Result<Tenant, Refusal> {
-    match &facts.tenant {
-        Some(own) if *own != tenant => Err(other_tenant()),
-        _ => Ok(tenant),
-    }
-}
-
-/// The refusal of a row of another tenant than the session's.
-pub fn other_tenant() -> Refusal {
-    Refusal::new(Class::Denied, "the row belongs to another tenant than this session's")
-        .hint("Reset rowseal.tenant to work on rows of several tenants.")
-}
-
-/// The refusal of a row whose tenant is nowhere said.
-pub(super) fn missing_tenant(column: &Column) -> Refusal {
-    Refusal::new(
-        Class::KeyUnavailable,
-        format!("the tenant of the row is not known, which column {} needs", column.qualified),
-    )
 }
 
 /// A fault of ours.
