@@ -6,7 +6,7 @@
 //! means, and [`named`] what cursors and statements prepared in SQL stand for; [`ask`] asks the server about names.
 //! [`copied`] has the rows of INSERT ... SELECT between its two steps, [`each`] those that arrays are unnested to.
 //! [`copy`] says whose rows a COPY carries; [`copy_in`] and [`copy_out`] carry them. [`schema`] says against which schema
-//! statements are planned, [`define`] runs what follows DDL.
+//! statements are planned, [`define`] runs what follows DDL, [`work`] is what the machine leaves to the driver.
 pub mod ask;
 pub mod built;
 mod cells;
@@ -37,3 +37,4 @@ pub mod schema;
 pub mod seal;
 pub mod server_side;
 pub mod show;
+pub mod work;
