@@ -13,7 +13,8 @@ use rowseal::keys::kms::local::LocalKms;
 use rowseal::keys::registry::Registry;
 use rowseal::keys::{Keys, KeysSettings};
 use rowseal::server::database::{Bounds, Database};
-use rowseal::session::machine::{Machine, Peer, Shared, Side, Work};
+use rowseal::session::machine::{Fatal, Machine, Peer, Shared};
+use rowseal::session::work::{Side, Work, WorkId};
 
 use crate::support::peer::Out;
 use crate::support::postgres::{Cluster, Version};
@@ -84,19 +85,10 @@ impl<'a> Play<'a> {
     fn settle(&mut self) -> bool {
         for _ in 0..2000 {
             let before = (self.client_in.len(), self.server_in.len(), self.sent.len());
-            if self.machine.on_server(&mut self.server_in).is_err()
-                || self.machine.on_client(&mut self.client_in).is_err()
-            {
+            if !self.pass() {
                 return false;
             }
-            self.machine.to_client.clear();
-            let out = self.machine.to_server.split();
-            self.sent.extend_from_slice(&out);
-            let worked = self.work();
-            let Some(worked) = worked else { return false };
-            let (replies, read) = self.server.reply(&self.sent[self.read..]);
-            self.read += read;
-            self.server_in.extend_from_slice(&replies);
+            let Some(worked) = self.work() else { return false };
             if !worked && before == (self.client_in.len(), self.server_in.len(), self.sent.len()) {
                 return true;
             }
@@ -104,23 +96,41 @@ impl<'a> Play<'a> {
         true
     }
 
+    /// Lets both directions go on. False once the session has ended.
+    fn pass(&mut self) -> bool {
+        if self.machine.on_server(&mut self.server_in).is_err() || self.machine.on_client(&mut self.client_in).is_err()
+        {
+            return false;
+        }
+        self.machine.to_client.clear();
+        let out = self.machine.to_server.split();
+        self.sent.extend_from_slice(&out);
+        let (replies, read) = self.server.reply(&self.sent[self.read..]);
+        self.read += read;
+        self.server_in.extend_from_slice(&replies);
+        true
+    }
+
     /// Does the machine's work; `None` once the session has ended.
     fn work(&mut self) -> Option<bool> {
         let mut worked = false;
         for side in [Side::Client, Side::Server] {
-            let done = match self.machine.take_work(side) {
-                None => continue,
-                Some(Work::Reload) => self.machine.on_reloaded(Ok(())),
-                Some(Work::Grant(need)) => {
-                    let granted = self.parts.runtime.block_on(self.parts.shared.keys.grant(need));
-                    let refusal = rowseal::refusal::Refusal::damaged();
-                    self.machine.on_granted(side, granted.map_err(|_| refusal))
-                }
-            };
-            done.ok()?;
+            let Some((id, work)) = self.machine.take_work(side) else { continue };
+            self.answer(id, work).ok()?;
             worked = true;
         }
         Some(worked)
+    }
+
+    fn answer(&mut self, id: WorkId, work: Work) -> Result<(), Fatal> {
+        match work {
+            Work::Reload => self.machine.on_reloaded(id, Ok(())),
+            Work::Grant(need) => {
+                let granted = self.parts.runtime.block_on(self.parts.shared.keys.grant(need));
+                let refusal = rowseal::refusal::Refusal::damaged();
+                self.machine.on_granted(id, granted.map_err(|_| refusal))
+            }
+        }
     }
 }
 
@@ -349,4 +359,38 @@ fn no_bytes_of_either_side_make_it_panic() {
         Ok(())
     });
     outcome.unwrap();
+}
+
+#[test]
+fn keys_that_come_late_are_not_for_the_next_message() {
+    let parts = parts();
+    let mut play = Play::new(&parts, Vec::new());
+    play.client_in.extend_from_slice(
+        &Out::new().parse("s", "SELECT id FROM users WHERE account_id = $1 AND email = $2").sync().0,
+    );
+    assert!(play.settle());
+    // What comes before the message that waits for keys fails.
+    let search = Out::new().parse("", "SELECT 1 / 0").bind("", "s", &[Some("1"), Some(CANARY)], 0).execute("", 0);
+    play.client_in.extend_from_slice(&search.0);
+    play.machine.on_client(&mut play.client_in).unwrap();
+    let (first, first_work) = play.machine.take_work(Side::Client).unwrap();
+    assert!(matches!(first_work, Work::Grant(_)) && play.machine.is_held());
+    let mut error = BytesMut::from(&Out::new().raw(b'E', b"SERROR\0VERROR\0C22012\0Mwrong\0\0").0[..]);
+    play.machine.on_server(&mut error).unwrap();
+    assert!(!play.machine.is_held());
+    play.machine.to_server.clear();
+    // The next one waits for others.
+    let insert = format!("INSERT INTO users (id, account_id, email) VALUES (1, 1, '{CANARY}')");
+    play.client_in.extend_from_slice(&Out::new().sync().query(&insert).0);
+    assert!((0..5).all(|_| play.pass()));
+    let (second, second_work) = play.machine.take_work(Side::Client).unwrap();
+    assert!(matches!(second_work, Work::Grant(_)) && play.machine.is_held());
+    play.machine.to_client.clear();
+    play.machine.to_server.clear();
+    play.answer(first, first_work).unwrap();
+    assert!(play.machine.is_held() && play.machine.to_server.is_empty() && play.machine.to_client.is_empty());
+    play.answer(second, second_work).unwrap();
+    assert!(!play.machine.is_held() && play.machine.to_client.is_empty());
+    assert!(contains(&play.machine.to_server, b"INSERT INTO users"));
+    assert!(!contains(&play.machine.to_server, CANARY.as_bytes()));
 }

@@ -10,17 +10,18 @@ use crate::sql::render::Positions;
 use crate::wire::frontend;
 
 use super::internal::OWN;
-use super::machine::{Fatal, Held, Hold, Machine, Work};
+use super::machine::{Fatal, Held, Hold, Machine};
 use super::named::mentions_execute;
 use super::queue::{Expect, Own};
 use super::redact::redact;
+use super::work::Work;
 
 impl Machine {
     /// Holds a message that raises questions: first for the schema, where that may answer them, then for the server.
     pub(super) fn ask_first(&mut self, held: Held, asked: &Asked) {
         if asked.reload && !held.reloaded {
             self.hold = Some(Hold::Schema(Held { reloaded: true, ..held }));
-            self.client_work = Some(Work::Reload);
+            self.client_work.put(Work::Reload);
             return;
         }
         let refused = match &asked.then {

@@ -18,7 +18,7 @@ use super::define::certain;
 use super::facts::Facts;
 use super::leftover;
 use super::literals;
-use super::machine::{Changes, Fatal, Held, Hold, Machine, OUT_BYTES_MAX, Prepared, Unsynced, Work};
+use super::machine::{Changes, Fatal, Held, Hold, Machine, OUT_BYTES_MAX, Prepared, Unsynced};
 use super::messages::{
     BIND_NAMES, allowed, bind_fits, declared_fit, defines_sealed, executes_sealed, inline, malformed, merge,
     names_awaited, names_prepared, result_formats, server_oids, server_params, settled, too_large,
@@ -26,6 +26,7 @@ use super::messages::{
 use super::named::{Reply, mentions_execute};
 use super::queue::{Expect, Rewritten};
 use super::seal::{self, Inputs};
+use super::work::Work;
 
 impl Machine {
     /// Takes what the client sent: as many whole messages as can go on now are consumed from `input`.
@@ -537,7 +538,7 @@ impl Machine {
         if let Some(granted) = self.shared.keys.try_grant(&need) {
             return Ok(Some(granted));
         }
-        self.client_work = Some(Work::Grant(need));
+        self.client_work.put(Work::Grant(need));
         Ok(None)
     }
 

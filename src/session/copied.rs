@@ -13,12 +13,13 @@ use crate::types::{self, Format, LogicalType};
 use crate::wire::backend;
 
 use super::facts::Facts;
-use super::machine::{Fatal, Held, Hold, Machine, Work};
+use super::machine::{Fatal, Held, Hold, Machine};
 use super::messages::too_large;
 use super::open::{Batch, Rows, Session, Shape, Stored, denied};
 use super::seal::{Inputs, bad_value, given, of_source};
 use super::server_side::{bodies, changed};
 use super::whose::{confined, missing_tenant, writer};
+use super::work::Work;
 
 /// The rows as the server sent them.
 #[derive(Default)]
@@ -100,7 +101,7 @@ impl Machine {
         let mut need = batch.keys(&mut sent.keys, &shared.keys.at_hand())?;
         if !(need.open.is_empty() && need.index.is_empty()) {
             let Some(granted) = shared.keys.try_grant(&need) else {
-                self.client_work = Some(Work::Grant(need));
+                self.client_work.put(Work::Grant(need));
                 return Ok(false);
             };
             sent.keys.grant(granted);

@@ -15,9 +15,10 @@ use crate::wire::frontend;
 use super::copy::{Copying, bad_rows, put_copy_done, put_names};
 use super::copy_rows::{By, Form, Taken};
 use super::facts::Facts;
-use super::machine::{Hold, Machine, Work};
+use super::machine::{Hold, Machine};
 use super::messages::too_large;
 use super::seal::Use;
+use super::work::Work;
 
 /// Rows, and about how many of their bytes, that are sealed at a time.
 const ROWS_MAX: usize = 256;
@@ -196,7 +197,7 @@ impl Machine {
             match self.shared.keys.try_grant(&receiving.taken.need) {
                 Some(granted) => self.seal_rows(plan, granted),
                 None => {
-                    self.client_work = Some(Work::Grant(receiving.taken.need.clone()));
+                    self.client_work.put(Work::Grant(receiving.taken.need.clone()));
                     self.hold = Some(Hold::Copy);
                     return;
                 }

@@ -16,11 +16,12 @@ use crate::wire::frontend::put_value;
 
 use super::copy::{bad_rows, put_names, put_response, width};
 use super::facts::Facts;
-use super::machine::{Fatal, Machine, Work};
+use super::machine::{Fatal, Machine};
 use super::messages::too_large;
 use super::named::Reply;
 use super::open::{Shape, Stored};
 use super::server_side::{Opened, batch_end, bodies, changed, holds_whole_cell};
+use super::work::Work;
 
 /// A COPY whose rows come from the server.
 pub(super) struct Sending {

@@ -17,8 +17,9 @@ use crate::keys::{Granted, KeyError, Need};
 use crate::refusal::{Class, Refusal};
 use crate::wire::backend;
 
-use super::machine::{Fatal, Machine, OUT_BYTES_MAX, Shared, Side, Work};
+use super::machine::{Fatal, Machine, OUT_BYTES_MAX, Shared};
 use super::open::key_refusal;
+use super::work::{Side, Work, WorkId};
 
 /// Loads the schema anew and puts it into [`Shared::schema`].
 pub type Reload = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<(), Refusal>> + Send>> + Send + Sync>;
@@ -33,8 +34,8 @@ const READ_BYTES_MAX: usize = 128 * 1024;
 type Job = Pin<Box<dyn Future<Output = Done> + Send>>;
 
 enum Done {
-    Granted(Side, Result<Granted, Refusal>),
-    Reloaded(Result<(), Refusal>),
+    Granted(WorkId, Result<Granted, Refusal>),
+    Reloaded(WorkId, Result<(), Refusal>),
 }
 
 /// Why a session ended.
@@ -306,25 +307,25 @@ where
 
     fn start_jobs(&mut self, progress: &mut bool) {
         for side in [Side::Client, Side::Server] {
-            if let Some(work) = self.machine.take_work(side) {
+            if let Some((id, work)) = self.machine.take_work(side) {
                 *progress = true;
-                self.jobs.push(self.job(side, work));
+                self.jobs.push(self.job(id, work));
             }
         }
     }
 
-    fn job(&self, side: Side, work: Work) -> Job {
+    fn job(&self, id: WorkId, work: Work) -> Job {
         match work {
             Work::Grant(need) => {
                 let shared = self.shared.clone();
                 Box::pin(async move {
                     let granted = grant(&shared, need).await;
-                    Done::Granted(side, granted.map_err(|error| key_refusal(&error)))
+                    Done::Granted(id, granted.map_err(|error| key_refusal(&error)))
                 })
             }
             Work::Reload => {
                 let load = (self.reload)();
-                Box::pin(async move { Done::Reloaded(load.await) })
+                Box::pin(async move { Done::Reloaded(id, load.await) })
             }
         }
     }
@@ -339,8 +340,8 @@ where
             drop(self.jobs.swap_remove(at));
             *progress = true;
             match done {
-                Done::Granted(side, granted) => self.machine.on_granted(side, granted)?,
-                Done::Reloaded(loaded) => self.machine.on_reloaded(loaded)?,
+                Done::Granted(id, granted) => self.machine.on_granted(id, granted)?,
+                Done::Reloaded(id, loaded) => self.machine.on_reloaded(id, loaded)?,
             }
         }
         Ok(())

@@ -9,7 +9,7 @@ use crate::audit::{Act, Audit, AuditError, Record, Who, WhoFields};
 use crate::catalog::Catalog;
 use crate::hash::HashMap;
 use crate::keys::registry::Wrapping;
-use crate::keys::{Granted, Keys, Need};
+use crate::keys::{Granted, Keys};
 use crate::policy::Database;
 use crate::refusal::{Class, Refusal};
 use crate::sql::filter::{Filter, Hits};
@@ -28,6 +28,7 @@ use super::open::Rows;
 use super::queue::{Expect, Queue};
 use super::schema::OwnSchema;
 use super::seal::{LockedRow, Use};
+use super::work::{ClientWork, Work};
 
 /// Bytes waiting for one side beyond which the other side is not read.
 pub const OUT_BYTES_MAX: usize = 256 * 1024;
@@ -99,24 +100,6 @@ impl Prepared {
         Err(Refusal::new(Class::NotSupported, "search_path has changed since the statement was prepared")
             .hint("Prepare it again."))
     }
-}
-
-/// Work the driver does for the machine, one piece for each direction.
-#[derive(Debug, Clone)]
-pub enum Work {
-    /// Ask the keys; then [`Machine::on_granted`].
-    Grant(Need),
-    /// Load the schema anew; then [`Machine::on_reloaded`].
-    Reload,
-}
-
-/// Which direction a piece of work holds up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Side {
-    /// Messages of the client.
-    Client,
-    /// Replies of the server.
-    Server,
 }
 
 /// The end of a session for a broken protocol or a fault of ours.
@@ -251,7 +234,7 @@ pub struct Machine {
     pub(super) rows: Rows,
     pub(super) rows_wait: bool,
     pub(super) statement: u64,
-    pub(super) client_work: Option<Work>,
+    pub(super) client_work: ClientWork,
     pub(super) server_work: Option<Work>,
     pub(super) status: u8,
     pub(super) fatal_seen: bool,
@@ -307,7 +290,7 @@ impl Machine {
             rows: Rows::default(),
             rows_wait: false,
             statement: 0,
-            client_work: None,
+            client_work: ClientWork::default(),
             server_work: None,
             status: 0,
             fatal_seen: false,
@@ -342,55 +325,6 @@ impl Machine {
     /// True once the client has said goodbye.
     pub fn is_terminated(&self) -> bool {
         self.terminated
-    }
-
-    /// Work that has come up for one direction since the last call.
-    pub fn take_work(&mut self, side: Side) -> Option<Work> {
-        match side {
-            Side::Client => self.client_work.take(),
-            Side::Server => self.server_work.take(),
-        }
-    }
-
-    /// The answer to [`Work::Grant`].
-    ///
-    /// # Errors
-    /// [`Fatal`] as in [`Machine::on_client`].
-    pub fn on_granted(&mut self, side: Side, granted: Result<Granted, Refusal>) -> Result<(), Fatal> {
-        match side {
-            Side::Client => {
-                // What waited for these keys may be gone, and another message wait for something else by now.
-                let waits = |hold: &mut Hold| matches!(hold, Hold::Keys(_) | Hold::Copy);
-                let mut held = match self.hold.take_if(waits) {
-                    Some(Hold::Keys(held)) => held,
-                    Some(Hold::Copy) => {
-                        self.copy_granted(granted);
-                        return Ok(());
-                    }
-                    _ => return Ok(()),
-                };
-                match granted {
-                    Ok(granted) => {
-                        held.granted = Some(granted);
-                        self.resume(held)
-                    }
-                    Err(refusal) => self.refuse(held.tag, &refusal),
-                }
-            }
-            Side::Server => {
-                self.rows_wait = false;
-                match granted {
-                    Ok(granted) => {
-                        self.rows.grant(granted);
-                        self.copy_out_rows()
-                    }
-                    Err(refusal) => {
-                        self.break_off(&refusal);
-                        Ok(())
-                    }
-                }
-            }
-        }
     }
 
     /// Records key uses. The driver writes the records before the bytes they stand for leave; while the log fails they

@@ -5,8 +5,9 @@
 //! they open to; [`queue`] knows which reply belongs to what, [`names`] which statement a name
 //! means, and [`named`] what cursors and statements prepared in SQL stand for; [`ask`] asks the server about names.
 //! [`copied`] has the rows of INSERT ... SELECT between its two steps, [`each`] those that arrays are unnested to.
-//! [`copy`] says whose rows a COPY carries; [`copy_in`] and [`copy_out`] carry them. [`whose`] says for which tenant. [`schema`] says against which schema
-//! statements are planned, [`define`] runs what follows DDL.
+//! [`copy`] says whose rows a COPY carries; [`copy_in`] and [`copy_out`] carry them; [`whose`] says for which tenant a row is.
+//! [`schema`] says against which schema statements are planned, [`define`] runs what follows DDL, [`work`] is what the
+//! machine leaves to the driver.
 pub mod ask;
 pub mod built;
 mod cells;
@@ -38,3 +39,4 @@ pub mod seal;
 pub mod server_side;
 pub mod show;
 mod whose;
+pub mod work;

@@ -115,6 +115,10 @@ impl Machine {
         if matches!(self.hold, Some(Hold::Copy)) {
             return None;
         }
+        if matches!(self.hold, Some(Hold::Schema(_))) {
+            // The next message must not be planned with what is not loaded yet.
+            self.reload = true;
+        }
         let Some(
             Hold::Facts(held)
             | Hold::Names(held, _)

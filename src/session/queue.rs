@@ -47,6 +47,18 @@ pub enum Expect {
     Own(Own),
 }
 
+impl Expect {
+    /// True when this is the reply to a PREPARE of such a name.
+    fn prepares(&self, is_meant: impl Fn(&[u8]) -> bool) -> bool {
+        let gives = |reply: &Reply| matches!(reply, Reply::Gives(given) if matches!(&**given, Given::Statement(of, _) if is_meant(of)));
+        match self {
+            Expect::Execute(Some(reply)) => gives(reply),
+            Expect::Query(Some(rewritten), _) => rewritten.replies.iter().flatten().any(gives),
+            _ => false,
+        }
+    }
+}
+
 /// A simple query whose text was rewritten.
 #[derive(Debug)]
 pub struct Rewritten {
@@ -83,6 +95,8 @@ pub enum Own {
 #[derive(Debug, Default)]
 pub struct Queue {
     expected: VecDeque<Expect>,
+    /// A PREPARE may be among them: there was one since nothing was expected.
+    may_prepare: bool,
     syncs: u64,
     syncs_answered: u64,
 }
@@ -91,6 +105,7 @@ impl Queue {
     /// Adds at the end.
     pub fn push(&mut self, expect: Expect) {
         self.syncs += u64::from(matches!(expect, Expect::Sync));
+        self.may_prepare = (self.may_prepare && !self.is_empty()) || expect.prepares(|_| true);
         self.expected.push_back(expect);
     }
 
@@ -152,14 +167,9 @@ impl Queue {
         }
     }
 
-    /// True when a PREPARE of this name is under way.
+    /// True when a PREPARE of this name is under way. Asked for each Bind, so a long queue is not looked through for nothing.
     pub fn prepares(&self, name: &[u8]) -> bool {
-        let gives = |reply: &Reply| matches!(reply, Reply::Gives(given) if matches!(&**given, Given::Statement(of, _) if **of == *name));
-        self.expected.iter().any(|expect| match expect {
-            Expect::Execute(Some(reply)) => gives(reply),
-            Expect::Query(Some(rewritten), _) => rewritten.replies.iter().flatten().any(gives),
-            _ => false,
-        })
+        self.may_prepare && self.expected.iter().any(|expect| expect.prepares(|of| *of == *name))
     }
 
     /// True when the rows of a COPY into a sealed table are to come, or may still be under way.

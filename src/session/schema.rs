@@ -10,8 +10,9 @@ use crate::sql::plan::Verdict;
 use crate::sql::{self, Protocol};
 
 use super::facts::Facts;
-use super::machine::{Fatal, Held, Hold, Machine, Schema, Work};
+use super::machine::{Fatal, Held, Hold, Machine, Schema};
 use super::messages::{after_ddl, allowed, defines_sealed, names_any, not_yet, readable};
+use super::work::{Work, WorkId};
 
 /// The schema as this session sees it.
 #[derive(Default)]
@@ -102,7 +103,7 @@ impl Machine {
     #[expect(clippy::unnecessary_wraps, reason = "one of the ways a held message goes on")]
     pub(super) fn wait_for_schema(&mut self, held: Held) -> Result<(), Fatal> {
         self.hold = Some(Hold::Schema(held));
-        self.client_work = Some(Work::Reload);
+        self.client_work.put(Work::Reload);
         Ok(())
     }
 
@@ -110,10 +111,9 @@ impl Machine {
     ///
     /// # Errors
     /// [`Fatal`] as in [`Machine::on_client`].
-    pub fn on_reloaded(&mut self, loaded: Result<(), Refusal>) -> Result<(), Fatal> {
-        let Some(Hold::Schema(held)) = self.hold.take_if(|hold| matches!(hold, Hold::Schema(_))) else {
-            return Ok(());
-        };
+    pub fn on_reloaded(&mut self, id: WorkId, loaded: Result<(), Refusal>) -> Result<(), Fatal> {
+        let waits = |hold: &mut Hold| matches!(hold, Hold::Schema(_)) && self.client_work.is_last(id);
+        let Some(Hold::Schema(held)) = self.hold.take_if(waits) else { return Ok(()) };
         match loaded {
             Ok(()) => {
                 if self.status != b'I' || !self.queue.is_empty() {

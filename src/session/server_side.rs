@@ -15,12 +15,13 @@ use crate::wire::frontend;
 use super::cells::{BYTEA, is_cell_parameter};
 use super::copied::CopiedRows;
 use super::facts;
-use super::machine::{Fatal, Held, Hold, Machine, Mute, OUT_BYTES_MAX, Prepared, Work};
+use super::machine::{Fatal, Held, Hold, Machine, Mute, OUT_BYTES_MAX, Prepared};
 use super::messages::{refuse_call, too_large};
 use super::named::Reply;
 use super::notices::put_error;
 use super::open::{Batch, Session, Shape};
 use super::queue::{Expect, Own};
+use super::work::Work;
 
 /// No cell, nor the text form of one, is shorter.
 pub(super) const CELL_BYTES_MIN: usize = 109;
