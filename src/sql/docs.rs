@@ -94,6 +94,7 @@ const STATEMENTS: &[(&str, &[&str])] = &[
         &[
             "SELECT id, email FROM users",
             "SELECT * FROM users",
+            "TABLE logins",
             "SELECT id FROM users WHERE ssn IS NOT NULL",
             "SELECT CASE WHEN id = 1 THEN ssn END AS shown FROM users",
             "SELECT coalesce(email, 'none') AS email FROM users",
