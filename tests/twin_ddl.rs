@@ -17,6 +17,12 @@ const STATEMENTS: &[&str] = &[
     "INSERT INTO customers (id, account_id, email, login) VALUES (2, 2, 'canary7f3@a', 'canary7f3-1')",
     "INSERT INTO customers (id, account_id, email, login) VALUES (2, 2, 'canary7f3@a', NULL), (3, 2, 'canary7f3@b', NULL)",
     "INSERT INTO customers (id, account_id) VALUES (4, 1)",
+    "INSERT INTO customers (id, account_id, email) VALUES (7, 1, 'canary7f3@a') ON CONFLICT ON CONSTRAINT one_email DO NOTHING",
+    "INSERT INTO customers (id, account_id, email, login) VALUES (7, 1, 'canary7f3@a', 'canary7f3-3') ON CONFLICT ON CONSTRAINT one_email \
+     DO UPDATE SET login = EXCLUDED.login, born = EXCLUDED.born, age = 42 RETURNING *",
+    "INSERT INTO customers (id, account_id, email, login) VALUES (8, 1, 'canary7f3@8', 'canary7f3-3') ON CONFLICT ON CONSTRAINT customers_login_key DO NOTHING",
+    "INSERT INTO customers (id, account_id, email, login) VALUES (8, 1, 'canary7f3@a', 'canary7f3-9') ON CONFLICT ON CONSTRAINT customers_login_key DO NOTHING",
+    "INSERT INTO customers (id, account_id, email) VALUES (8, 1, 'canary7f3@a') ON CONFLICT ON CONSTRAINT nothing DO NOTHING",
     "SELECT * FROM customers ORDER BY id",
     "ALTER TABLE customers ADD COLUMN ssn text, ADD COLUMN points int NOT NULL DEFAULT 3, DROP COLUMN note",
     "ALTER TABLE customers ADD COLUMN ssn text",

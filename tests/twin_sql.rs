@@ -283,6 +283,18 @@ const STATEMENTS: &[&str] = &[
     "SELECT id FROM memos WHERE body = 'a' OR tag = 'blue'",
     "SELECT sum(CASE WHEN email = 'ann@x' THEN 1 ELSE 0 END) FROM users WHERE account_id = 1",
     "SELECT count(*) FILTER (WHERE email = 'ann@x'), count(email) FROM users WHERE account_id = 1",
+    // TABLE.
+    "TABLE users",
+    "TABLE users_view",
+    "table memos ORDER BY id DESC LIMIT 2",
+    "(TABLE contacts)",
+    "WITH w AS (TABLE users) TABLE w",
+    "TABLE memos UNION ALL TABLE memos",
+    "SELECT x.email FROM (TABLE users) x WHERE x.account_id = 1 AND x.email = 'ann@x'",
+    "SELECT id FROM memos WHERE tag IN (SELECT tag FROM (TABLE memos) m WHERE m.id = 1)",
+    "INSERT INTO contacts (id, account_id, email, login, note) TABLE contacts ON CONFLICT DO NOTHING",
+    "TABLE missing",
+    "TABLE\"Mixed\"",
     // Joins.
     "SELECT a.id, b.id FROM users a JOIN users b ON a.account_id = b.account_id AND a.email = b.email",
     "SELECT a.id, b.id FROM users a, contacts b WHERE a.account_id = b.account_id AND a.email = b.email",

@@ -27,9 +27,11 @@ const PARENTS: &str = "WITH RECURSIVE up (child, parent, depth) AS (\
      SELECT up.child, i.inhparent, up.depth + 1 FROM up JOIN pg_catalog.pg_inherits i ON i.inhrelid = up.parent) \
      SELECT up.child, n.nspname::text, c.relname::text FROM up JOIN pg_catalog.pg_class c ON c.oid = up.parent \
      JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p') ORDER BY up.depth";
-/// Primary keys, and unique indexes over expressions.
-const INDEXES: &str = "SELECT i.indrelid, pg_catalog.string_to_array(i.indkey::text, ' ')::int2[], i.indisprimary, \
-     c.relname::text FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid \
+/// Primary keys, and unique indexes over expressions with the columns in those, of which the server's functions that print
+/// expressions would need a lock.
+const INDEXES: &str = "SELECT i.indrelid, (pg_catalog.string_to_array(i.indkey::text, ' ')::int2[])[1:i.indnkeyatts], \
+     i.indisprimary, c.relname::text, ARRAY(SELECT found[1]::int2 \
+     FROM pg_catalog.regexp_matches(i.indexprs::text, ':varattno ([0-9]+)', 'g') found), i.indpred IS NOT NULL FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid \
      WHERE i.indisvalid AND (i.indisprimary OR (i.indisunique AND i.indexprs IS NOT NULL))";
 
 /// Marks of the system catalogs that a snapshot is made of: how many rows each has, and the sum of the transactions that
@@ -80,6 +82,8 @@ pub async fn load(
             columns: row.try_get(1)?,
             is_primary: row.try_get(2)?,
             name: row.try_get(3)?,
+            inside: row.try_get(4)?,
+            is_partial: row.try_get(5)?,
         });
     }
     let mut parents = Vec::new();

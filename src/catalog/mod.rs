@@ -61,12 +61,21 @@ pub struct Relation {
     pub columns: Vec<Attribute>,
     /// Column numbers of the primary key; empty without one.
     pub primary_key: Vec<i16>,
-    /// Names of its unique indexes over expressions, among them those that stand for a UNIQUE of sealed columns.
-    pub unique_indexes: Vec<String>,
+    /// Its unique indexes over expressions, among them those that stand for a UNIQUE of sealed columns.
+    pub unique_indexes: Vec<UniqueIndex>,
     /// The policy's entry, where there is one; a partition or child table has its parent's.
     pub policy: Option<Arc<PolicyTable>>,
     /// What a view that holds cells selects, with all names qualified.
     pub definition: Option<String>,
+}
+
+/// A unique index over expressions.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UniqueIndex {
+    /// Its name.
+    pub name: String,
+    /// Column numbers of its key, where it is over columns and expressions of one column each, of all rows; else empty.
+    pub columns: Vec<i16>,
 }
 
 /// One column of a relation.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::{Attribute, Relation};
+use super::{Attribute, Relation, UniqueIndex};
 use crate::policy::{Database, Table};
 
 /// A domain type: schema, name, base type.
@@ -49,6 +49,22 @@ pub(super) struct IndexRow {
     pub(super) columns: Vec<i16>,
     pub(super) is_primary: bool,
     pub(super) name: String,
+    /// The columns in its expressions, in order.
+    pub(super) inside: Vec<i16>,
+    /// True when it is over some of the rows.
+    pub(super) is_partial: bool,
+}
+
+impl IndexRow {
+    fn unique(self) -> UniqueIndex {
+        let expressions = self.columns.iter().filter(|attnum| **attnum == 0).count();
+        let mut inside = self.inside.iter().copied();
+        let columns = match expressions == self.inside.len() && !self.is_partial {
+            true => self.columns.iter().filter_map(|at| if *at == 0 { inside.next() } else { Some(*at) }).collect(),
+            false => Vec::new(),
+        };
+        UniqueIndex { name: self.name, columns }
+    }
 }
 
 /// An ancestor of a partition or child table; nearest first.
@@ -83,7 +99,7 @@ pub(super) fn relations(
         let Some(relation) = at.get(&index.relation).and_then(|at| relations.get_mut(*at)) else { continue };
         match index.is_primary {
             true => relation.primary_key = index.columns,
-            false => relation.unique_indexes.push(index.name),
+            false => relation.unique_indexes.push(index.unique()),
         }
     }
     for relation in &mut relations {

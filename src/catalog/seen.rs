@@ -49,8 +49,10 @@ const COLUMNS: &str = "(SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
      LEFT JOIN pg_catalog.pg_namespace y ON y.oid OPERATOR(pg_catalog.=) t.typnamespace WHERE {wanted})";
 
 const INDEXES: &str = "(SELECT pg_catalog.json_agg(pg_catalog.json_build_object('relation', i.indrelid::pg_catalog.int8, \
-     'columns', pg_catalog.string_to_array(i.indkey::pg_catalog.text, ' ')::pg_catalog.int2[], \
-     'is_primary', i.indisprimary, 'name', x.relname)) \
+     'columns', (pg_catalog.string_to_array(i.indkey::pg_catalog.text, ' ')::pg_catalog.int2[])[1:i.indnkeyatts], \
+     'is_primary', i.indisprimary, 'name', x.relname, 'inside', ARRAY(SELECT found[1]::pg_catalog.int2 \
+     FROM pg_catalog.regexp_matches(i.indexprs::pg_catalog.text, ':varattno ([0-9]+)'::pg_catalog.text, \
+     'g'::pg_catalog.text) found), 'is_partial', i.indpred IS NOT NULL)) \
      FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class x ON x.oid OPERATOR(pg_catalog.=) i.indexrelid \
      JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) i.indrelid \
      WHERE i.indisvalid AND (i.indisprimary OR (i.indisunique AND i.indexprs IS NOT NULL)) AND {wanted})";

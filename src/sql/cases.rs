@@ -11,7 +11,7 @@ use super::plan::{
     TenantSource, Verdict,
 };
 use super::{Context, Protocol, plan, render};
-use crate::catalog::{Attribute, Catalog, Relation};
+use crate::catalog::{Attribute, Catalog, Relation, UniqueIndex};
 use crate::policy::{Column, Equality, Mask, Padding, Table, TenantRule};
 use crate::types::LogicalType;
 
@@ -77,7 +77,12 @@ fn relation(
         kind: 'r',
         columns: attributes,
         primary_key: vec![1],
-        unique_indexes: if name.1 == "users" { vec!["users_email_key".into()] } else { vec![] },
+        unique_indexes: match name.1 {
+            "users" => vec![UniqueIndex { name: "users_email_key".into(), columns: vec![] }],
+            "people" => vec![UniqueIndex { name: "one_mail".into(), columns: vec![2, 3] }],
+            "contacts" => vec![UniqueIndex { name: "mail_of_all".into(), columns: vec![3] }],
+            _ => vec![],
+        },
         policy,
         definition: None,
     }
@@ -238,6 +243,12 @@ pub(super) fn catalog() -> Catalog {
             ("public", "contacts"),
             &[("id", 23), ("account_id", 20), ("mail", CELL), ("nick", CELL), ("note", 25)],
             Some((tenant("account_id"), contacts)),
+        ),
+        relation(
+            1017,
+            ("public", "coded"),
+            &[("code", 25), ("account_id", 20), ("label", CELL)],
+            Some((tenant("account_id"), vec![column("public.coded", "label", Text, Some(Equality::Tenant))])),
         ),
         view(
             (1012, "people_view"),

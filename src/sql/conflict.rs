@@ -1,11 +1,13 @@
 //! ON CONFLICT: a sealed column in the target stands for its token; DO UPDATE keeps cells with the tenant of their row.
 use std::sync::Arc;
 
-use sqlparser::ast::{AssignmentTarget, ConflictTarget, DoUpdate, Expr, Ident, OnConflictAction, OnInsert};
+use sqlparser::ast::{
+    AssignmentTarget, ConflictTarget, DoUpdate, Expr, Ident, ObjectName, ObjectNamePart, OnConflictAction, OnInsert,
+};
 
 use super::build::Planner;
 use super::expr::{column_parts, unsupported};
-use super::ident::{fold, quote};
+use super::ident::{fold, parts, quote};
 use super::insert::Single;
 use super::operand::{Operand, operand};
 use super::plan::{Role, TenantSource};
@@ -50,6 +52,9 @@ impl Planner<'_> {
                 columns.iter().try_for_each(|ident| self.conflict_column(ident, base, &names))?;
             }
         }
+        if let (Some(ConflictTarget::OnConstraint(name)), Some(base)) = (&conflict.conflict_target, base) {
+            names = self.conflict_constraint(name, base)?;
+        }
         match &conflict.action {
             OnConflictAction::DoNothing => Ok(()),
             OnConflictAction::DoUpdate(update) => {
@@ -65,23 +70,66 @@ impl Planner<'_> {
             self.unknown = Known::No;
             return Ok(());
         };
+        if let Some(column) = self.conflict_key(attribute, base, names)? {
+            let range = self.text.range(ident.span).ok_or_else(|| unsupported("this ON CONFLICT"))?;
+            self.compared.push(column);
+            self.wrap(&range, "rowseal.eq(", ")");
+        }
+        Ok(())
+    }
+
+    /// A constraint on sealed columns is an index over their tokens, which the server finds by what it is over. Gives the
+    /// names of the columns; of a constraint that the server has itself, none.
+    fn conflict_constraint(&mut self, name: &ObjectName, base: &Arc<Relation>) -> Result<Vec<String>, Refusal> {
+        let fail = || unsupported("this ON CONFLICT");
+        let own = parts(name).filter(|parts| parts.len() == 1).ok_or_else(fail)?;
+        let index = base.unique_indexes.iter().find(|index| own == [index.name.as_str()]);
+        let Some(index) = index.filter(|index| !index.columns.is_empty()) else { return Ok(Vec::new()) };
+        let attribute = |attnum: &i16| base.columns.iter().find(|a| a.attnum == *attnum);
+        let key: Vec<&Attribute> = index.columns.iter().map(attribute).collect::<Option<_>>().ok_or_else(fail)?;
+        let names: Vec<String> = key.iter().map(|a| a.name.clone()).collect();
+        let mut written = Vec::new();
+        for attribute in key {
+            written.push(match self.conflict_key(attribute, base, &names)? {
+                Some(column) => {
+                    self.compared.push(column);
+                    format!("rowseal.eq({})", quote(&attribute.name))
+                }
+                None => quote(&attribute.name),
+            });
+        }
+        let [ObjectNamePart::Identifier(ident)] = &name.0[..] else { return Err(fail()) };
+        let range = self.text.range(ident.span).ok_or_else(fail)?;
+        let on = self.text.token_at(range.start).and_then(|at| at.checked_sub(2)).ok_or_else(fail)?;
+        let words = (self.text.word(on), self.text.word(on + 1));
+        if !matches!((words.0.as_deref(), words.1.as_deref()), (Some("on"), Some("constraint"))) {
+            return Err(fail());
+        }
+        self.edit(self.text.tokens[on].range.start..range.end, format!("({})", written.join(", ")));
+        Ok(names)
+    }
+
+    /// The sealed column that a column of the target is, where its tokens are unique as its values are.
+    fn conflict_key(
+        &self,
+        attribute: &Attribute,
+        base: &Arc<Relation>,
+        names: &[String],
+    ) -> Result<Option<Arc<Column>>, Refusal> {
         let ty = attribute_type(base, attribute, self.context.catalog);
-        let Ty::Sealed(sealed) = ty else { return only_plain(&ty, "in ON CONFLICT") };
-        let column = &sealed.column;
+        let Ty::Sealed(sealed) = ty else { return only_plain(&ty, "in ON CONFLICT").map(|()| None) };
+        let column = sealed.column;
         let confined = match (column.equality, base.policy.as_ref().map(|p| &p.tenant)) {
-            (None, _) => return Err(not_searchable(column)),
+            (None, _) => return Err(not_searchable(&column)),
             (Some(Equality::Global), _) | (_, Some(TenantRule::Fixed(_))) => true,
             (_, Some(TenantRule::Column(tenant))) => names.contains(tenant),
             (_, Some(TenantRule::Session) | None) => false,
         };
         if !confined {
-            return Err(refuse_use(column, "in ON CONFLICT without the tenant column")
+            return Err(refuse_use(&column, "in ON CONFLICT without the tenant column")
                 .hint("Name the tenant column as well, with a unique index on both, or set equality = \"global\"."));
         }
-        let range = self.text.range(ident.span).ok_or_else(|| unsupported("this ON CONFLICT"))?;
-        self.compared.push(Arc::clone(column));
-        self.wrap(&range, "rowseal.eq(", ")");
-        Ok(())
+        Ok(Some(column))
     }
 
     fn do_update(

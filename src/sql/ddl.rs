@@ -219,6 +219,14 @@ impl<'a> Definition<'a> {
         self.target.check_plain(words, self.planner.context, place)
     }
 
+    /// Adds to what the client is told.
+    fn notify(&mut self, text: String) {
+        self.notice = Some(match self.notice.take() {
+            Some(before) => format!("{before}; {text}"),
+            None => text,
+        });
+    }
+
     /// Cuts tokens out of the text, with the blanks before them.
     fn cut(&mut self, tokens: Range<usize>) {
         let text = self.planner.text;

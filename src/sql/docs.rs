@@ -94,6 +94,7 @@ const STATEMENTS: &[(&str, &[&str])] = &[
         &[
             "SELECT id, email FROM users",
             "SELECT * FROM users",
+            "TABLE logins",
             "SELECT id FROM users WHERE ssn IS NOT NULL",
             "SELECT CASE WHEN id = 1 THEN ssn END AS shown FROM users",
             "SELECT coalesce(email, 'none') AS email FROM users",
@@ -137,6 +138,7 @@ const STATEMENTS: &[(&str, &[&str])] = &[
             "INSERT INTO people (id, account_id, mail) SELECT id, account_id, lower(note) FROM contacts",
             "WITH gone AS (DELETE FROM users RETURNING *) INSERT INTO people (id, account_id, mail) SELECT id, account_id, email FROM gone",
             "INSERT INTO users (id, account_id, email) VALUES (1, 7, 'a') ON CONFLICT (account_id, email) DO NOTHING",
+            "INSERT INTO people (id, account_id, mail) VALUES (1, 7, 'a') ON CONFLICT ON CONSTRAINT one_mail DO NOTHING",
             "INSERT INTO users (id, account_id, email) VALUES (1, 7, 'a') ON CONFLICT (id, account_id) DO UPDATE SET email = EXCLUDED.email",
             "INSERT INTO users (id, account_id, email) VALUES (1, 7, 'a') ON CONFLICT (id) DO UPDATE SET email = EXCLUDED.email",
             "UPDATE users SET email = $1 WHERE id = $2 AND account_id = $3",
@@ -158,6 +160,7 @@ const STATEMENTS: &[(&str, &[&str])] = &[
         &[
             "CREATE TABLE members (id int PRIMARY KEY, org_id int, email varchar(254) NOT NULL, note text DEFAULT '')",
             "CREATE TABLE members (org_id int, nick text UNIQUE, UNIQUE (org_id, email), email varchar(254))",
+            "CREATE TABLE members (org_id int, email varchar(75))",
             "CREATE TABLE members (org_id int, email text)",
             "CREATE TABLE members (org_id int, email varchar(254) UNIQUE)",
             "CREATE TABLE members (org_id int, email varchar(254) DEFAULT 'x')",
@@ -168,6 +171,7 @@ const STATEMENTS: &[(&str, &[&str])] = &[
             "ALTER TABLE users ALTER COLUMN email SET NOT NULL, DROP COLUMN name",
             "ALTER TABLE users ALTER COLUMN email TYPE text",
             "ALTER TABLE users ALTER COLUMN email TYPE varchar(20)",
+            "ALTER TABLE members ALTER COLUMN email TYPE varchar(75)",
             "ALTER TABLE users RENAME COLUMN email TO mail",
             "CREATE INDEX CONCURRENTLY i ON users (email varchar_pattern_ops) WHERE email IS NOT NULL",
             "CREATE UNIQUE INDEX i ON users (account_id, email)",
@@ -200,7 +204,8 @@ const END: &str = "
   with the column's own type; the parameter of `= ANY ($1)` with the array type.
 - GROUP BY, DISTINCT and UNION show one member of each group: their values are equal, though perhaps not spelled alike (1.0 and 1.00).
   Where the primary key is among the columns, equal rows have the same cell and nothing is rewritten.
-- An UPDATE that pins the primary key and the tenant runs in one step. Any other one that sets a sealed column locks its rows first and
+- An UPDATE that pins the primary key and the tenant runs in one step. A key is not pinned by a value that is cast to a type in which several keys
+  are equal (citext, float8). Any other one that sets a sealed column locks its rows first and
   writes one cell for each. It cannot stand beside WITH, in EXPLAIN, or go through a view.
 - An INSERT of unnested arrays, as ORMs send it for many rows, makes each element a cell of its own row: the arrays must be parameters or
   literals, also those that hold the tenants. Its rows may be filtered and limited, but not joined, grouped or multiplied.
@@ -244,15 +249,16 @@ const END: &str = "
 - In JSON, an object may not have a sealed value under a key that it has twice; keys beside sealed values in a jsonb must be literals. No arrays
   are made of sealed arrays, though lists in JSON are.
 - CREATE TABLE, ALTER TABLE and CREATE INDEX on a table of the policy make sealed columns, by either protocol. The type in the
-  statement must be the policy's, however it is spelled. What is shown behind the statement follows it in its transaction, before the
+  statement must be the policy's, however it is spelled. The length of a varchar or char and the precision of a numeric are the policy's, whatever
+  the statement says; a NOTICE tells where they differ. What is shown behind the statement follows it in its transaction, before the
   client is told that it is done; if that fails, all of it fails. In the same transaction, and in other sessions after the commit, the
   table is used at once.
 - A UNIQUE over sealed columns becomes a unique index of the constraint's name, or of the name Postgres would give it. `DROP CONSTRAINT`
-  finds it. It cannot be deferred, and a foreign key cannot point at it. A tool that looks constraints up in the catalog sees an index over
+  finds it, and so does `ON CONFLICT ON CONSTRAINT`. It cannot be deferred, and a foreign key cannot point at it. A tool that looks constraints up in the catalog sees an index over
   an expression in its place: Django, asked to take `unique=True` or `db_index=True` off a sealed field, finds nothing to drop and leaves
   the index; drop it by name (`RunSQL`).
-- ALTER COLUMN TYPE to the policy's own type changes nothing: when the policy's `varchar(20)` becomes `varchar(10)`, the values that are
-  stored are not looked at. Any other type is refused.
+- ALTER COLUMN TYPE to the policy's own type, of whatever length or precision, changes nothing: the policy's counts, and when its
+  `varchar(20)` becomes `varchar(10)`, the values that are stored are not looked at. Any other type is refused.
 - DEFAULT (other than NULL), CHECK, PRIMARY KEY, REFERENCES, GENERATED, COLLATE and EXCLUDE on a sealed column are refused, so none of
   their literals reaches the server. To add a NOT NULL column to a table with rows, add it without, UPDATE it, then SET NOT NULL. (Django
   sends a DEFAULT for a new field that is not null: make it `null=True` first.)

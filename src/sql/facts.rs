@@ -3,11 +3,13 @@ use sqlparser::ast::{BinaryOperator, Expr, InTarget};
 
 use super::build::Planner;
 use super::expr::column_parts;
+use super::merge::tells_apart;
 use super::operand::{Operand, operand};
 use super::plan::TenantSource;
 use super::scope::Scope;
 use super::sealed::SealedRef;
 use super::tenant;
+use crate::catalog::Relation;
 
 /// A column of one occurrence of a table in the statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,11 +126,13 @@ impl Planner<'_> {
         }
     }
 
-    /// True when a column is pinned to one value.
-    pub(super) fn is_pinned(&self, row: u32, attnum: i16) -> bool {
+    /// True when a column of a table is pinned to one value, which one row at most has if all of its values differ.
+    pub(super) fn is_pinned(&self, base: &Relation, row: u32, attnum: i16) -> bool {
         self.facts.iter().any(|fact| match fact {
-            Fact::Pin { spot, operands } => spot.row == row && spot.attnum == attnum && operands.len() == 1,
-            Fact::Same(..) => false,
+            Fact::Pin { spot, operands } if spot.row == row && spot.attnum == attnum => {
+                matches!(&operands[..], [found] if tells_apart(base, attnum, found))
+            }
+            _ => false,
         })
     }
 

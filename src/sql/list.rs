@@ -143,6 +143,7 @@ impl Planner<'_> {
             found.push(ScopeColumn { ty, hidden: false, written: None, ..column.clone() });
         }
         if opaque {
+            self.write_star_of_table(range);
             return if sealed_any { Err(unsupported("* over a function's columns")) } else { Ok(None) };
         }
         let tenants_within = merged_in && found.iter().any(|c| matches!(&c.ty, Ty::Sealed(s) if s.packed));
@@ -151,6 +152,8 @@ impl Planner<'_> {
         } else if beside && sealed_any && !has_twice(scope, columns) {
             // As the proxy knows the table, and not as it may be by then.
             self.write_star(scope, written, range)?;
+        } else {
+            self.write_star_of_table(range);
         }
         Ok(Some(found))
     }

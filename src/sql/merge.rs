@@ -393,11 +393,12 @@ fn given_expr(item: &SelectItem) -> Option<&Expr> {
 }
 
 /// True when one row at most has this value in a column whose values are all different. A text that is cast to another type
-/// may be compared without regard to case or blanks.
+/// may be compared without regard to case or blanks, a number that is cast to a float without its last digits.
 pub(super) fn tells_apart(base: &Relation, attnum: i16, value: &Operand) -> bool {
     let type_oid = base.columns.iter().find(|a| a.attnum == attnum).map(|a| a.base_type_oid);
     match type_oid {
-        Some(20 | 21 | 23 | 1700 | 2950 | 1082 | 1114 | 1184) => true,
+        Some(20 | 21 | 23 | 1700) => !value.casts.iter().any(|cast| cast.starts_with("float")),
+        Some(2950 | 1082 | 1114 | 1184) => true,
         Some(type_oid) => casts_to(&value.casts, type_oid),
         None => false,
     }

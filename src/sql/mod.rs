@@ -37,6 +37,7 @@ pub mod render;
 mod scope;
 mod sealed;
 mod setop;
+mod table;
 mod tenant;
 mod text;
 mod update;

@@ -266,6 +266,7 @@ impl Planner<'_> {
         list: List,
     ) -> Result<Columns, Refusal> {
         check_select(select)?;
+        self.write_table(select).ok_or_else(|| unsupported("this form of TABLE"))?;
         let mark = self.facts.len();
         let mut scope = Scope::below(parent);
         let mut conditions = Vec::new();

@@ -24,7 +24,7 @@ pub(super) struct Unread {
 pub(super) struct Tok {
     pub(super) token: Token,
     pub(super) range: Range<usize>,
-    span: Span,
+    pub(super) span: Span,
 }
 
 /// A text as tokens.
@@ -80,6 +80,7 @@ impl<'a> Text<'a> {
         if place.byte != text.len() {
             return Err(Unread { line: 0, column: 0, too_complex: false });
         }
+        super::table::read_tables(&mut read.tokens);
         read.check()?;
         Ok(read)
     }

@@ -233,7 +233,8 @@ impl Planner<'_> {
     fn one_row(&self, scope: &Scope<'_>, changes: &Changes<'_>) -> Option<TenantSource> {
         let relation = scope.relations.first()?;
         let base = relation.base.as_ref()?;
-        if base.primary_key.is_empty() || !base.primary_key.iter().all(|key| self.is_pinned(relation.row, *key)) {
+        let is_pinned = |key: &i16| self.is_pinned(base, relation.row, *key);
+        if base.primary_key.is_empty() || !base.primary_key.iter().all(is_pinned) {
             return None;
         }
         if let Some((tenant, _)) = &changes.tenant {

@@ -29,7 +29,9 @@ const UNNESTED: &[&str] = &[
     "UPDATE users SET email = (CASE WHEN (id = 100) THEN 'case1' WHEN (id = 101) THEN NULL ELSE email END)::text WHERE id IN (100, 101, 102)",
     "UPDATE users SET age = (CASE WHEN (id = 100) THEN 5 WHEN (id = 102) THEN 6 ELSE NULL END)::integer WHERE id IN (100, 101, 102)",
     "UPDATE memos SET tag = (CASE WHEN (id = 100) THEN 'case' END)::varchar(10) WHERE id IN (100, 101) RETURNING id, tag",
-    "SELECT id, account_id, name, email, age FROM users ORDER BY id",
+    "INSERT INTO users (id, account_id) VALUES (9007199254740992, 1), (9007199254740993, 1)",
+    "UPDATE users SET email = NULL, ssn = 'of two' WHERE id = '9007199254740992'::float8 AND account_id = 1",
+    "SELECT id, account_id, name, email, age, ssn FROM users ORDER BY id",
     "SELECT id, body, tag FROM memos ORDER BY id",
     "SELECT * FROM \"Mixed\" ORDER BY id",
 ];
@@ -252,6 +254,8 @@ fn both_ways(version: Version) {
             let (rows, keys) = keys(&twins, column, table, 25);
             assert!(rows > 3 && keys == rows, "{table}: {keys} keys for {rows} rows");
         }
+        let (rows, keys) = keys(&twins, "ssn", "(SELECT * FROM users WHERE id > 100000) x", 9);
+        assert_eq!((rows, keys), (2, 2), "two rows with one value");
     });
 }
 

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use sqlparser::tokenizer::Token;
 
-use super::element::{Fate, refuse_default, wrong_type};
+use super::element::{Fate, differs_in_length, length_of_policy, refuse_default, wrong_type};
 use super::words::{Words, Written, whole};
 use super::{Definition, Target, refuse_definition, unread};
 use crate::policy::{Column, TenantRule};
@@ -164,7 +164,7 @@ impl Definition<'_> {
         let if_exists = words.eat(&["if", "exists"]);
         let name = words.name().ok_or_else(|| unread(&words))?;
         let indexes = self.target.relation.as_ref().map(|relation| &relation.unique_indexes);
-        if !indexes.is_some_and(|indexes| indexes.contains(&name)) {
+        if !indexes.is_some_and(|indexes| indexes.iter().any(|index| index.name == name)) {
             return self.without_value(&words);
         }
         let _ = words.eat(&["cascade"]) || words.eat(&["restrict"]);
@@ -200,15 +200,20 @@ impl Definition<'_> {
         }
     }
 
-    /// The type of a sealed column is the policy's: where the statement says the same nothing has to be done.
+    /// The type of a sealed column is the policy's: where the statement says the same, or another length, nothing has to be
+    /// done.
     fn same_type(&mut self, column: &Arc<Column>, mut words: Words<'_, '_>) -> Result<(), Refusal> {
         let same = |written: &Words<'_, '_>| match written.read_type() {
-            Written::Logical(logical) => logical == whole(column.logical),
+            Written::Logical(logical) => logical == whole(column.logical) || differs_in_length(logical, column.logical),
             Written::Domain(domain) => domain == column.logical.domain(),
             Written::Other => false,
         };
-        if !same(&words.type_tokens()) {
+        let written = words.type_tokens();
+        if !same(&written) {
             return Err(wrong_type(column));
+        }
+        if matches!(written.read_type(), Written::Logical(logical) if differs_in_length(logical, column.logical)) {
+            self.notify(length_of_policy(column));
         }
         if words.eat(&["using"]) {
             let own = words.name().is_some_and(|name| name == column.name);

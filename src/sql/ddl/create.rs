@@ -25,7 +25,7 @@ pub(super) fn plan(planner: Planner<'_>, mut words: Words<'_, '_>) -> Result<Opt
     if if_not_exists && exists {
         // It is not made.
         definition.is_skipped = true;
-        (definition.external, definition.unique) = (vec![], vec![]);
+        (definition.external, definition.unique, definition.notice) = (vec![], vec![], None);
     } else if let Some(storage) = definition.storage() {
         definition.then.push(format!("ALTER TABLE {} {storage}", definition.target.written()));
     }

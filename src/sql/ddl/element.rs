@@ -9,6 +9,7 @@ use super::{Definition, refuse_definition, unread};
 use crate::policy::Column;
 use crate::refusal::{Class, Refusal};
 use crate::sql::plan::{Edit, Piece};
+use crate::types::LogicalType;
 
 /// What becomes of an element.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -78,6 +79,10 @@ impl Definition<'_> {
             Written::Domain(own) if own == domain => {}
             Written::Logical(logical) if logical == whole(column.logical) => {
                 self.planner.edit(range, format!("rowseal.{domain}"));
+            }
+            Written::Logical(logical) if differs_in_length(logical, column.logical) => {
+                self.planner.edit(range, format!("rowseal.{domain}"));
+                self.notify(length_of_policy(column));
             }
             Written::Domain(_) | Written::Logical(_) | Written::Other => return Err(wrong_type(column)),
         }
@@ -248,6 +253,17 @@ fn refuse_option(column: &Column, words: &Words<'_, '_>) -> Refusal {
         _ => "with this option",
     };
     refuse_definition(column, what)
+}
+
+/// True for a type that is the policy's but for its length or precision, which the policy's then takes the place of.
+pub(super) fn differs_in_length(written: LogicalType, policy: LogicalType) -> bool {
+    let has_length =
+        |ty: LogicalType| matches!(ty, LogicalType::Varchar(_) | LogicalType::Bpchar(_) | LogicalType::Numeric(_));
+    written != whole(policy) && has_length(written) && written.without_modifier() == policy.without_modifier()
+}
+
+pub(super) fn length_of_policy(column: &Column) -> String {
+    format!("sealed column {} is of type {}, as the policy says", column.qualified, column.logical)
 }
 
 /// The refusal of a type that is not the policy's.

@@ -157,7 +157,7 @@ impl Definition<'_> {
         }
         self.cut(from..words.at);
         if class.ends_with("_pattern_ops") {
-            self.notice = Some(format!("the index on sealed column {} serves = only, not LIKE", column.qualified));
+            self.notify(format!("the index on sealed column {} serves = only, not LIKE", column.qualified));
         }
         Ok(())
     }
