@@ -44,6 +44,8 @@ pub(super) struct Planner<'a> {
     pub(super) view_depth: usize,
     /// True inside a WITH: a statement there cannot run in two steps.
     pub(super) is_inner: bool,
+    /// True behind a WITH in front of the statement that changes rows, or is no plain query.
+    pub(super) follows_changes: bool,
     /// Whether all names that were walked mean something; the worst of them.
     pub(super) unknown: Known,
     /// True inside the arguments of an aggregate.
@@ -71,6 +73,7 @@ impl<'a> Planner<'a> {
             constants: Vec::new(),
             view_depth: 0,
             is_inner: false,
+            follows_changes: false,
             unknown: Known::Yes,
             in_aggregate: false,
         }

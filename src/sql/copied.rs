@@ -28,8 +28,30 @@ const HINT: &str = "Read the rows first and insert them with VALUES.";
 struct Place<'r> {
     base: &'r Relation,
     targets: &'r [Option<&'r Attribute>],
-    /// Where the query stands.
+    /// Where the query stands, without parentheses around it.
     range: Range<usize>,
+    /// Where WITH in front of INSERT stands, which the query may read.
+    with: Option<Range<usize>>,
+}
+
+/// True for queries that read tables and change nothing.
+pub(super) fn is_query(body: &SetExpr) -> bool {
+    matches!(body, SetExpr::Select(_) | SetExpr::SetOperation { .. })
+}
+
+/// The query within parentheses that stand around all of it, and how many they are.
+pub(super) fn unwrapped(mut source: &Query) -> (&Query, usize) {
+    let mut count = 0;
+    while let SetExpr::Query(inner) = &*source.body
+        && source.with.is_none()
+        && source.order_by.is_none()
+        && source.limit_clause.is_none()
+        && source.fetch.is_none()
+        && source.locks.is_empty()
+    {
+        (source, count) = (inner, count + 1);
+    }
+    (source, count)
 }
 
 impl Planner<'_> {
@@ -40,10 +62,10 @@ impl Planner<'_> {
     pub(super) fn insert_copied(
         &mut self,
         (base, targets, first): (&Arc<Relation>, &[Option<&Attribute>], &Arc<Column>),
-        source: &Query,
+        (source, parens): (&Query, usize),
         insert: &Insert,
     ) -> Result<(), Refusal> {
-        let place = self.copied_place((base, targets, first), source, insert)?;
+        let place = self.copied_place((base, targets, first), (source, parens), insert)?;
         let constants = self.copied_constants(source, &place)?;
         let mark = self.facts.len();
         let (hidden, hidden_at) = (std::mem::take(&mut self.hidden), self.hidden_at.take());
@@ -67,7 +89,20 @@ impl Planner<'_> {
             list.push(slot);
         }
         let mut lock = LockQuery { pieces: Vec::new(), uses: Vec::new(), tenant: None, copies: None };
-        self.copy(place.range.clone(), &mut lock);
+        match &place.with {
+            Some(with) => {
+                // A second WITH may not follow the first one.
+                let (open, close) = match source.with {
+                    Some(_) => (" SELECT * FROM (", ") AS rowseal_q"),
+                    None => (" (", ")"),
+                };
+                self.copy(with.clone(), &mut lock);
+                lock.pieces.push(Piece::Text(open.into()));
+                self.copy(place.range.clone(), &mut lock);
+                lock.pieces.push(Piece::Text(close.into()));
+            }
+            None => self.copy(place.range.clone(), &mut lock),
+        }
         lock.copies = Some(Arc::new(Copies { columns: result.into(), hidden: hidden_columns, targets: copied }));
         self.lock = Some(lock);
         self.read_arrays(&place, &list);
@@ -78,18 +113,16 @@ impl Planner<'_> {
     fn copied_place<'r>(
         &self,
         (base, targets, first): (&'r Relation, &'r [Option<&'r Attribute>], &'r Arc<Column>),
-        source: &Query,
+        (source, parens): (&Query, usize),
         insert: &Insert,
     ) -> Result<Place<'r>, Refusal> {
         let refuse = |what: &str| refuse_use(first, what).hint(HINT);
-        if self.is_inner || self.text.word(self.tokens.start).as_deref() == Some("with") {
-            return Err(refuse("as the target of INSERT ... SELECT beside WITH")
-                .hint("Put WITH behind the name of the table, in front of SELECT."));
+        if self.is_inner || self.follows_changes {
+            return Err(refuse("as the target of INSERT ... SELECT beside WITH that changes rows"));
         }
         if !matches!(base.kind, 'r' | 'p') {
             return Err(refuse("as the target of INSERT ... SELECT into a view"));
         }
-        let is_query = |body: &SetExpr| matches!(body, SetExpr::Select(_) | SetExpr::SetOperation { .. });
         let ctes = source.with.iter().flat_map(|with| &with.cte_tables);
         if !is_query(&source.body) || ctes.into_iter().any(|cte| !is_query(&cte.query.body)) {
             return Err(refuse("as the target of INSERT ... SELECT"));
@@ -98,14 +131,46 @@ impl Planner<'_> {
         if self.tokens.clone().any(|i| own(&i)) {
             return Err(unsupported("a name that begins with rowseal_"));
         }
-        let range = self.copied_range(source, insert).ok_or_else(|| unsupported("this INSERT ... SELECT"))?;
-        Ok(Place { base, targets, range })
+        let fail = || unsupported("this INSERT ... SELECT");
+        let range = self.copied_range((source, parens), insert).ok_or_else(fail)?;
+        let with = match self.text.word(self.tokens.start).as_deref() {
+            Some("with") => Some(self.leading_with().ok_or_else(fail)?),
+            _ => None,
+        };
+        let names_cte =
+            |at: usize| super::word(self.text, at).is_some_and(|w| self.ctes.iter().any(|(cte, ..)| *cte == w));
+        if self.tokens.clone().any(|at| self.text.tokens[at].range.start >= range.end && names_cte(at)) {
+            // It would be run a second time there.
+            return Err(refuse("as the target of INSERT ... SELECT with a query of WITH in ON CONFLICT or RETURNING"));
+        }
+        Ok(Place { base, targets, range, with })
     }
 
-    fn copied_range(&self, source: &Query, insert: &Insert) -> Option<Range<usize>> {
+    /// WITH in front of INSERT.
+    fn leading_with(&self) -> Option<Range<usize>> {
+        let mut depth = 0usize;
+        for index in self.tokens.clone() {
+            match self.text.token(index)? {
+                Token::LParen => depth += 1,
+                Token::RParen => depth = depth.checked_sub(1)?,
+                Token::Word(_) if depth == 0 && self.text.word(index).as_deref() == Some("insert") => {
+                    if self.text.word(index + 1).as_deref() == Some("into") {
+                        let last = index.checked_sub(1)?;
+                        return Some(self.text.tokens[self.tokens.start].range.start..self.text.tokens[last].range.end);
+                    }
+                }
+                _ => {}
+            }
+        }
+        None
+    }
+
+    fn copied_range(&self, (source, parens): (&Query, usize), insert: &Insert) -> Option<Range<usize>> {
         let start = query_start(self.text, source)?;
         let opens = matches!(self.text.word(start).as_deref(), Some("select" | "with"));
-        if !opens || self.text.token(start.checked_sub(1)?) == Some(&Token::LParen) {
+        let is = |at: usize, token: &Token| self.text.token(at) == Some(token);
+        let outside = start.checked_sub(parens + 1)?;
+        if !opens || !(outside + 1..start).all(|at| is(at, &Token::LParen)) {
             return None;
         }
         let end = match (&insert.on, &insert.returning) {
@@ -113,6 +178,11 @@ impl Planner<'_> {
             (None, Some(_)) => self.keyword("returning")?,
             (None, None) => self.tokens.end,
         };
+        let close = end.checked_sub(parens)?;
+        if !(close..end).all(|at| is(at, &Token::RParen)) || is(outside, &Token::LParen) {
+            return None;
+        }
+        let end = close;
         Some(self.text.tokens[start].range.start..self.text.tokens[end.checked_sub(1)?].range.end)
     }
 

@@ -64,6 +64,8 @@ const STATEMENTS: &[(&str, &[&str])] = &[
             "SELECT a.id FROM users a JOIN users b ON a.account_id = b.account_id AND a.email = b.email",
             "SELECT a.id FROM users a JOIN users b ON a.email = b.email",
             "SELECT u.id FROM users u JOIN logins l USING (login)",
+            "SELECT login, a.id, b.id FROM logins a FULL JOIN logins b USING (login)",
+            "SELECT login FROM users u FULL JOIN logins l USING (login)",
             "SELECT id FROM logins NATURAL JOIN (SELECT login FROM users) u",
             "SELECT id FROM users WHERE login IN (SELECT login FROM logins)",
             "SELECT id FROM users u WHERE EXISTS (SELECT 1 FROM users v WHERE v.account_id = u.account_id AND v.email = u.email AND v.id <> u.id)",
@@ -136,6 +138,7 @@ const STATEMENTS: &[(&str, &[&str])] = &[
             "INSERT INTO people (id, account_id, mail) SELECT id, account_id, email FROM users WHERE account_id = 7",
             "INSERT INTO people (id, account_id, mail, nick) SELECT id, account_id, note, $1 FROM contacts",
             "INSERT INTO people (id, account_id, mail) SELECT id, account_id, lower(note) FROM contacts",
+            "WITH seven AS (SELECT * FROM users WHERE account_id = 7) INSERT INTO people (id, account_id, mail) SELECT id, account_id, email FROM seven",
             "WITH gone AS (DELETE FROM users RETURNING *) INSERT INTO people (id, account_id, mail) SELECT id, account_id, email FROM gone",
             "INSERT INTO users (id, account_id, email) VALUES (1, 7, 'a') ON CONFLICT (account_id, email) DO NOTHING",
             "INSERT INTO people (id, account_id, mail) VALUES (1, 7, 'a') ON CONFLICT ON CONSTRAINT one_mail DO NOTHING",
@@ -211,7 +214,8 @@ const END: &str = "
   literals, also those that hold the tenants. Its rows may be filtered and limited, but not joined, grouped or multiplied.
 - INSERT ... SELECT runs its query first and then inserts the rows, sealed anew for the tenants that they get, in the same transaction.
   A sealed column takes a sealed or a plain column of its type, a literal or a parameter, but no expression. The rows may have
-  `limits.message_bytes_max` bytes together. It cannot stand beside WITH in front of INSERT, in EXPLAIN or PREPARE, or go into a view, and
+  `limits.message_bytes_max` bytes together. WITH in front of INSERT must only
+  read, and is not seen by ON CONFLICT and RETURNING. It cannot stand in EXPLAIN or PREPARE, or go into a view, and
   a role that is not shown plaintext cannot use it on sealed columns.
 - A CASE that is cast to the column's own type (`(CASE ... END)::varchar(50)`, as Django's bulk_update sends it) is read as one without the
   cast: a value that is too long fails with 22001 where Postgres would cut it.
@@ -223,6 +227,8 @@ const END: &str = "
   column otherwise asks the server to compare, and fails where the tenant would change.
 - A value that is stored may be cast to the column's own type, with its length or precision, also around CASE and COALESCE
   (`(CASE WHEN id = 1 THEN 'a' END)::varchar(20)`). A text that such a cast would cut is an error (22001), as it is without the cast.
+- FULL JOIN with USING or NATURAL makes `coalesce(a.column, b.column)` of a merged column. A merged sealed column is shown where both are the same
+  column of a table (joined with itself); it is compared where both sides are of one tenant whatever the rows.
 - A view is looked through where its own query needs no rewriting: plain selections and joins over plain columns. A partition or child
   table has the policy of its parent.
 - COPY works in the formats text, csv and binary, with the options FORMAT, DELIMITER, NULL, DEFAULT, HEADER, QUOTE, ESCAPE,

@@ -99,6 +99,7 @@ impl Planner<'_> {
                 None => Ok(None),
             };
         };
+        let (source, parens) = super::copied::unwrapped(source);
         match (&*source.body, sealed) {
             (SetExpr::Values(values), _) => {
                 if source.with.is_some()
@@ -120,7 +121,7 @@ impl Planner<'_> {
                     return Ok(None);
                 }
                 let Some(row) = constant_row(self, select, source) else {
-                    self.insert_copied((base, targets, column), source, insert)?;
+                    self.insert_copied((base, targets, column), (source, parens), insert)?;
                     return Ok(None);
                 };
                 let scope = Scope::default();
@@ -129,7 +130,7 @@ impl Planner<'_> {
                 }
                 self.insert_row(base, targets, &row).map(Some)
             }
-            (_, Some(column)) => self.insert_copied((base, targets, column), source, insert).map(|()| None),
+            (_, Some(column)) => self.insert_copied((base, targets, column), (source, parens), insert).map(|()| None),
             (_, None) => self.plain_source(source).map(|()| None),
         }
     }

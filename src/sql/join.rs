@@ -9,8 +9,8 @@ use super::expr::unsupported;
 use super::extent::closing;
 use super::from::{Condition, Side};
 use super::ident::parts;
-use super::scope::{Scope, ScopeColumn};
-use super::sealed::{Ty, only_plain};
+use super::scope::{Coalesced, Scope, ScopeColumn, ScopeRelation};
+use super::sealed::{SealedRef, Ty, common_type, only_plain};
 use crate::refusal::Refusal;
 
 /// A column in the star of a level: relation, column, merged.
@@ -33,7 +33,7 @@ impl Planner<'_> {
             return Ok(merge(scope, start, &pairs, side));
         }
         let range = self.using_range(names.first().ok_or_else(fail)?).ok_or_else(fail)?;
-        let (text, condition) = written(scope, start, &pairs, side)?;
+        let (text, condition) = self.join_written(scope, start, &pairs, side)?;
         self.edit(range, text);
         Ok(condition)
     }
@@ -67,7 +67,7 @@ impl Planner<'_> {
             return Ok(merge(scope, start, &pairs, side));
         }
         let (keyword, end) = self.natural_place(factor).ok_or_else(fail)?;
-        let (text, condition) = written(scope, start, &pairs, side)?;
+        let (text, condition) = self.join_written(scope, start, &pairs, side)?;
         self.edit(keyword, "");
         self.edit(end..end, format!(" {text}"));
         Ok(condition)
@@ -146,37 +146,80 @@ fn merge<'e>(scope: &mut Scope<'_>, start: usize, pairs: &[(Place, Place)], side
     Condition::Using { same, sealed: Vec::new(), is_inner: side == Side::Inner }
 }
 
-/// USING written as ON. Bare names then mean the side that is never NULL.
-fn written<'e>(
-    scope: &mut Scope<'_>,
-    start: usize,
-    pairs: &[(Place, Place)],
-    side: Side,
-) -> Result<(String, Condition<'e>), Refusal> {
-    let (mut terms, mut same, mut sealed) = (Vec::new(), Vec::new(), Vec::new());
-    if side == Side::Full {
-        return Err(unsupported("FULL JOIN with USING or NATURAL").hint("Write the join with ON."));
-    }
-    for (left, right) in pairs {
-        let texts = (text(scope, *left), text(scope, *right));
-        let (Some(l), Some(r)) = texts else { return Err(unsupported("this join")) };
-        same.push((column(scope, *left).spot, column(scope, *right).spot));
-        match (scope.reference(left.0, left.1), scope.reference(right.0, right.1)) {
-            (Ty::Plain, Ty::Plain) => terms.push(format!("{l} = {r}")),
-            (Ty::Sealed(a), Ty::Sealed(b)) => {
-                terms.push(format!("rowseal.eq({l}) = rowseal.eq({r})"));
-                sealed.push((a, b));
+impl Planner<'_> {
+    /// USING written as ON. Bare names then mean the side that is never NULL, or of a FULL JOIN the one that is not.
+    fn join_written<'e>(
+        &self,
+        scope: &mut Scope<'_>,
+        start: usize,
+        pairs: &[(Place, Place)],
+        side: Side,
+    ) -> Result<(String, Condition<'e>), Refusal> {
+        let (mut terms, mut same, mut sealed) = (Vec::new(), Vec::new(), Vec::new());
+        let mut merged = Vec::new();
+        for (left, right) in pairs {
+            let texts = (text(scope, *left), text(scope, *right));
+            let (Some(l), Some(r)) = texts else { return Err(unsupported("this join")) };
+            same.push((column(scope, *left).spot, column(scope, *right).spot));
+            let either = match (scope.reference(left.0, left.1), scope.reference(right.0, right.1)) {
+                (Ty::Plain, Ty::Plain) => {
+                    terms.push(format!("{l} = {r}"));
+                    (Ty::Plain, Coalesced { tenant: None })
+                }
+                (Ty::Sealed(a), Ty::Sealed(b)) => {
+                    terms.push(format!("rowseal.eq({l}) = rowseal.eq({r})"));
+                    let either = match side {
+                        Side::Full => self.either(&a, &b, &l)?,
+                        Side::Inner | Side::Left | Side::Right => (Ty::Plain, Coalesced { tenant: None }),
+                    };
+                    sealed.push((a, b));
+                    either
+                }
+                (a, b) => {
+                    return only_plain(&a, "in USING")
+                        .and(only_plain(&b, "in USING"))
+                        .and(Err(unsupported("this join")));
+                }
+            };
+            if side == Side::Full {
+                let name = column(scope, *left).name.clone();
+                let (written, coalesced) = (Some(format!("coalesce({l}, {r})")), Some(either.1));
+                merged.push(ScopeColumn { ty: either.0, written, coalesced, ..ScopeColumn::plain(name) });
+                for (relation, column, _) in [left, right] {
+                    scope.relations[*relation].columns[*column].hidden = true;
+                }
+                continue;
             }
-            (a, b) => only_plain(&a, "in USING").and(only_plain(&b, "in USING"))?,
+            let (kept, hidden) = if side == Side::Right { (right, left) } else { (left, right) };
+            let name = if side == Side::Right { r } else { l };
+            scope.relations[kept.0].columns[kept.1].written = Some(name);
+            scope.relations[hidden.0].columns[hidden.1].hidden = true;
         }
-        let (kept, hidden) = if side == Side::Right { (right, left) } else { (left, right) };
-        let name = if side == Side::Right { r } else { l };
-        scope.relations[kept.0].columns[kept.1].written = Some(name);
-        scope.relations[hidden.0].columns[hidden.1].hidden = true;
+        move_first(scope, start, pairs, side == Side::Right);
+        if side == Side::Full {
+            // Columns of no relation that has a name.
+            let at = scope.relations.len();
+            let start = start.min(scope.star.len());
+            (0..merged.len()).for_each(|n| scope.star[start + n] = (at, n, true));
+            scope.relations.push(ScopeRelation::derived(merged));
+        }
+        let condition = Condition::Using { same, sealed, is_inner: side == Side::Inner };
+        Ok((format!("ON {}", terms.join(" AND ")), condition))
     }
-    move_first(scope, start, pairs, side == Side::Right);
-    let condition = Condition::Using { same, sealed, is_inner: side == Side::Inner };
-    Ok((format!("ON {}", terms.join(" AND ")), condition))
+
+    /// The value of either side, with its tenant where both sides have one in reach. Rows of one side only say nothing of
+    /// the other's tenant.
+    fn either(&self, a: &SealedRef, b: &SealedRef, left: &str) -> Result<(Ty, Coalesced), Refusal> {
+        let mut whole = SealedRef { parts: Vec::new(), ..a.clone() };
+        self.add_value(&mut whole, b)?;
+        (whole.spot, whole.home, whole.tied, whole.is_stray) = (None, None, Vec::new(), true);
+        whole.described = common_type([Some(a.described), Some(b.described)]).unwrap_or(whole.described);
+        let tenant = match (&a.tenant, &b.tenant) {
+            (Some(a), Some(b)) => Some(format!("CASE WHEN {left} IS NOT NULL THEN {a} ELSE {b} END")),
+            _ => None,
+        };
+        Ok((Ty::Sealed(whole), Coalesced { tenant }))
+    }
 }
 
 fn text(scope: &Scope<'_>, place: Place) -> Option<String> {

@@ -95,6 +95,12 @@ impl Planner<'_> {
                     sealed.parts.push(Part::Label { at: range.end, name, edited });
                 }
             }
+            Ty::Plain if edited && !labelled && scope.coalesces() => {
+                // A call of coalesce would give a name of its own.
+                if let (Some(name), Some(range)) = (implied_name(e), extent(self.text, e)) {
+                    self.edit(range.end..range.end, format!(" AS {}", quote(&name)));
+                }
+            }
             Ty::Plain | Ty::Sealed(_) | Ty::Many(_) | Ty::Built(_) => {}
         }
         Ok(ScopeColumn { ty, spot, constant, ..ScopeColumn::plain(name) })
@@ -120,6 +126,8 @@ impl Planner<'_> {
             let text =
                 if merged { column.written.clone().or_else(|| name.clone()) } else { scope.relations[r].written(c) };
             unmerged |= merged && column.written.is_some();
+            let label = name.clone().filter(|_| column.coalesced.is_some()).map(|name| format!(" AS {name}"));
+            let labelled = |text: Option<String>| text.map(|text| text + label.as_deref().unwrap_or_default());
             let shown = match &mut ty {
                 Ty::Blocked(refusal) => return Err(refusal.clone()),
                 Ty::Sealed(sealed) => {
@@ -134,13 +142,13 @@ impl Planner<'_> {
                             let name = name.unwrap_or_default();
                             Some(format!("rowseal.with_tenant({text}, {tenant}) AS {name}"))
                         }
-                        _ => text,
+                        _ => labelled(text),
                     }
                 }
-                _ => text,
+                _ => labelled(text),
             };
             written.push(shown);
-            found.push(ScopeColumn { ty, hidden: false, written: None, ..column.clone() });
+            found.push(ScopeColumn { ty, hidden: false, written: None, coalesced: None, ..column.clone() });
         }
         if opaque {
             self.write_star_of_table(range);
@@ -165,11 +173,14 @@ impl Planner<'_> {
         }
         for column in columns {
             let Ty::Sealed(sealed) = &mut column.ty else { continue };
-            if let (true, [Part::Column { tenant, .. }, ..]) =
+            if let (true, [Part::Column { tenant, text, .. }, ..]) =
                 (sealed.reference_text().is_some(), &mut sealed.parts[..])
             {
                 sealed.beside = tenant.take();
-                sealed.parts.truncate(1);
+                // A call of coalesce has a name of its own.
+                if !text.ends_with(')') {
+                    sealed.parts.truncate(1);
+                }
             }
             sealed.beside = sealed.beside.take().map(|tenant| self.fetched(tenant, sealed.home));
             if let Some(tenant) = &sealed.beside

@@ -49,6 +49,8 @@ impl Planner<'_> {
         }
         if let Some(with) = &query.with {
             self.with(with, None)?;
+            let reads = |body: &SetExpr| super::copied::is_query(body) || matches!(body, SetExpr::Values(_));
+            self.follows_changes = !with.cte_tables.iter().all(|cte| reads(&cte.query.body));
         }
         match self.change(statement, List::Top)? {
             Some(columns) => self.result(Some(columns)).map(Some),
@@ -125,7 +127,7 @@ impl Planner<'_> {
                     }
                     ty => self.settled(ty)?,
                 };
-                (column.hidden, column.written) = (false, None);
+                (column.hidden, column.written, column.coalesced) = (false, None, None);
                 Ok(column)
             })
             .collect()

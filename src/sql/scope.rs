@@ -27,6 +27,15 @@ pub(super) struct ScopeColumn {
     pub(super) constant: Option<Operand>,
     /// What stands for its bare name, where a rewritten USING no longer merges it.
     pub(super) written: Option<String>,
+    /// Where a FULL JOIN merged it of both sides.
+    pub(super) coalesced: Option<Coalesced>,
+}
+
+/// A column that is the one of either side.
+#[derive(Clone)]
+pub(super) struct Coalesced {
+    /// The tenant of a sealed one, as it can be written.
+    pub(super) tenant: Option<String>,
 }
 
 /// A relation in scope.
@@ -96,7 +105,16 @@ const SYSTEM: &[&str] = &["tableoid", "ctid", "xmin", "xmax", "cmin", "cmax"];
 impl ScopeColumn {
     /// A column that something else than a column reference gives.
     pub(super) fn plain(name: Option<String>) -> Self {
-        ScopeColumn { name, ty: Ty::Plain, attnum: 0, spot: None, hidden: false, constant: None, written: None }
+        ScopeColumn {
+            name,
+            ty: Ty::Plain,
+            attnum: 0,
+            spot: None,
+            hidden: false,
+            constant: None,
+            written: None,
+            coalesced: None,
+        }
     }
 }
 
@@ -278,6 +296,11 @@ impl<'p> Scope<'p> {
         found
     }
 
+    /// True when a FULL JOIN here merged columns that are written as calls of coalesce.
+    pub(super) fn coalesces(&self) -> bool {
+        self.relations.iter().flat_map(|r| &r.columns).any(|c| c.coalesced.is_some())
+    }
+
     /// The table column that a reference is sure to mean, here or further out.
     pub(super) fn spot(&self, parts: &[Ident]) -> Option<Spot> {
         let names: Vec<String> = parts.iter().map(fold).collect();
@@ -372,7 +395,9 @@ impl<'p> Scope<'p> {
     pub(super) fn reference(&self, relation: usize, column: usize) -> Ty {
         let relation = &self.relations[relation];
         let mut ty = relation.columns[column].ty.clone();
-        if let Ty::Sealed(sealed) = &mut ty {
+        if let (Ty::Sealed(sealed), Some(coalesced)) = (&mut ty, &relation.columns[column].coalesced) {
+            sealed.tenant.clone_from(&coalesced.tenant);
+        } else if let Ty::Sealed(sealed) = &mut ty {
             sealed.tenant = sealed.home.and_then(|home| {
                 let tenant = relation.columns.iter().position(|c| c.spot == Some(home))?;
                 let name = relation.columns[tenant].name.as_deref();

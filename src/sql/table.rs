@@ -51,7 +51,8 @@ fn starts_query(tokens: &[Tok], first: usize, at: usize) -> bool {
     }
     let statement = word(tokens, first).unwrap_or_default();
     let before = word(tokens, at - 1);
-    let queries = || matches!(&*statement, "with" | "select" | "values" | "table" | "insert" | "") || is_outer(&statement);
+    let queries =
+        || matches!(&*statement, "with" | "select" | "values" | "table" | "insert" | "") || is_outer(&statement);
     match (&tokens[at - 1].token, before.as_deref()) {
         (Token::LParen, _) => true,
         (_, Some("union" | "intersect" | "except")) => queries(),
