@@ -183,7 +183,7 @@ fn step(dice: &mut Dice) -> Step {
         _ => Execute::Once,
     };
     let is_only = params.len() == 1;
-    let params = params.into_iter().map(|param| param.dressed(dice, is_only)).collect();
+    let params = params.into_iter().map(|param| param.dressed(dice, is_only, kind)).collect();
     let run = Run::Extended { params, format, portal: dice.one_in(3), execute };
     Step { kind, sql, run }
 }
@@ -258,7 +258,8 @@ impl Writer<'_> {
 
     /// Any statement, and what kind it is.
     fn statement(&mut self) -> (&'static str, String) {
-        match self.dice.below(26) {
+        match self.dice.below(30) {
+            26.. => self.bulk(),
             24 | 25 => ("nested", self.nested()),
             0..=7 => ("select", self.query(2)),
             8 | 9 => ("group", self.grouped()),

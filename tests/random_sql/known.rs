@@ -52,6 +52,15 @@ pub fn reason(answers: &Answers<'_>) -> Option<&'static str> {
     if alone(plain, "42P01") && same_message(plain, sealed) && sealed.contains("The policy has sealed columns for") {
         return Some("a table of the policy that does not exist is told without the place, and with a hint");
     }
+    // A literal or parameter without a type is text in columns of VALUES, and where rows are told apart or put together. The
+    // proxy reads it as a value of the column that it goes to.
+    let typed_text = |shown: &str| alone(shown, "42804") && shown.contains("but expression is of type text");
+    if matches!(step.kind, "update from values" | "merge" | "insert select") && typed_text(plain) && !is_error(sealed) {
+        return Some("a value without a type among several rows is read as one of its column");
+    }
+    if step.kind == "unnest" && alone(plain, "42725") && plain.contains("unnest(unknown)") && !is_error(sealed) {
+        return Some("an array without a type is read as one of the column that its elements go to");
+    }
     // The server's planner leaves such a NULL out, and what is left has the column's length. Before it is planned, in the
     // description of a prepared statement, it has none, on either side.
     let coalesces = |step: &Step| {
