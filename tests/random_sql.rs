@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use crate::support::postgres::Version;
 use compare::{Fault, Twins};
 
+mod bulk;
 mod changes;
 mod compare;
 mod grammar;

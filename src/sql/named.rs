@@ -69,7 +69,7 @@ fn prepare(
     }
     let mut edits: Vec<Edit> = typed(&types, &inner);
     let numbered = |piece: &Piece| match piece {
-        Piece::Value(slot) => Piece::Text(format!("${}", inner.values[*slot].param)),
+        Piece::Value(slot) => Piece::Text(format!("${}{}", inner.values[*slot].param, cast(&inner.values[*slot].role))),
         Piece::Text(text) => Piece::Text(text.clone()),
     };
     edits.extend(
@@ -77,6 +77,15 @@ fn prepare(
     );
     let named = Some(Named::Prepare { name, plan: Some([inner].into()) });
     Ok(StatementPlan { range: outer, edits, named, ..StatementPlan::default() })
+}
+
+/// The type of a parameter that the proxy computes, where what stands around it may give it none, or another one.
+fn cast(role: &Role) -> &'static str {
+    match role {
+        Role::Seal { .. } => "::pg_catalog.bytea",
+        Role::SealEach { .. } => "::pg_catalog.bytea[]",
+        _ => "",
+    }
 }
 
 /// The types of PREPARE with bytea, or an array of it, for the parameters that the proxy computes.

@@ -28,7 +28,7 @@ impl Writer<'_> {
         sql + &self.returning_of(seen)
     }
 
-    fn on_conflict(&mut self, table: &Table, alias: &str) -> String {
+    pub fn on_conflict(&mut self, table: &Table, alias: &str) -> String {
         let key = table.key().join(", ");
         let target = match (table.name, self.dice.below(4)) {
             ("memos", 0 | 1) => "(body)".to_owned(),

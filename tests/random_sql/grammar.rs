@@ -1,7 +1,7 @@
 //! What is tried: a case is made from its seed alone, so that a seed is all one needs to see it again.
 use super::compare::is_ordered;
 use super::params::Param;
-use super::tables::{TABLES, Values};
+use super::tables::{TABLES, Table, Values};
 use super::writer::{Writer, quoted};
 
 /// Numbers that look random and are the same in each run (splitmix64).
@@ -122,8 +122,26 @@ fn statements(dice: &mut Dice, transaction: bool) -> Vec<Step> {
         0 => prepared(dice),
         1 if transaction => cursor(dice),
         2 => vec![several(dice)],
-        _ => vec![step(dice)],
+        _ => {
+            let step = step(dice);
+            let read = is_bulk(step.kind).then(|| whole(&step.sql)).flatten();
+            std::iter::once(step).chain(read).collect()
+        }
     }
+}
+
+/// True for kinds that change many rows, each with values of its own.
+fn is_bulk(kind: &str) -> bool {
+    matches!(kind, "insert select" | "unnest" | "update from values" | "merge")
+}
+
+/// Reads all of the table that a statement names first.
+fn whole(sql: &str) -> Option<Step> {
+    let sql = sql.to_ascii_lowercase();
+    let place = |table: &&Table| sql.find(&table.name.to_ascii_lowercase());
+    let table = TABLES.iter().filter(|table| place(table).is_some()).min_by_key(place)?;
+    let text = format!("SELECT * FROM {} ORDER BY {}", table.name, table.key().join(", "));
+    Some(plain_step("select", &text))
 }
 
 /// A few statements in one text.
@@ -183,7 +201,7 @@ fn step(dice: &mut Dice) -> Step {
         _ => Execute::Once,
     };
     let is_only = params.len() == 1;
-    let params = params.into_iter().map(|param| param.dressed(dice, is_only)).collect();
+    let params = params.into_iter().map(|param| param.dressed(dice, is_only, kind)).collect();
     let run = Run::Extended { params, format, portal: dice.one_in(3), execute };
     Step { kind, sql, run }
 }
@@ -258,7 +276,8 @@ impl Writer<'_> {
 
     /// Any statement, and what kind it is.
     fn statement(&mut self) -> (&'static str, String) {
-        match self.dice.below(26) {
+        match self.dice.below(30) {
+            26.. => self.bulk(),
             24 | 25 => ("nested", self.nested()),
             0..=7 => ("select", self.query(2)),
             8 | 9 => ("group", self.grouped()),

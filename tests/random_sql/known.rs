@@ -45,12 +45,29 @@ pub fn reason(answers: &Answers<'_>) -> Option<&'static str> {
         return Some("a column added from elsewhere is not yet in *");
     }
     // The texts of the two steps are the proxy's own.
-    if sql.contains("update") && but_position(plain, sealed) {
-        return Some("an error in an UPDATE in two steps does not say where it is");
+    if (sql.contains("update") || step.kind == "insert select") && but_position(plain, sealed) {
+        return Some("an error in a statement in two steps does not say where it is");
     }
     // That error is the proxy's: the server is not shown the statement.
     if alone(plain, "42P01") && same_message(plain, sealed) && sealed.contains("The policy has sealed columns for") {
         return Some("a table of the policy that does not exist is told without the place, and with a hint");
+    }
+    // A literal or parameter without a type is text in columns of VALUES, and where rows are told apart or put together; an
+    // array without a type is none that unnest takes. The proxy reads both as values of the column that they go to.
+    let texts = plain.contains("but expression is of type text") && alone(plain, "42804");
+    if texts && ["values (", "distinct", "union"].iter().any(|word| sql.contains(word)) {
+        return Some("a value without a type among several rows is read as one of its column");
+    }
+    if alone(plain, "42725") && plain.contains("unnest(unknown)") {
+        return Some("an array without a type is read as one of the column that its elements go to");
+    }
+    // Such a parameter is described with the type of its column; to Postgres it is a text.
+    if matches!(step.kind, "update from values" | "merge") && but_varchar(plain, sealed) {
+        return Some("a parameter without a type in VALUES is described as its column's varchar");
+    }
+    // The SELECT is a statement of its own, or stands in a WITH: the server proposes columns of less.
+    if step.kind == "insert select" && alone(plain, "42703") && but_proposal(plain, sealed) {
+        return Some("a misspelt name in a statement in two steps is told without the columns of the other step");
     }
     // The server's planner leaves such a NULL out, and what is left has the column's length. Before it is planned, in the
     // description of a prepared statement, it has none, on either side.
@@ -68,6 +85,22 @@ pub fn reason(answers: &Answers<'_>) -> Option<&'static str> {
 fn but_position(plain: &str, sealed: &str) -> bool {
     let without = |shown: &str| shown.rsplit_once(" at ").map(|(before, _)| before.to_owned());
     sealed.ends_with(" at ;") && plain.contains("E(ERROR") && without(plain) == without(sealed)
+}
+
+/// True for answers that are the same but that a parameter is described as varchar in place of text.
+fn but_varchar(plain: &str, sealed: &str) -> bool {
+    let described = |shown: &str| {
+        let (before, after) = shown.split_once(" t(")?;
+        let (types, rest) = after.split_once(')')?;
+        Some(format!("{before} t({}){rest}", types.replace(r"\x00\x00\x04\x13", r"\x00\x00\x00\x19")))
+    };
+    described(plain).is_some() && described(plain) == described(sealed)
+}
+
+/// True for errors that are the same but for the columns that they propose, and the place.
+fn but_proposal(plain: &str, sealed: &str) -> bool {
+    let said = |shown: &str| shown.split_once(" Perhaps you meant ").map(|(before, _)| before.to_owned());
+    said(plain).is_some() && said(plain) == said(sealed)
 }
 
 /// True for errors with one SQLSTATE and message.

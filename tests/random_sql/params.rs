@@ -20,11 +20,13 @@ impl Param {
 
     /// The same as some client might send it. Beside others it is not declared as of a larger type, which would become
     /// theirs too.
-    pub fn dressed(mut self, dice: &mut Dice, is_only: bool) -> Param {
+    pub fn dressed(mut self, dice: &mut Dice, is_only: bool, kind: &str) -> Param {
+        // Columns of VALUES have the type of what stands in them.
+        let unified = matches!(kind, "update from values" | "merge");
         if dice.one_in(3) {
             self.oid = match (self.kind.trim_end_matches("[]"), dice.below(4)) {
                 _ if self.kind.ends_with("[]") => array_oid(self.kind),
-                ("text", 0) => 1043,
+                ("text", 0) if !unified => 1043,
                 ("varchar(12)", 0) => 25,
                 ("int4", 0) if is_only => 20,
                 (kind, _) => oid(kind),

@@ -121,6 +121,19 @@ const CASES: &[&[Sent]] = &[
     // A table of the policy that does not exist.
     &[Q("SELECT id FROM awaited WHERE x = 'zqwxvk-a'"), P("INSERT INTO public.awaited (x) VALUES ($1)", &["zqwxvk-a"])],
     &[P("UPDATE awaited SET x = 'zqwxvk-a'", &[]), Q("DELETE FROM people USING awaited WHERE email = 'zqwxvk-a'")],
+    // Values that have no type from what stands around them.
+    &[
+        Q(
+            "PREPARE p AS UPDATE memos u SET body = v.body FROM (VALUES (1::int8, $1::text)) AS v(id, body) WHERE u.id = v.id",
+        ),
+        Q("EXECUTE p ('zqwxvk-n')"),
+        Q("SELECT body FROM memos ORDER BY id"),
+    ],
+    &[
+        Q("PREPARE p AS INSERT INTO memos (id, body) SELECT * FROM unnest($1::int8[], '{zqwxvk-n,zqwxvk-m}'::text[])"),
+        Q("EXECUTE p ('{90, 91}')"),
+        Q("SELECT body FROM memos WHERE id > 89 ORDER BY id"),
+    ],
     // Rows are described once all of them are changed.
     &[Q("UPDATE memos SET body = 'zqwxvk-ann' WHERE id > 1 RETURNING id, body")],
     &[Q("BEGIN"), Q("UPDATE memos SET tag = 'zqwxvk-n', id = 1 RETURNING tag"), Q("ROLLBACK")],

@@ -35,6 +35,14 @@ fn array_of(kind: &str) -> &'static str {
     ARRAYS.iter().find(|array| array.strip_suffix("[]") == Some(kind)).unwrap()
 }
 
+fn array_text<T: AsRef<str>>(members: &[Option<T>]) -> String {
+    let shown = |member: &Option<T>| {
+        let quoted = |text: &T| format!("\"{}\"", text.as_ref().replace('\\', "\\\\").replace('"', "\\\""));
+        member.as_ref().map_or("NULL".to_owned(), quoted)
+    };
+    format!("{{{}}}", members.iter().map(shown).collect::<Vec<_>>().join(","))
+}
+
 pub fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
@@ -80,7 +88,7 @@ impl Writer<'_> {
         if self.dice.one_in(8) { &VIEWS[self.dice.below(VIEWS.len())] } else { self.table() }
     }
 
-    fn some_value(&mut self, column: &Column) -> Option<&'static str> {
+    pub fn some_value(&mut self, column: &Column) -> Option<&'static str> {
         let values = column.values.texts();
         match self.dice.below(values.len() * 4 + 1) {
             0 => None,
@@ -122,10 +130,7 @@ impl Writer<'_> {
     /// An array of values for a column.
     fn array(&mut self, column: &Column) -> String {
         let members: Vec<Option<&str>> = (0..self.dice.below(4)).map(|_| self.some_value(column)).collect();
-        let shown = |member: &Option<&str>| {
-            member.map_or("NULL".to_owned(), |text| format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"")))
-        };
-        let text = format!("{{{}}}", members.iter().map(shown).collect::<Vec<_>>().join(","));
+        let text = array_text(&members);
         let kind = column.kind.split('(').next().unwrap();
         match self.dice.below(4) {
             0 | 1 if self.parameters => self.parameter(Some(text), array_of(kind)),
@@ -137,6 +142,15 @@ impl Writer<'_> {
                 format!("ARRAY[{a}, {b}]{cast}")
             }
         }
+    }
+
+    /// An array of these members, as a literal or a parameter.
+    pub fn array_of_these(&mut self, members: &[Option<String>], column: &Column) -> String {
+        let text = array_text(members);
+        if self.parameters && !self.dice.one_in(4) {
+            return self.parameter(Some(text), array_of(column.kind.split('(').next().unwrap()));
+        }
+        quoted(&text)
     }
 
     pub fn column<'t>(&mut self, table: &'t Table) -> &'t Column {
