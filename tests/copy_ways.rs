@@ -402,3 +402,43 @@ fn a_copy_that_is_broken_off_leaves_nothing() {
         assert!(ways.sealed.ask(&format!("SELECT count(email) FROM {table}")).contains("20000"));
     }
 }
+
+/// Four bytes are an int4 and a float4: rows in binary are for columns of the types that they were written for. The type
+/// may change while the COPY waits for the table, or in the text that the COPY stands in.
+#[test]
+fn a_column_that_becomes_of_another_type_takes_no_bytes_of_the_first() {
+    for version in VERSIONS {
+        let mut ways = ways(version);
+        let sql = "COPY exact (id, account_id, i, email) FROM STDIN";
+        let mut other = Peer::connect(ways.cluster.host_port(), "app");
+        other.ask("BEGIN");
+        other.ask("ALTER TABLE public.exact ALTER i TYPE float4");
+        ways.sealed.send(&Out::new().query(sql).0);
+        poll("the COPY to wait for the table", || {
+            let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted";
+            (ways.cluster.psql("app", waiting).trim() == "1").then_some(())
+        });
+        other.ask("COMMIT");
+        let refused = show(&ways.sealed.until_ready(1));
+        assert_eq!(refused, "E(ERROR 42883) Z(I)", "{version:?}");
+        assert_eq!(ways.cluster.psql("app", "SELECT count(*) FROM public.exact").trim(), "0");
+        for (id, ty) in [(1, "int4"), (2, "float4"), (3, "int4")] {
+            let text = format!("ALTER TABLE exact ALTER i TYPE {ty}; {sql}");
+            ways.sealed.send(&Out::new().query(&text).0);
+            ways.sealed.until(b'G');
+            let row = format!("{id}\t1\t7\te@x\n");
+            ways.sealed.send(&Out::new().raw(b'd', row.as_bytes()).raw(b'c', b"").0);
+            let told = show(&ways.sealed.until_ready(1));
+            assert!(told.contains("C(COPY 1"), "{version:?} {ty}: {told}");
+        }
+        ways.cluster.psql("app", "CREATE ROLE adds LOGIN; GRANT INSERT ON public.exact TO adds");
+        ways.sealed.ask("SET ROLE adds");
+        let told = show(&into(&mut ways.sealed, &format!("{sql} WHERE id > 4"), b"4\t1\t7\te@x\n5\t1\t7\te@x\n", 100));
+        assert!(told.contains("C(COPY 1") || told.contains("42501"), "{version:?}: {told}");
+        let told = show(&into(&mut ways.sealed, sql, b"6\t1\t7\te@x\n", 100));
+        assert!(told.contains("C(COPY 1"), "a role that may only insert, {version:?}: {told}");
+        ways.sealed.ask("RESET ROLE");
+        let rows = ways.cluster.psql("app", "SELECT DISTINCT i FROM public.exact");
+        assert_eq!(rows.trim(), "7", "{version:?}");
+    }
+}

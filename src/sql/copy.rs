@@ -62,6 +62,7 @@ pub(super) fn plan(
         return Ok(StatementPlan { range: planner.bytes(), ..StatementPlan::default() });
     }
     let columns = columns(base, given.as_deref(), context)?;
+    let where_at = cursor.at;
     if is_in {
         condition(&mut cursor, base)?;
     }
@@ -81,11 +82,15 @@ pub(super) fn plan(
             let list: Vec<String> = names.iter().map(|name| quote(name)).collect();
             planner.edit(source_end..source_end, format!(" ({})", list.join(", ")));
         }
-        let binary = in_binary.as_ref().and_then(|_| exact(&columns));
+        // What stands before it in the same text may change a type.
+        let binary = in_binary.as_ref().filter(|_| tokens.start == 0).and_then(|_| exact(&columns));
         if binary.is_none() && options.format != Format::Binary {
             stand_beside_cells(&options)?;
         }
-        planner.edits.extend(in_binary.filter(|_| binary.is_some()));
+        if binary.is_some() {
+            planner.edits.extend(in_binary);
+            super::copy_guard::guard(&mut planner, (base, &columns), where_at..tokens.end);
+        }
         let row = Box::new(row_plan(base, &columns)?);
         let copy = Copy::In(CopyIn { table: base.name.clone(), names, options, row, binary });
         return with_copy(planner, copy);

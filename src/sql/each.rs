@@ -8,8 +8,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use sqlparser::ast::{
-    BinaryOperator, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr, Ident, LimitClause,
-    OrderByKind, Query, Select, SelectItem, TableAlias, TableFactor,
+    BinaryOperator, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr, Ident, LimitClause,
+    ObjectNamePart, OrderByKind, Query, Select, SelectItem, TableAlias, TableFactor,
 };
 
 use super::build::Planner;
@@ -42,6 +42,9 @@ const SINGLE: &[&str] = &[
     "lower",
     "upper",
 ];
+
+/// Those of them that are no functions but words of the language.
+const KEYWORDS: &[&str] = &["current_timestamp", "current_date", "coalesce"];
 
 /// What a target column gets.
 enum Item<'e> {
@@ -158,6 +161,7 @@ impl Planner<'_> {
                 return Err(unsupported("this expression beside unnested arrays"));
             }
             self.plain(e, &scope, "in a select list")?;
+            self.servers_own(e);
         }
         if let Some(condition) = &select.selection {
             self.plain(condition, &scope, "as a condition")?;
@@ -174,6 +178,36 @@ impl Planner<'_> {
             self.plain(&item.expr, &scope, "in ORDER BY")?;
         }
         self.each_limits(source, &scope)
+    }
+
+    /// Has the functions of [`gives_one`] be the server's own: one of their names may give several rows.
+    fn servers_own(&mut self, e: &Expr) {
+        match e {
+            Expr::Nested(inner) | Expr::UnaryOp { expr: inner, .. } | Expr::Cast { expr: inner, .. } => {
+                self.servers_own(inner);
+            }
+            Expr::BinaryOp { left, right, .. } => [left, right].into_iter().for_each(|e| self.servers_own(e)),
+            Expr::Function(function) => {
+                let name = match &function.name.0[..] {
+                    [ObjectNamePart::Identifier(name)] if !KEYWORDS.contains(&fold(name).as_str()) => name,
+                    _ => return self.arguments_own(function),
+                };
+                if let Some(range) = self.text.range(name.span) {
+                    self.edit(range.start..range.start, "pg_catalog.");
+                }
+                self.arguments_own(function);
+            }
+            _ => {}
+        }
+    }
+
+    fn arguments_own(&mut self, function: &Function) {
+        let FunctionArguments::List(list) = &function.args else { return };
+        for arg in &list.args {
+            if let FunctionArg::Unnamed(FunctionArgExpr::Expr(e)) = arg {
+                self.servers_own(e);
+            }
+        }
     }
 
     fn each_limits(&mut self, source: &Query, scope: &Scope<'_>) -> Result<(), Refusal> {

@@ -11,6 +11,7 @@ mod compare;
 mod conflict;
 mod copied;
 mod copy;
+mod copy_guard;
 mod copy_options;
 mod ddl;
 mod each;

@@ -38,6 +38,21 @@ impl Exact {
         })
     }
 
+    /// The name of the type in schema `pg_catalog`, of this oid.
+    pub fn name(self, type_oid: u32) -> &'static str {
+        match (self, type_oid) {
+            (Exact::Text, 1042) => "bpchar",
+            (Exact::Text, 1043) => "varchar",
+            (Exact::Text, _) => "text",
+            (Exact::Int2, _) => "int2",
+            (Exact::Int4, _) => "int4",
+            (Exact::Int8, _) => "int8",
+            (Exact::Bool, _) => "bool",
+            (Exact::Uuid, _) => "uuid",
+            (Exact::Bytea, _) => "bytea",
+        }
+    }
+
     /// Appends the binary form of a text to `out`, as a server of this version would read it.
     ///
     /// # Errors
