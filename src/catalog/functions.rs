@@ -65,6 +65,7 @@ impl Catalog {
     /// are not known. `None`: nothing that is sealed.
     pub fn call(&self, search_path: &[String], schema: Option<&str>, name: &str) -> Option<Gives> {
         let is_here = |found: &str| match schema {
+            Some("pg_temp") => found.starts_with("pg_temp_"),
             Some(schema) => found == schema,
             None => found == "pg_catalog" || search_path.iter().any(|schema| schema == found),
         };

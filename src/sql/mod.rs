@@ -123,7 +123,8 @@ fn plan_text(text: &str, context: &Context<'_>, asking: &mut Asking) -> Result<V
         settled &= utility::leaves_names(&read, &tokens);
         let ddl = matches!(read.word(tokens.start).as_deref(), Some("create" | "alter" | "drop"));
         let named = |i: usize| word(&read, i).is_some_and(|word| needle(&word, context));
-        if (reshaped || renamed && !plan.is_rewritten()) && !ddl && tokens.clone().any(named) {
+        let is_named = tokens.clone().any(named) || call::calls(&read, &tokens, context);
+        if (reshaped || renamed && !plan.is_rewritten()) && !ddl && is_named {
             return Err(names_changed());
         }
         if renamed && plan.ddl.as_ref().is_some_and(|ddl| ddl.is_skipped) {
