@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use tokio_postgres::{Client, Row};
 
-use super::rows::{ColumnRow, Domain, Domains, IndexRow, ParentRow, relations};
 use super::functions::{FUNCTIONS, Function};
+use super::rows::{ColumnRow, Domain, Domains, IndexRow, ParentRow, relations};
 use super::{Catalog, Relation, setters, views};
 use crate::policy::{self, Unsealed};
 

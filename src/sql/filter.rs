@@ -41,10 +41,10 @@ impl Filter {
         let mut names: Vec<String> = SETTERS.iter().map(ToString::to_string).collect();
         names.extend(catalog.setters.iter().cloned());
         let setting = names.len();
-        names.extend(catalog.calls().flat_map(written));
+        names.extend(catalog.calls().flat_map(|name| written(name)));
         let calling = names.len();
         names.push("u&\"".to_owned());
-        names.extend(catalog.needles().iter().flat_map(written));
+        names.extend(catalog.needles().iter().flat_map(|name| written(name)));
         let kind = if names.len() < 2000 { Some(AhoCorasickKind::DFA) } else { None };
         let patterns = AhoCorasick::builder()
             .ascii_case_insensitive(true)
@@ -98,9 +98,9 @@ fn is_word(text: &[u8], range: std::ops::Range<usize>) -> bool {
 }
 
 /// How a text may have a name: as it is, and with its quotes doubled.
-fn written(name: &String) -> impl Iterator<Item = String> {
+fn written(name: &str) -> impl Iterator<Item = String> {
     let doubled = name.contains('"').then(|| name.replace('"', "\"\""));
-    std::iter::once(name.clone()).chain(doubled)
+    std::iter::once(name.to_owned()).chain(doubled)
 }
 
 fn ascii_parts(name: &str) -> Vec<String> {
