@@ -8,6 +8,7 @@ use crate::support::postgres::{Cluster, Version, connect_at};
 use crate::support::proxy::{Proxy, Site};
 use crate::support::raw::{Raw, Text};
 
+mod calls;
 mod random;
 mod writes;
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio_postgres::{Client, Row};
 
+use super::functions::{FUNCTIONS, Function};
 use super::rows::{ColumnRow, Domain, Domains, IndexRow, ParentRow, relations};
 use super::{Catalog, Relation, setters, views};
 use crate::policy::{self, Unsealed};
@@ -110,7 +111,8 @@ pub async fn load(
         }
         (read, _) => read?,
     };
-    setters.hash(&mut hasher);
+    let functions = read_functions(client).await?;
+    (&setters, &functions).hash(&mut hasher);
     for relation in &relations {
         hash_relation(relation, &mut hasher);
     }
@@ -123,6 +125,7 @@ pub async fn load(
     let mut catalog = Catalog::of(version, relations, policy.unsealed == Unsealed::Pass);
     (catalog.fingerprint, catalog.is_partial) = (fingerprint, is_partial);
     catalog.setters = setters.into_iter().collect();
+    catalog.functions = functions;
     catalog.domains = domains;
     catalog.take_policy(&policy.tables);
     Ok(catalog)
@@ -148,6 +151,19 @@ async fn read_domains(client: &Client) -> Result<Arc<Domains>, CatalogError> {
         domains.insert(row.try_get(0)?, domain);
     }
     Ok(Arc::new(domains))
+}
+
+async fn read_functions(client: &Client) -> Result<Vec<Function>, CatalogError> {
+    let mut functions = Vec::new();
+    for row in client.query(FUNCTIONS, &[]).await? {
+        functions.push(Function {
+            schema: row.try_get(0)?,
+            name: row.try_get(1)?,
+            rel: row.try_get(2)?,
+            cells: row.try_get(3)?,
+        });
+    }
+    Ok(functions)
 }
 
 fn column(row: &Row) -> Result<ColumnRow, CatalogError> {

@@ -6,12 +6,14 @@ use std::sync::{Arc, OnceLock};
 
 use crate::policy::{Column as PolicyColumn, Table as PolicyTable};
 
+mod functions;
 mod load;
 pub mod roles;
 mod rows;
 mod seen;
 mod setters;
 mod views;
+pub use functions::{Function, Gives};
 pub use load::{CatalogError, Marks, load, marks};
 use rows::Domains;
 pub use seen::{Seen, question};
@@ -42,12 +44,16 @@ pub struct Catalog {
     pub setters: HashSet<String>,
     /// Names of relations that expose a sealed column; filled at first use.
     pub exposed: OnceLock<HashSet<String>>,
+    /// Functions that give rows or cells, and others of their names.
+    pub functions: Vec<Function>,
+    /// What they give, by name; filled at first use.
+    overloads: OnceLock<HashMap<String, functions::Overloads>>,
     /// The domains of the database.
     domains: Arc<Domains>,
 }
 
 /// One relation.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Relation {
     /// Its oid.
     pub oid: u32,
@@ -79,7 +85,7 @@ pub struct UniqueIndex {
 }
 
 /// One column of a relation.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Attribute {
     /// Its name.
     pub name: String,

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Deserialize;
 
+use super::functions::{FUNCTIONS, Function};
 use super::rows::{ColumnRow, DomainRow, Domains, IndexRow, ParentRow, relations};
 use super::{Attribute, Catalog, Relation};
 use crate::hex;
@@ -72,7 +73,9 @@ pub fn question(policy: &Database) -> String {
     let wanted = WANTED.replace("{names}", &names.join(", "));
     let part = |query: &str| query.replace("{wanted}", &wanted);
     format!(
-        "pg_catalog.json_build_object('columns', {}, 'indexes', {}, 'parents', {}, 'domains', {DOMAINS})",
+        "pg_catalog.json_build_object('columns', {}, 'indexes', {}, 'parents', {}, 'domains', {DOMAINS}, \
+         'functions', (SELECT pg_catalog.json_agg(pg_catalog.json_build_object('schema', f.schema, 'name', f.name, \
+         'rel', f.rel::pg_catalog.int8, 'cells', f.cells)) FROM ({FUNCTIONS}) f))",
         part(COLUMNS),
         part(INDEXES),
         part(PARENTS)
@@ -86,6 +89,7 @@ pub struct Seen {
     indexes: Option<Vec<IndexRow>>,
     parents: Option<Vec<ParentRow>>,
     domains: Option<Vec<DomainRow>>,
+    functions: Option<Vec<Function>>,
 }
 
 impl Seen {
@@ -111,6 +115,7 @@ impl Seen {
         let version = VERSION.fetch_add(1, Ordering::Relaxed);
         let mut catalog = Catalog::of_shared(version, all, shared.pass_unsealed);
         catalog.setters = shared.setters.clone();
+        catalog.functions = self.functions.unwrap_or_default();
         catalog.domains = Arc::new(domains);
         catalog.take_policy(&policy.tables);
         catalog

@@ -32,7 +32,7 @@ needs none of this.
 Order, ranges, LIKE and functions that look into a value are not available.
 
 In the examples `users` has the tenant column `account_id` and the sealed columns `email` and `age` (equality within the tenant),
-`login` (global) and `ssn` (not searchable). `members`, with the tenant column `org_id` and the sealed columns `email` varchar(254) and
+`login` (global) and `ssn` (not searchable). `user_by_id` returns `SETOF users`, `mail_of` returns `rowseal.text`. `members`, with the tenant column `org_id` and the sealed columns `email` varchar(254) and
 `age` (equality within the tenant), `nick` (global) and `phone`, is in the policy and not in the database yet. `$n` beyond the
 client's own are values that the proxy adds.
 ";
@@ -71,6 +71,18 @@ const STATEMENTS: &[(&str, &[&str])] = &[
             "SELECT id FROM users u WHERE EXISTS (SELECT 1 FROM users v WHERE v.account_id = u.account_id AND v.email = u.email AND v.id <> u.id)",
             "SELECT o.id, (SELECT email FROM users u WHERE u.id = o.user_id) FROM orders o",
             "WITH c AS (SELECT * FROM users WHERE account_id = 7) SELECT email FROM c WHERE email <> 'a'",
+        ],
+    ),
+    (
+        "Functions that return rows",
+        &[
+            "SELECT email FROM user_by_id($1)",
+            "SELECT u.*, o.total FROM orders o, LATERAL user_by_id(o.user_id) u",
+            "SELECT id FROM user_by_id(1) WHERE account_id = 7 AND email = 'a'",
+            "SELECT id FROM user_by_id(1) WHERE email = 'a'",
+            "SELECT to_json(user_by_id(1))",
+            "SELECT (user_by_id(1)).email",
+            "SELECT mail_of(1)",
         ],
     ),
     (
@@ -277,6 +289,10 @@ const END: &str = "
 - Tables and columns that the policy names are not renamed through the proxy, and no other table gets such a name. A temporary table, or one
   in another schema, is another table: it is left as it is. A statement in the same text behind one that changes a table's columns is
   refused if it uses the table and is no DDL.
+- A function that returns rows of a sealed table (`RETURNS users`, `RETURNS SETOF users`) is read like the table; what it is given as
+  arguments is not sealed. Refused by name are calls of functions that return values of a sealed type (`rowseal.text`, also in an array, a
+  composite type, OUT or RETURNS TABLE) or rows of a view over sealed columns, and of functions of one name that do not all return the same
+  sealed rows, whatever the arguments.
 - A literal beside a sealed column (`coalesce(email, 'none')`) stays with the proxy; the server is given a number for it. A parameter
   cannot stand there.
 ";

@@ -7,6 +7,7 @@ use sqlparser::ast::{
 };
 
 use super::build::{Planner, unknown_column};
+use super::call::field_of_call;
 use super::extent::column_range;
 use super::ident::fold;
 use super::operators::Rule;
@@ -37,6 +38,11 @@ pub(super) fn is_name(name: &str) -> bool {
     }
     let plain = |c: char| c == '_' || c == '$' || c.is_ascii_alphanumeric();
     name.chars().all(plain) && !name.starts_with(|c: char| c.is_ascii_digit())
+}
+
+/// True for a call in parentheses.
+fn is_call(expr: &Expr) -> bool {
+    matches!(expr, Expr::Nested(inner) if matches!(&**inner, Expr::Function(_)))
 }
 
 fn quoted_value() -> Refusal {
@@ -245,6 +251,7 @@ impl Planner<'_> {
         }
         match ty {
             Ty::Many(sealed) if index_only && chain.len() == 1 => Ok(Ty::Sealed(sealed)),
+            Ty::Built(_) if is_call(root) => Err(field_of_call()),
             ty => only_plain(&ty, "as a composite value").map(|()| Ty::Plain),
         }
     }

@@ -25,6 +25,8 @@ pub struct Filter {
     encoded: Vec<Vec<String>>,
     /// How many patterns come before those that mean a sealed relation: the setters, then functions that may set.
     setting: usize,
+    /// How many come before those of relations: behind `setting` functions that give cells.
+    calling: usize,
 }
 
 /// What changes settings wherever it stands in a text.
@@ -39,21 +41,19 @@ impl Filter {
         let mut names: Vec<String> = SETTERS.iter().map(ToString::to_string).collect();
         names.extend(catalog.setters.iter().cloned());
         let setting = names.len();
+        names.extend(catalog.calls().flat_map(|name| written(name)));
+        let calling = names.len();
         names.push("u&\"".to_owned());
-        for name in catalog.needles() {
-            names.push(name.clone());
-            if name.contains('"') {
-                names.push(name.replace('"', "\"\""));
-            }
-        }
+        names.extend(catalog.needles().iter().flat_map(|name| written(name)));
         let kind = if names.len() < 2000 { Some(AhoCorasickKind::DFA) } else { None };
         let patterns = AhoCorasick::builder()
             .ascii_case_insensitive(true)
             .match_kind(MatchKind::Standard)
             .kind(kind)
             .build(names)?;
-        let encoded = catalog.needles().iter().filter(|name| !name.is_ascii()).map(|name| ascii_parts(name)).collect();
-        Ok(Filter { patterns, encoded, setting })
+        let all = catalog.needles().iter().chain(catalog.calls());
+        let encoded = all.filter(|name| !name.is_ascii()).map(|name| ascii_parts(name)).collect();
+        Ok(Filter { patterns, encoded, setting, calling })
     }
 
     /// Scans a text.
@@ -61,7 +61,8 @@ impl Filter {
         let mut hits = Hits { touches: self.may_name_encoded(text), ..Hits::default() };
         for found in self.patterns.find_overlapping_iter(text) {
             match found.pattern().as_usize() {
-                pattern if pattern >= self.setting => hits.touches = true,
+                pattern if pattern >= self.calling => hits.touches = true,
+                pattern if pattern >= self.setting => hits.touches |= is_word(text, found.range()),
                 // An operator stands where it likes.
                 pattern => {
                     let symbol = !text[found.start()].is_ascii_alphanumeric() && text[found.start()] != b'_';
@@ -94,6 +95,12 @@ fn is_word(text: &[u8], range: std::ops::Range<usize>) -> bool {
         at.and_then(|at| text.get(at)).is_some_and(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'$' | 0x80..))
     };
     !part(range.start.checked_sub(1)) && !part(Some(range.end))
+}
+
+/// How a text may have a name: as it is, and with its quotes doubled.
+fn written(name: &str) -> impl Iterator<Item = String> {
+    let doubled = name.contains('"').then(|| name.replace('"', "\"\""));
+    std::iter::once(name.to_owned()).chain(doubled)
 }
 
 fn ascii_parts(name: &str) -> Vec<String> {

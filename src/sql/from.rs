@@ -88,17 +88,17 @@ impl Planner<'_> {
                 scope.add(relation);
                 Ok(())
             }
-            TableFactor::Table { args: Some(args), alias, .. } if args.settings.is_none() => {
+            TableFactor::Table { name, args: Some(args), alias, with_ordinality, .. } if args.settings.is_none() => {
                 for arg in &args.args {
                     self.argument(arg, Rule::Refused, scope)?;
                 }
-                self.add_opaque(alias.as_ref(), scope)
+                self.add_call(name, (*with_ordinality, alias.as_ref()), scope)
             }
-            TableFactor::Function { args, alias, .. } => {
+            TableFactor::Function { name, args, alias, with_ordinality, .. } => {
                 for arg in args {
                     self.argument(arg, Rule::Refused, scope)?;
                 }
-                self.add_opaque(alias.as_ref(), scope)
+                self.add_call(name, (*with_ordinality, alias.as_ref()), scope)
             }
             TableFactor::UNNEST { alias, array_exprs, with_offset: false, .. } => {
                 for e in array_exprs {
@@ -122,7 +122,7 @@ impl Planner<'_> {
         }
     }
 
-    fn add_opaque(&mut self, alias: Option<&TableAlias>, scope: &mut Scope<'_>) -> Result<(), Refusal> {
+    pub(super) fn add_opaque(&mut self, alias: Option<&TableAlias>, scope: &mut Scope<'_>) -> Result<(), Refusal> {
         scope.add(ScopeRelation::opaque(alias.map(|a| fold(&a.name))));
         Ok(())
     }
@@ -199,7 +199,7 @@ pub(super) fn rename(mut columns: Vec<ScopeColumn>, alias: &TableAlias) -> Vec<S
     columns
 }
 
-fn set_alias(relation: &mut ScopeRelation, alias: Option<&TableAlias>) -> Result<(), Refusal> {
+pub(super) fn set_alias(relation: &mut ScopeRelation, alias: Option<&TableAlias>) -> Result<(), Refusal> {
     let Some(alias) = alias else { return Ok(()) };
     if alias.at.is_some() || alias.columns.iter().any(|c| c.data_type.is_some()) {
         return Err(unsupported("this form of alias"));

@@ -7,6 +7,7 @@ mod array_literal;
 mod build;
 mod built;
 pub mod cache;
+mod call;
 mod compare;
 mod conflict;
 mod copied;
@@ -109,7 +110,7 @@ fn plan_text(text: &str, context: &Context<'_>, asking: &mut Asking) -> Result<V
         if let Some(name) = tokens.clone().find_map(|i| folded_by_locale(&read, i, context)) {
             return Err(spelling(&name));
         }
-        if moved && names_needle(&read, &tokens, context) {
+        if moved && (names_needle(&read, &tokens, context) || call::calls(&read, &tokens, context)) {
             return Err(path_changed());
         }
         moved |= utility::moves_names(&read, &tokens, &context.catalog.setters);
@@ -124,7 +125,8 @@ fn plan_text(text: &str, context: &Context<'_>, asking: &mut Asking) -> Result<V
         settled &= utility::leaves_names(&read, &tokens);
         let ddl = matches!(read.word(tokens.start).as_deref(), Some("create" | "alter" | "drop"));
         let named = |i: usize| word(&read, i).is_some_and(|word| needle(&word, context));
-        if (reshaped || renamed && !plan.is_rewritten()) && !ddl && tokens.clone().any(named) {
+        let is_named = tokens.clone().any(named) || call::calls(&read, &tokens, context);
+        if (reshaped || renamed && !plan.is_rewritten()) && !ddl && is_named {
             return Err(names_changed());
         }
         if renamed && plan.ddl.as_ref().is_some_and(|ddl| ddl.is_skipped) {
@@ -161,6 +163,7 @@ fn plan_statement(
     }
     let statement = match text.parse(&tokens) {
         Ok(statement) => statement,
+        Err(place) if call::calls(text, &tokens, context) => return Err(unread(place)),
         Err(_) if !names_needle(text, &tokens, context) => return Ok(empty),
         Err(_) if only_in_strings(text, &tokens, context) => return Ok(empty),
         Err(place) => return Err(unread(place)),
@@ -200,7 +203,7 @@ fn statement_result(
     }
 }
 
-/// The first relation named in the statement that exposes a sealed column.
+/// The first relation that exposes a sealed column and is named in the statement, or whose rows a function there gives.
 fn touched(text: &Text<'_>, tokens: &Range<usize>, context: &Context<'_>) -> Option<Arc<Relation>> {
     let needles = context.catalog.needles();
     for index in tokens.clone() {
@@ -212,7 +215,7 @@ fn touched(text: &Text<'_>, tokens: &Range<usize>, context: &Context<'_>) -> Opt
             return Some(Arc::clone(relation));
         }
     }
-    None
+    call::called(text, tokens, context)
 }
 
 /// True when the name of a relation that exposes a sealed column stands anywhere in the statement, also in a string.

@@ -48,7 +48,12 @@ impl Planner<'_> {
                 Ty::Plain
             }
             FunctionArguments::List(list) if name == ["row"] => self.row_call(list, scope)?,
-            FunctionArguments::List(list) => self.call_of(operators::function(name), function, list, scope)?,
+            FunctionArguments::List(list) => {
+                let given = self.value_of_call(name)?;
+                let rule = if given.is_some() { Rule::Refused } else { operators::function(name) };
+                let ty = self.call_of(rule, function, list, scope)?;
+                given.unwrap_or(ty)
+            }
         };
         self.order(&function.within_group, scope, "in ORDER BY")?;
         if let Some(filter) = &function.filter {
