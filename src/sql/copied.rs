@@ -148,16 +148,15 @@ impl Planner<'_> {
 
     /// WITH in front of INSERT.
     fn leading_with(&self) -> Option<Range<usize>> {
+        let is = |at: usize, word: &str| self.text.word(at).as_deref() == Some(word);
         let mut depth = 0usize;
         for index in self.tokens.clone() {
             match self.text.token(index)? {
                 Token::LParen => depth += 1,
                 Token::RParen => depth = depth.checked_sub(1)?,
-                Token::Word(_) if depth == 0 && self.text.word(index).as_deref() == Some("insert") => {
-                    if self.text.word(index + 1).as_deref() == Some("into") {
-                        let last = index.checked_sub(1)?;
-                        return Some(self.text.tokens[self.tokens.start].range.start..self.text.tokens[last].range.end);
-                    }
+                Token::Word(_) if depth == 0 && is(index, "insert") && is(index + 1, "into") => {
+                    let last = index.checked_sub(1)?;
+                    return Some(self.text.tokens[self.tokens.start].range.start..self.text.tokens[last].range.end);
                 }
                 _ => {}
             }
