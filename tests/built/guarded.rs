@@ -54,7 +54,7 @@ fn people_with(setting: &str) -> People {
          CREATE ROLE masked; CREATE ROLE cells; CREATE ROLE nobody;
          GRANT SELECT, INSERT, UPDATE ON people TO masked, cells, nobody;
          CREATE VIEW docs AS SELECT id, email, to_jsonb(people) AS doc FROM people;
-         CREATE FUNCTION all_people() RETURNS SETOF people LANGUAGE sql AS 'SELECT * FROM people';",
+         CREATE FUNCTION all_people() RETURNS SETOF jsonb LANGUAGE sql AS 'SELECT to_jsonb(p) FROM people p';",
     );
     let proxy = site.serve();
     let mut peer = Peer::connect(proxy.address(), "app");
