@@ -31,7 +31,8 @@ fn start(environment: &[(&str, &str)]) -> (Cluster, Site, Proxy) {
         "CREATE TABLE users (id int8 PRIMARY KEY, account_id int8 NOT NULL, email rowseal.text, ssn rowseal.text, \
          age rowseal.int4, note text CHECK (note <> 'bad'))",
     );
-    cluster.psql("app", "CREATE UNIQUE INDEX ON users (account_id, rowseal.eq(email))");
+    cluster.psql("app", "CREATE UNIQUE INDEX one ON users (account_id, rowseal.eq(email))");
+    cluster.psql("app", "CREATE FUNCTION made() RETURNS SETOF users LANGUAGE sql AS 'SELECT * FROM users'");
     let proxy = site.serve();
     (cluster, site, proxy)
 }
@@ -97,6 +98,18 @@ fn roads() -> Vec<String> {
         "SELECT id FROM users WHERE ROW(account_id, email) = ROW(1, '{c}')",
         "SELECT id FROM users WHERE '{c}' = ANY (ARRAY(SELECT email FROM users))",
         "SELECT id FROM users u WHERE u::text LIKE '%{c}%'",
+        "INSERT INTO users (id, account_id, email) SELECT * FROM unnest(ARRAY[{n}], ARRAY[1], ARRAY['{c}'])",
+        "INSERT INTO users (id, account_id, email) SELECT * FROM unnest('{{n}}'::int8[], '{1}'::int8[], '{\"{c}\"}'::text[])",
+        "INSERT INTO users (id, account_id, email, ssn) SELECT {n} + id, 1, '{c}', ssn FROM users WHERE account_id = 1 AND email = '{c}'",
+        "WITH w AS (SELECT 1) INSERT INTO users (id, account_id, email) SELECT {n}, 1, '{c}' FROM w",
+        "UPDATE users u SET email = v.e FROM (VALUES (1, 1, '{c}')) AS v (i, a, e) WHERE u.id = v.i AND u.account_id = v.a",
+        "MERGE INTO users u USING (VALUES ({n}, 1, '{c}')) AS s (id, account_id, email) ON u.id = s.id AND u.account_id = s.account_id \
+         WHEN NOT MATCHED THEN INSERT (id, account_id, email) VALUES (s.id, s.account_id, s.email)",
+        "UPDATE users SET email = CAST('{c}' AS text) WHERE id = 1 AND account_id = 1",
+        "SELECT u.id FROM users u FULL JOIN users v USING (email) WHERE u.account_id = 1 AND email = '{c}'",
+        "(TABLE users) UNION SELECT 1, 1, '{c}', '{c}', 5, 'n'",
+        "INSERT INTO users (id, account_id, email) VALUES ({n}, 1, '{c}') ON CONFLICT ON CONSTRAINT one DO UPDATE SET email = '{c}'",
+        "SELECT id FROM made() WHERE account_id = 1 AND email = '{c}'",
         "this is not SQL about users '{c}'",
         "COPY (SELECT '{c}' || email FROM users) TO STDOUT",
         "BEGIN; SET search_path = public; INSERT INTO users (id, account_id, email) VALUES ({n}, 1, '{c}'); COMMIT",
