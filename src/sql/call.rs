@@ -37,8 +37,14 @@ pub(super) fn called(text: &Text<'_>, tokens: &Range<usize>, context: &Context<'
     })
 }
 
+/// Not what is made of a query's rows: that runs the query, or keeps it for those who read.
 fn defines(text: &Text<'_>, tokens: &Range<usize>) -> bool {
-    text.word(tokens.start).is_some_and(|word| DEFINING.contains(&&*word))
+    const BEFORE: &[&str] =
+        &["create", "or", "replace", "global", "local", "temp", "temporary", "unlogged", "materialized"];
+    let word = |at: &usize| text.word(*at);
+    let defines = word(&tokens.start).is_some_and(|word| DEFINING.contains(&&*word));
+    let made = tokens.clone().find(|at| !word(at).is_some_and(|word| BEFORE.contains(&&*word)));
+    defines && !made.and_then(|at| word(&at)).is_some_and(|word| matches!(&*word, "table" | "view"))
 }
 
 /// What the call gives whose name stands at a token.

@@ -193,6 +193,12 @@ const STATEMENTS: &[(&str, &[&str])] = &[
             "CREATE INDEX i ON users (lower(email))",
             "CREATE INDEX i ON users USING gin (email)",
             "DROP TABLE users",
+            "CREATE VIEW adults AS SELECT id, account_id, email FROM users WHERE id < 100",
+            "CREATE MATERIALIZED VIEW known AS SELECT id, account_id, email FROM users WHERE ssn IS NOT NULL",
+            "REFRESH MATERIALIZED VIEW users_view",
+            "CREATE VIEW found AS SELECT id FROM users WHERE account_id = 7 AND email = 'x'",
+            "CREATE VIEW docs AS SELECT to_jsonb(users) FROM users",
+            "CREATE TABLE copy AS SELECT * FROM users",
         ],
     ),
     (
@@ -241,6 +247,8 @@ const END: &str = "
   (`(CASE WHEN id = 1 THEN 'a' END)::varchar(20)`). A text that such a cast would cut is an error (22001), as it is without the cast.
 - FULL JOIN with USING or NATURAL makes `coalesce(a.column, b.column)` of a merged column. A merged sealed column is shown where both are the same
   column of a table (joined with itself); it is compared where both sides are of one tenant whatever the rows.
+- CREATE VIEW and CREATE MATERIALIZED VIEW pass where the query shows sealed columns as they are and needs no rewriting: it compares none
+  and casts none. Until its transaction is committed, such a view cannot be read by its sealed columns. What follows it in one text may only define.
 - A view is looked through where its own query needs no rewriting: plain selections and joins over plain columns. A partition or child
   table has the policy of its parent.
 - COPY works in the formats text, csv and binary, with the options FORMAT, DELIMITER, NULL, DEFAULT, HEADER, QUOTE, ESCAPE,

@@ -105,6 +105,7 @@ fn plan_text(text: &str, context: &Context<'_>, asking: &mut Asking) -> Result<V
     let mut moved = false;
     let mut renamed = false;
     let mut reshaped = false;
+    let mut viewed = false;
     let mut settled = true;
     for tokens in read.statements() {
         if let Some(name) = tokens.clone().find_map(|i| folded_by_locale(&read, i, context)) {
@@ -114,6 +115,10 @@ fn plan_text(text: &str, context: &Context<'_>, asking: &mut Asking) -> Result<V
             return Err(path_changed());
         }
         moved |= utility::moves_names(&read, &tokens, &context.catalog.setters);
+        if viewed && utility::may_read(&read, &tokens) {
+            // It may read the view, whose name means nothing yet.
+            return Err(not_alone());
+        }
         let asked = asking.questions.len();
         let plan = plan_statement(&read, tokens.clone(), (context, asking));
         if asking.questions.len() > asked && !settled {
@@ -133,6 +138,7 @@ fn plan_text(text: &str, context: &Context<'_>, asking: &mut Asking) -> Result<V
             return Err(names_changed());
         }
         reshaped |= plan.ddl.as_ref().is_some_and(|ddl| ddl.is_reshaped);
+        viewed |= utility::makes_view(&read, &tokens) && is_named;
         renamed |= utility::renames(&read, &tokens) && names_schema_or_needle(&read, &tokens, context);
         rewritten |= plan.is_rewritten() || !plan.tested.is_empty();
         plans.push(plan);
@@ -161,7 +167,7 @@ fn plan_statement(
     {
         return copy::plan(text, &tokens, (context, &relation), asking);
     }
-    let statement = match text.parse(&tokens) {
+    let statement = match text.parse(&utility::without_data(text, &tokens)) {
         Ok(statement) => statement,
         Err(place) if call::calls(text, &tokens, context) => return Err(unread(place)),
         Err(_) if !names_needle(text, &tokens, context) => return Ok(empty),

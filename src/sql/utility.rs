@@ -25,6 +25,7 @@ const HARMLESS: &[&[&str]] = &[
     &["revoke"],
     &["truncate"],
     &["reindex"],
+    &["refresh", "materialized", "view"],
     &["cluster"],
     &["drop"],
     &["create", "sequence"],
@@ -47,6 +48,42 @@ pub(super) fn defines(text: &Text<'_>, tokens: &Range<usize>) -> bool {
         &["alter", "table"],
     ];
     starts_with(text, tokens, TABLES) || passes_by_tokens(text, tokens)
+}
+
+/// True for CREATE VIEW in its forms.
+pub(super) fn makes_view(text: &Text<'_>, tokens: &Range<usize>) -> bool {
+    let word = |at: usize| text.word(at).unwrap_or_default();
+    let between = |word: &str| matches!(word, "or" | "replace" | "temp" | "temporary" | "recursive" | "materialized");
+    let made = (tokens.start + 1..tokens.end).find(|&at| !between(&word(at)));
+    word(tokens.start) == "create" && made.is_some_and(|at| word(at) == "view")
+}
+
+/// The tokens of CREATE MATERIALIZED VIEW without WITH [NO] DATA at the end, which the parser does not know.
+pub(super) fn without_data(text: &Text<'_>, tokens: &Range<usize>) -> Range<usize> {
+    let ends = |words: &[&str]| {
+        let start = tokens.end.saturating_sub(words.len());
+        start > tokens.start && starts_with(text, &(start..tokens.end), &[words])
+    };
+    match makes_view(text, tokens) {
+        true if ends(&["with", "data"]) => tokens.start..tokens.end - 2,
+        true if ends(&["with", "no", "data"]) => tokens.start..tokens.end - 3,
+        _ => tokens.clone(),
+    }
+}
+
+/// True when the statement may read a view: it neither defines something, nor sets, begins or ends something.
+pub(super) fn may_read(text: &Text<'_>, tokens: &Range<usize>) -> bool {
+    const OTHERS: &[&[&str]] = &[
+        &["begin"],
+        &["start", "transaction"],
+        &["commit"],
+        &["end"],
+        &["set"],
+        &["reset"],
+        &["savepoint"],
+        &["release"],
+    ];
+    !defines(text, tokens) && !makes_view(text, tokens) && !starts_with(text, tokens, OTHERS)
 }
 
 /// True when the statement may write values: it has a word of such a statement and is not [`defines`].
@@ -152,7 +189,7 @@ pub(super) fn passes(planner: &mut Planner<'_>, statement: &Statement, relation:
             Ok(())
         }
         Statement::Copy { .. } => refuse("this form of COPY"),
-        Statement::CreateView(_) => refuse("CREATE VIEW"),
+        Statement::CreateView(create) => planner.create_view(create),
         Statement::CreateTable(create) if create.query.is_some() => Err(refuse_statement("CREATE TABLE AS", relation)
             .hint(
                 "Create the table through the proxy, with its entry in the policy, and fill it with INSERT ... SELECT.",

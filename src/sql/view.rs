@@ -1,22 +1,59 @@
 //! Views: their columns are those of the query behind them. That query cannot be edited; a view whose query would have
-//! to be is not looked through.
+//! to be is not looked through, and not made through the proxy.
 use std::sync::Arc;
 
-use sqlparser::ast::Statement;
+use sqlparser::ast::{CreateTableOptions, CreateView, Statement};
 
 use super::Context;
 use super::build::Planner;
+use super::expr::unsupported;
 use super::query::List;
 use super::scope::{ScopeColumn, ScopeRelation};
-use super::sealed::{SealedRef, Ty};
+use super::sealed::{SealedRef, Ty, refuse_use};
 use super::text::Text;
 use crate::catalog::{Attribute, Relation};
 use crate::policy::{Column, Table, TenantRule};
+use crate::refusal::Refusal;
 
 /// How deep views may stand in views.
 const DEPTH_MAX: usize = 16;
 
 impl Planner<'_> {
+    /// Plans CREATE VIEW and CREATE MATERIALIZED VIEW, which pass as they are: a view can show sealed columns as they stand,
+    /// and all else that the server does with their cells.
+    ///
+    /// # Errors
+    /// When the query holds a value for a sealed column, or would have to be edited, or when what the view shows would not be
+    /// known for cells by the types of its columns.
+    pub(super) fn create_view(&mut self, create: &CreateView) -> Result<(), Refusal> {
+        let is_plain = create.to.is_none()
+            && create.params.is_none()
+            && create.cluster_by.is_empty()
+            && matches!(create.options, CreateTableOptions::None | CreateTableOptions::With(_))
+            && create.columns.iter().all(|column| column.data_type.is_none() && column.options.is_none());
+        if !is_plain {
+            return Err(unsupported("this form of CREATE VIEW"));
+        }
+        let columns = self.query(&create.query, None, List::Rows)?;
+        let columns = columns.ok_or_else(|| unsupported("a view whose columns cannot be counted"))?;
+        for column in self.rows(columns)? {
+            match column.ty {
+                Ty::Plain => {}
+                Ty::Sealed(sealed) if sealed.is_column => {}
+                Ty::Sealed(sealed) | Ty::Many(sealed) => {
+                    return Err(refuse_use(&sealed.column, "in an expression of a view"));
+                }
+                Ty::Built(_) => return Err(unsupported("a view that builds values around sealed ones")),
+                Ty::Blocked(refusal) => return Err(refusal),
+            }
+        }
+        if self.values.is_empty() && self.edits.is_empty() && self.lock.is_none() {
+            return Ok(());
+        }
+        Err(unsupported("a view whose query would have to be rewritten")
+            .hint("Let the view show the sealed columns as they are; compare and cast them where it is read."))
+    }
+
     /// A view in FROM or as a target. Where all of its sealed columns come from one row of one table and the tenant can
     /// be seen, it is like a table with a policy of its own.
     pub(super) fn view(&mut self, view: &Arc<Relation>) -> ScopeRelation {
