@@ -3,6 +3,7 @@ use super::operand::{Operand, Shape, casts_to, tenant_name};
 use super::plan::TenantSource;
 use crate::policy::Column;
 use crate::refusal::{Class, Refusal};
+use crate::types::LogicalType;
 
 /// The tenant that an operand names as a value of a tenant column of this type.
 pub(super) fn source(type_oid: u32, operand: &Operand) -> Option<TenantSource> {
@@ -10,9 +11,21 @@ pub(super) fn source(type_oid: u32, operand: &Operand) -> Option<TenantSource> {
         return None;
     }
     match &operand.shape {
-        Shape::Param(index) => Some(TenantSource::Param { index: *index, type_oid }),
+        Shape::Param(index) => Some(TenantSource::Param { index: *index, type_oid, described_oid: type_oid }),
         Shape::Literal(text, kind) => tenant_name(type_oid, text, *kind).map(TenantSource::Literal),
         Shape::Null => None,
+    }
+}
+
+/// The type of the values of a tenant column; `None` for one that there is no reading for.
+pub(super) fn logical(type_oid: u32) -> Option<LogicalType> {
+    match type_oid {
+        20 => Some(LogicalType::Int8),
+        21 => Some(LogicalType::Int2),
+        23 => Some(LogicalType::Int4),
+        25 | 1043 => Some(LogicalType::Text),
+        2950 => Some(LogicalType::Uuid),
+        _ => None,
     }
 }
 
