@@ -497,9 +497,11 @@ fn declared_text(
             Ok(None)
         };
     }
-    let text = types::text_of_plain(oid, Format::Binary, bytes);
-    text.map(|text| Some(Zeroizing::new(text)))
-        .ok_or_else(|| Refusal::new(Class::BadBinary, "incorrect binary data format in a bind parameter"))
+    match types::text_of_plain(oid, Format::Binary, bytes) {
+        Some(text) => Ok(Some(Zeroizing::new(text))),
+        None if is_text(oid) => Err(bad_value(&ValueError::BadEncoding)),
+        None => Err(Refusal::new(Class::BadBinary, "incorrect binary data format in a bind parameter")),
+    }
 }
 
 /// True for text and varchar, which are read as any type that they are cast to.
