@@ -11,7 +11,7 @@ use sqlparser::ast::{
 use super::build::Planner;
 use super::expr::{column_parts, unsupported};
 use super::ident::{fold, parts};
-use super::operand::operand;
+use super::operand::{fits, operand};
 use super::scope::{Scope, ScopeColumn, ScopeRelation};
 use super::sealed::{Ty, is_null, refuse_use};
 use crate::catalog::Attribute;
@@ -182,7 +182,11 @@ impl Planner<'_> {
                     None => return Err(refuse_use(column, "as the target of an ordinality")),
                 },
                 Item::Expression(e) => {
-                    let null = operand(self.text, e).filter(is_null);
+                    let found = operand(self.text, e);
+                    if found.is_none() && read.origin == Origin::Values {
+                        let refusal = refuse_use(column, "as the target of an expression");
+                        return Err(refusal.hint("Give it a column of VALUES, with literals and parameters in it."));
+                    }
                     let hint = match read.origin {
                         Origin::Arrays => {
                             "Give an array with one element for each row, or insert the rows with VALUES."
@@ -190,8 +194,8 @@ impl Planner<'_> {
                         Origin::Values => "Give each row of VALUES its own value.",
                     };
                     let refuse = || refuse_use(column, "with one value for several rows").hint(hint);
-                    let null = null.ok_or_else(refuse)?;
-                    if !null.casts.is_empty() {
+                    let null = found.filter(is_null).ok_or_else(refuse)?;
+                    if !null.casts.is_empty() && fits(&null, column.logical, true) {
                         // In the server the column is of another type than the one that the client casts to.
                         self.edit(null.range, "NULL");
                     }
