@@ -224,7 +224,8 @@ impl Planner<'_> {
                 if let Some(same) = operand(self.text, e).and_then(|found| tenant::source(type_oid, &found)) {
                     return Whose::Same(same);
                 }
-                tenant::logical(type_oid).and_then(|logical| cast_column(self.text, e, logical, read)).map(|(at, _)| at)
+                let kept = tenant::kept(type_oid);
+                kept.into_iter().find_map(|logical| cast_column(self.text, e, logical, read)).map(|(at, _)| at)
             }
         };
         let column =
@@ -238,21 +239,17 @@ impl Planner<'_> {
 
 /// The tenants that the constants of a column of VALUES name.
 fn tenants(type_oid: u32, found: &[Operand]) -> Vec<Option<TenantSource>> {
-    let read_as = common_type(found).zip(tenant::logical(type_oid));
-    let one = |found: &Operand| match (tenant::source(type_oid, found)?, read_as) {
-        (TenantSource::Param { index, type_oid, .. }, Some((known, logical))) if found.casts.is_empty() => {
-            match known {
-                // The server takes it for a text, and the statement casts that.
-                None => Some(TenantSource::Param { index, type_oid, described_oid: TEXT_OID }),
-                Some(known) => cast_keeps(known, logical).then_some(TenantSource::Param {
-                    index,
-                    type_oid,
-                    described_oid: type_oid,
-                }),
-            }
+    let common = common_type(found);
+    let one = |found: &Operand| match tenant::source(type_oid, found)? {
+        TenantSource::Param { index, type_oid, .. } if found.casts.is_empty() => {
+            // Where nothing says otherwise the server takes it for a text, and the statement casts that.
+            let described_oid = match common? {
+                None => TEXT_OID,
+                Some(known) => tenant::described(type_oid, &[known])?,
+            };
+            Some(TenantSource::Param { index, type_oid, described_oid })
         }
-        (TenantSource::Param { .. }, None) if found.casts.is_empty() => None,
-        (source, _) => Some(source),
+        source => Some(source),
     };
     found.iter().map(one).collect()
 }
