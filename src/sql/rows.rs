@@ -4,6 +4,7 @@
 //! A sealed column gets a column of VALUES as it is, or cast to its own type; in the server it holds cells, so the cast
 //! goes. Each row of VALUES has a data key of its own (E2) and names its own tenant; that it gives one row or none is for
 //! `rowwise` to see to. UPDATE reads such rows in `joined`.
+use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -92,9 +93,11 @@ impl Planner<'_> {
         let cast = self.uncast_items(&mut read, targets)?;
         let sealed = self.fed(&read, targets, count)?;
         self.rowwise_rest(&read, &sealed, (select, source))?;
+        let repeated = self.repeated();
         let mut fed = Vec::with_capacity(count);
         for (at, column) in sealed.into_iter().enumerate() {
-            fed.push(column.map(|column| self.fed_column(column, (&rows, at), cast.contains(&at))).transpose()?);
+            let more = (cast.contains(&at), &repeated);
+            fed.push(column.map(|column| self.fed_column(column, (&rows, at), more)).transpose()?);
         }
         let whose = self.whose((base, targets), &read, &rows);
         let mut single = None;
@@ -165,7 +168,12 @@ impl Planner<'_> {
     }
 
     /// Checks that Postgres would read each value of a column of VALUES as one of the sealed column's type.
-    fn fed_column(&self, column: &Arc<Column>, (rows, at): (&[&[Expr]], usize), is_cast: bool) -> Result<Fed, Refusal> {
+    fn fed_column(
+        &self,
+        column: &Arc<Column>,
+        (rows, at): (&[&[Expr]], usize),
+        (is_cast, repeated): (bool, &HashSet<u16>),
+    ) -> Result<Fed, Refusal> {
         let found = rows.iter().map(|row| constant(self.text, row.get(at)?, column.logical));
         let found: Vec<Operand> = found.collect::<Option<_>>().ok_or_else(|| other_type(column))?;
         let refuse =
@@ -190,7 +198,7 @@ impl Planner<'_> {
                 return Err(refuse());
             }
             if let Shape::Param(index) = found.shape
-                && self.uses(index) > 1
+                && repeated.contains(&index)
             {
                 return Err(refuse_use(column, "with a parameter that also stands for another type"));
             }
@@ -198,11 +206,15 @@ impl Planner<'_> {
         Ok(Fed { column: Arc::clone(column), uncast: Some(Uncast { described, cast: is_cast && !is_array }) })
     }
 
-    /// In how many places a parameter stands.
-    fn uses(&self, index: u16) -> usize {
-        let is_it =
-            |tok: &&super::text::Tok| matches!(&tok.token, Token::Placeholder(name) if parameter(name) == Some(index));
-        self.text.tokens[self.tokens.clone()].iter().filter(is_it).count()
+    /// The parameters that stand in several places.
+    fn repeated(&self) -> HashSet<u16> {
+        let mut seen = HashSet::new();
+        let placeholder = |tok: &super::text::Tok| match &tok.token {
+            Token::Placeholder(name) => parameter(name),
+            _ => None,
+        };
+        let all = self.text.tokens[self.tokens.clone()].iter().filter_map(placeholder);
+        all.filter(|index| !seen.insert(*index)).collect()
     }
 
     fn whose(
