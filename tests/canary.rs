@@ -102,6 +102,10 @@ fn roads() -> Vec<String> {
         "INSERT INTO users (id, account_id, email) SELECT * FROM unnest('{{n}}'::int8[], '{1}'::int8[], '{\"{c}\"}'::text[])",
         "INSERT INTO users (id, account_id, email, ssn) SELECT {n} + id, 1, '{c}', ssn FROM users WHERE account_id = 1 AND email = '{c}'",
         "WITH w AS (SELECT 1) INSERT INTO users (id, account_id, email) SELECT {n}, 1, '{c}' FROM w",
+        "INSERT INTO users (id, account_id, email, age) SELECT p0::int8, p1::int8, p2::varchar, p3::int4 FROM (VALUES ('{n}', '1', '{c}', NULL, 0)) \
+         AS v (p0, p1, p2, p3, k) ORDER BY k RETURNING id, email",
+        "INSERT INTO users (id, account_id, age) SELECT i, 1, g::int4 FROM (VALUES ({n}, '{c}')) AS v (i, g)",
+        "INSERT INTO users (id, account_id, email) SELECT i, 1, e FROM (VALUES ({n}, '{c}')) AS v (i, e) WHERE e > ''",
         "UPDATE users u SET email = v.e FROM (VALUES (1, 1, '{c}')) AS v (i, a, e) WHERE u.id = v.i AND u.account_id = v.a",
         "MERGE INTO users u USING (VALUES ({n}, 1, '{c}')) AS s (id, account_id, email) ON u.id = s.id AND u.account_id = s.account_id \
          WHEN NOT MATCHED THEN INSERT (id, account_id, email) VALUES (s.id, s.account_id, s.email)",

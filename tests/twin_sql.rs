@@ -10,6 +10,7 @@ use crate::support::raw::{Raw, Text};
 
 mod calls;
 mod random;
+mod rows;
 mod writes;
 
 const POLICY: &str = r#"

@@ -11,7 +11,7 @@ use crate::hex;
 use crate::keys::{FreshDek, Granted, Need, Tenant};
 use crate::policy::Column;
 use crate::refusal::{Class, Refusal};
-use crate::sql::plan::{CopiedFrom, CopiedTenant, Role, Source, StatementPlan, TenantSource};
+use crate::sql::plan::{CopiedFrom, CopiedTenant, Role, Source, StatementPlan, TenantSource, ValueSlot};
 use crate::types::{self, Format, LogicalType, ValueError};
 
 use super::cells::{self, writes_cells};
@@ -193,7 +193,7 @@ impl Sealer<'_> {
                 Ok(Some(array(cells.into_iter())))
             }
             Role::Seal { column, row, tenant } => {
-                let Some(canonical) = of_source(&slot.source, column.logical, inputs)? else { return Ok(None) };
+                let Some(canonical) = of_slot(slot, column.logical, inputs)? else { return Ok(None) };
                 let tenant = writer(tenant, column, inputs)?;
                 self.cell(column, (*row, 0), &tenant, &canonical).map(Some)
             }
@@ -399,6 +399,21 @@ pub(super) fn of_source(
     logical: LogicalType,
     inputs: &Inputs<'_>,
 ) -> Result<Option<Vec<u8>>, Refusal> {
+    of_described(source, (logical, logical.oid()), inputs)
+}
+
+/// The same for a slot, whose parameter the client may have been told to be a text that the statement casts.
+fn of_slot(slot: &ValueSlot, logical: LogicalType, inputs: &Inputs<'_>) -> Result<Option<Vec<u8>>, Refusal> {
+    let casts_text = slot.cast && is_text(slot.described.oid()) && !is_text(logical.oid());
+    let told = if casts_text { slot.described.oid() } else { logical.oid() };
+    of_described(&slot.source, (logical, told), inputs)
+}
+
+fn of_described(
+    source: &Source,
+    (logical, told): (LogicalType, u32),
+    inputs: &Inputs<'_>,
+) -> Result<Option<Vec<u8>>, Refusal> {
     let (format, bytes) = match source {
         Source::Rows => return Ok(None),
         Source::Literal(text) => (Format::Text, text.as_bytes()),
@@ -407,7 +422,7 @@ pub(super) fn of_source(
             Some(bytes) => (param_format(inputs, *n), bytes),
         },
     };
-    let declared = declared_text(source, logical, inputs, bytes)?;
+    let declared = declared_text(source, (logical, told), inputs, bytes)?;
     let (format, bytes) = declared.as_ref().map_or((format, bytes), |text| (Format::Text, text.as_bytes()));
     let mut out = Vec::with_capacity(bytes.len() + 8);
     types::canonical(logical, format, bytes, &inputs.facts.style, &mut out).map_err(|error| bad_value(&error))?;
@@ -460,12 +475,12 @@ pub(super) fn members(
 /// The text form of a binary parameter that the client declared to be of another type than the column's.
 fn declared_text(
     source: &Source,
-    logical: LogicalType,
+    (logical, told): (LogicalType, u32),
     inputs: &Inputs<'_>,
     bytes: &[u8],
 ) -> Result<Option<Zeroizing<String>>, Refusal> {
     let Source::Param(n) = source else { return Ok(None) };
-    let oid = declared(inputs.oids, usize::from(*n)).unwrap_or(logical.oid());
+    let oid = declared(inputs.oids, usize::from(*n)).unwrap_or(told);
     if oid == logical.oid() {
         return Ok(None);
     }
@@ -482,9 +497,11 @@ fn declared_text(
             Ok(None)
         };
     }
-    let text = types::text_of_plain(oid, Format::Binary, bytes);
-    text.map(|text| Some(Zeroizing::new(text)))
-        .ok_or_else(|| Refusal::new(Class::BadBinary, "incorrect binary data format in a bind parameter"))
+    match types::text_of_plain(oid, Format::Binary, bytes) {
+        Some(text) => Ok(Some(Zeroizing::new(text))),
+        None if is_text(oid) => Err(bad_value(&ValueError::BadEncoding)),
+        None => Err(Refusal::new(Class::BadBinary, "incorrect binary data format in a bind parameter")),
+    }
 }
 
 /// True for text and varchar, which are read as any type that they are cast to.

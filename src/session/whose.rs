@@ -3,10 +3,10 @@ use crate::keys::Tenant;
 use crate::policy::{Column, Equality, GLOBAL_TENANT};
 use crate::refusal::{Class, Refusal};
 use crate::sql::plan::{StatementPlan, TenantSource};
-use crate::types;
+use crate::types::{self, Format};
 
 use super::facts::Facts;
-use super::seal::{Inputs, LockedRow, declared, param_format};
+use super::seal::{Inputs, LockedRow, declared, is_text, param_format};
 
 /// The tenant whose index root makes the tokens of `column` in a row of `tenant`.
 pub(super) fn index_tenant(column: &Column, tenant: &Tenant) -> Tenant {
@@ -51,11 +51,15 @@ fn named(source: &TenantSource, column: &Column, inputs: &Inputs<'_>) -> Result<
     match source {
         TenantSource::Fixed(name) | TenantSource::Literal(name) => Ok(name.clone()),
         TenantSource::Session => session_tenant(column, inputs.facts),
-        TenantSource::Param { index, type_oid } => {
+        TenantSource::Param { index, type_oid, described_oid } => {
             let bytes = inputs.params.get(usize::from(*index)).copied().flatten();
             let bytes = bytes.ok_or_else(|| missing_tenant(column))?;
-            let oid = declared(inputs.oids, usize::from(*index)).unwrap_or(*type_oid);
+            let oid = declared(inputs.oids, usize::from(*index)).unwrap_or(*described_oid);
             let text = types::text_of_plain(oid, param_format(inputs, *index), bytes);
+            let text = match text {
+                Some(text) if is_text(oid) => types::text_of_plain(*type_oid, Format::Text, text.as_bytes()),
+                text => text,
+            };
             text.map(Into::into).ok_or_else(|| missing_tenant(column))
         }
     }

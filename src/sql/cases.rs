@@ -376,7 +376,12 @@ fn describe_tenant(tenant: &TenantSource) -> String {
     match tenant {
         TenantSource::Fixed(name) => format!("fixed {name}"),
         TenantSource::Session => "session".into(),
-        TenantSource::Param { index, type_oid } => format!("param {index} ({type_oid})"),
+        TenantSource::Param { index, type_oid, described_oid } if type_oid == described_oid => {
+            format!("param {index} ({type_oid})")
+        }
+        TenantSource::Param { index, type_oid, described_oid } => {
+            format!("param {index} ({type_oid} from {described_oid})")
+        }
         TenantSource::Literal(name) => format!("literal {name}"),
     }
 }

@@ -322,7 +322,11 @@ fn row_plan(base: &Relation, columns: &[&Attribute]) -> Result<StatementPlan, Re
         Some(TenantRule::Session) => Some(TenantSource::Session),
         Some(TenantRule::Fixed(name)) => Some(TenantSource::Fixed(name.clone())),
         Some(TenantRule::Column(name)) => match columns.iter().position(|column| column.name == *name) {
-            Some(at) => Some(TenantSource::Param { index: place(at)?, type_oid: columns[at].base_type_oid }),
+            Some(at) => Some(TenantSource::Param {
+                index: place(at)?,
+                type_oid: columns[at].base_type_oid,
+                described_oid: columns[at].base_type_oid,
+            }),
             None => None,
         },
         None => None,

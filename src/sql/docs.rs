@@ -147,6 +147,8 @@ const STATEMENTS: &[(&str, &[&str])] = &[
             "INSERT INTO users (id, account_id, email) VALUES ($1, $2, $3)",
             "INSERT INTO users (id, email) VALUES (1, 'a')",
             "INSERT INTO users (id, account_id, email) SELECT * FROM unnest($1::int[], $2::bigint[], $3::text[])",
+            "INSERT INTO users (account_id, email) SELECT p0::bigint, p1::text FROM (VALUES ($1, $2, 0), ($3, $4, 1)) AS v(p0, p1, n) ORDER BY n RETURNING id",
+            "INSERT INTO users (account_id, email) SELECT a, lower(m) FROM (VALUES (7, 'a')) AS v(a, m)",
             "INSERT INTO people (id, account_id, mail) SELECT id, account_id, email FROM users WHERE account_id = 7",
             "INSERT INTO people (id, account_id, mail, nick) SELECT id, account_id, note, $1 FROM contacts",
             "INSERT INTO people (id, account_id, mail) SELECT id, account_id, lower(note) FROM contacts",
@@ -230,7 +232,11 @@ const END: &str = "
   writes one cell for each. It cannot stand beside WITH, in EXPLAIN, or go through a view.
 - An INSERT of unnested arrays, as ORMs send it for many rows, makes each element a cell of its own row: the arrays must be parameters or
   literals, also those that hold the tenants. Its rows may be filtered and limited, but not joined, grouped or multiplied.
-- INSERT ... SELECT runs its query first and then inserts the rows, sealed anew for the tenants that they get, in the same transaction.
+- An INSERT of a SELECT from VALUES makes cells of the values themselves: VALUES must stand alone in FROM, and a sealed column takes one of
+  its columns, as it is or cast to the sealed column's type, which nothing else may use. Each row says its own tenant. The rows may be filtered, ordered
+  and limited by the other columns, but not joined, grouped or multiplied. As in Postgres, parameters and quoted literals without a cast are texts
+  there, which must be cast to other types.
+- Any other INSERT ... SELECT runs its query first and then inserts the rows, sealed anew for the tenants that they get, in the same transaction.
   A sealed column takes a sealed or a plain column of its type, a literal or a parameter, but no expression. The rows may have
   `limits.message_bytes_max` bytes together. WITH in front of INSERT must only
   read, and is not seen by ON CONFLICT and RETURNING. It cannot stand in EXPLAIN or PREPARE, or go into a view, and

@@ -120,6 +120,9 @@ impl Planner<'_> {
                 if self.insert_each((base, targets), (select, source))? {
                     return Ok(None);
                 }
+                if let Some(single) = self.insert_rows((base, targets), (select, source))? {
+                    return Ok(single);
+                }
                 let Some(row) = constant_row(self, select, source) else {
                     self.insert_copied((base, targets, column), (source, parens), insert)?;
                     return Ok(None);

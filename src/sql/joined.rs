@@ -1,26 +1,25 @@
 //! UPDATE ... FROM (VALUES ...): many rows at once, each with a value of its own. Each row of VALUES gets a data key of its
 //! own (E2), which is sound where it changes one row at most: WHERE compares the whole primary key with its columns.
-use std::sync::Arc;
-
-use sqlparser::ast::{AssignmentTarget, BinaryOperator, Expr, SetExpr, TableFactor, TableWithJoins, Update};
+use sqlparser::ast::{AssignmentTarget, BinaryOperator, Expr, TableFactor, TableWithJoins, Update};
 
 use super::build::Planner;
 use super::merge::{place, tells_apart};
-use super::operand::{Operand, fits, operand};
-use super::plan::{Role, TenantSource};
+use super::operand::{Operand, operand};
+use super::plan::TenantSource;
+use super::rows::{Fed, values_of};
 use super::scope::{Scope, tenant_attribute};
-use super::sealed::{Ty, is_null, refuse_use};
+use super::sealed::{Ty, refuse_use};
 use super::tenant;
 use super::write::Target;
 use crate::catalog::Relation;
-use crate::policy::{Column, TenantRule};
+use crate::policy::TenantRule;
 use crate::refusal::Refusal;
 
 /// The rows of VALUES that an UPDATE takes values for sealed columns from.
 pub(super) struct Joined<'e> {
     rows: Vec<&'e [Expr]>,
     /// The sealed column that each of its columns goes to.
-    fed: Vec<Option<Arc<Column>>>,
+    fed: Vec<Option<Fed>>,
 }
 
 /// What a column of the target is equal to.
@@ -47,26 +46,23 @@ impl Planner<'_> {
         else {
             return Ok(None);
         };
-        let SetExpr::Values(values) = &*subquery.body else { return Ok(None) };
-        let plain = subquery.with.is_none()
-            && subquery.order_by.is_none()
-            && subquery.limit_clause.is_none()
-            && subquery.fetch.is_none();
-        if !plain || !joins.is_empty() || scope.relations.len() != 2 {
+        let Some(values) = values_of(subquery) else { return Ok(None) };
+        if !joins.is_empty() || scope.relations.len() != 2 {
             return Ok(None);
         }
-        let mut fed = vec![None; scope.relations[1].columns.len()];
+        let mut fed: Vec<Option<Fed>> = Vec::new();
+        fed.resize_with(scope.relations[1].columns.len(), || None);
         for assignment in &update.assignments {
             let AssignmentTarget::ColumnName(name) = &assignment.target else { continue };
             let Some((1, at)) = place(&assignment.value, scope) else { continue };
             let Target::Sealed(sealed) = self.target(&scope.relations[0], name)? else { continue };
             match &mut fed[at] {
                 Some(_) => return Err(refuse_use(&sealed.column, "with a value that another column gets too")),
-                entry => *entry = Some(sealed.column),
+                entry => *entry = Some(Fed { column: sealed.column, uncast: None }),
             }
         }
         for (at, column) in fed.iter().enumerate() {
-            let Some(column) = column else { continue };
+            let Some(Fed { column, .. }) = column else { continue };
             let refusal = refuse_use(column, "in UPDATE but as the value of its column");
             scope.relations[1].columns[at].ty = Ty::Blocked(refusal);
         }
@@ -84,7 +80,7 @@ impl Planner<'_> {
         update: &Update,
         scope: &Scope<'_>,
     ) -> Result<(), Refusal> {
-        let Some(first) = joined.fed.iter().flatten().next() else { return Ok(()) };
+        let Some(Fed { column: first, .. }) = joined.fed.iter().flatten().next() else { return Ok(()) };
         let refuse = |what: &str| refuse_use(first, what);
         let Some(base) = scope.relations[0].base.as_ref().filter(|base| matches!(base.kind, 'r' | 'p')) else {
             return Err(refuse("as the target of another column's value"));
@@ -104,27 +100,9 @@ impl Planner<'_> {
                 .hint("Compare every column of the primary key with VALUES in WHERE, with AND between."));
         }
         for row in &joined.rows {
-            let number = self.sealed_rows;
-            self.sealed_rows += 1;
             let tenant = self.joined_tenant(base, row, &equals);
-            for (column, e) in joined.fed.iter().zip(*row) {
-                let Some(column) = column else { continue };
-                let found = operand(self.text, e).filter(|found| fits(found, column.logical, true));
-                let found = found.ok_or_else(|| {
-                    refuse_use(column, "with a value of another type")
-                        .hint("Write a quoted literal or a parameter, without a cast to another type.")
-                })?;
-                if is_null(&found) {
-                    self.edit(found.range, "NULL::pg_catalog.bytea");
-                    continue;
-                }
-                let tenant = tenant.clone().ok_or_else(|| {
-                    tenant::no_tenant(column)
-                        .hint("Compare the tenant column with VALUES in WHERE, too, or with a constant.")
-                })?;
-                let slot = self.value(&found, Role::Seal { column: Arc::clone(column), row: number, tenant });
-                self.replace(found.range, &[slot]);
-            }
+            let hint = "Compare the tenant column with VALUES in WHERE, too, or with a constant.";
+            self.seal_fed(&joined.fed, row, (tenant.as_ref(), hint))?;
         }
         Ok(())
     }

@@ -36,6 +36,8 @@ pub mod plan;
 mod query;
 mod question;
 pub mod render;
+mod rows;
+mod rowwise;
 mod scope;
 mod sealed;
 mod setop;

@@ -365,7 +365,8 @@ fn is_minus_zero(number: &str) -> bool {
     number.starts_with('-') && !number.bytes().take_while(|b| !b"eE".contains(b)).any(|b| (b'1'..=b'9').contains(&b))
 }
 
-fn cast_keeps(cast: &str, logical: LogicalType) -> bool {
+/// True for a cast that keeps the values of a type.
+pub(super) fn cast_keeps(cast: &str, logical: LogicalType) -> bool {
     match logical {
         LogicalType::Text | LogicalType::Varchar(_) => matches!(cast, "text" | "varchar"),
         LogicalType::Citext => matches!(cast, "text" | "varchar" | "citext"),

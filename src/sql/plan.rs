@@ -353,6 +353,8 @@ pub enum TenantSource {
         index: u16,
         /// OID of the tenant column's type.
         type_oid: u32,
+        /// OID of the type that the server takes the parameter for: this one, or a text's that the statement casts to it.
+        described_oid: u32,
     },
     /// A literal of the statement: the text value, quoting removed.
     Literal(Arc<str>),

@@ -3,16 +3,49 @@ use super::operand::{Operand, Shape, casts_to, tenant_name};
 use super::plan::TenantSource;
 use crate::policy::Column;
 use crate::refusal::{Class, Refusal};
+use crate::types::LogicalType;
 
 /// The tenant that an operand names as a value of a tenant column of this type.
 pub(super) fn source(type_oid: u32, operand: &Operand) -> Option<TenantSource> {
-    if !casts_to(&operand.casts, type_oid) {
-        return None;
-    }
+    let described_oid = described(type_oid, &operand.casts)?;
     match &operand.shape {
-        Shape::Param(index) => Some(TenantSource::Param { index: *index, type_oid }),
+        Shape::Param(index) => Some(TenantSource::Param { index: *index, type_oid, described_oid }),
         Shape::Literal(text, kind) => tenant_name(type_oid, text, *kind).map(TenantSource::Literal),
         Shape::Null => None,
+    }
+}
+
+/// OID of the type that a parameter has which is cast in this way, innermost first, and stands for a value of a tenant column;
+/// `None` when the casts may make another value of it. An integer stays what it is in every integer type, or is an error.
+pub(super) fn described(type_oid: u32, casts: &[&'static str]) -> Option<u32> {
+    const INTEGERS: [(&str, u32); 3] = [("int2", 21), ("int4", 23), ("int8", 20)];
+    if !INTEGERS.iter().any(|(_, oid)| *oid == type_oid) {
+        return casts_to(casts, type_oid).then_some(type_oid);
+    }
+    let oid = |cast: &&str| INTEGERS.iter().find(|(name, _)| name == cast).map(|(_, oid)| *oid);
+    let oids: Vec<u32> = casts.iter().map(oid).collect::<Option<_>>()?;
+    Some(oids.first().copied().unwrap_or(type_oid))
+}
+
+/// The types that a value of a tenant column may be cast to without becoming another one.
+pub(super) fn kept(type_oid: u32) -> Vec<LogicalType> {
+    match logical(type_oid) {
+        Some(LogicalType::Int2 | LogicalType::Int4 | LogicalType::Int8) => {
+            vec![LogicalType::Int2, LogicalType::Int4, LogicalType::Int8]
+        }
+        other => other.into_iter().collect(),
+    }
+}
+
+/// The type of the values of a tenant column; `None` for one that there is no reading for.
+pub(super) fn logical(type_oid: u32) -> Option<LogicalType> {
+    match type_oid {
+        20 => Some(LogicalType::Int8),
+        21 => Some(LogicalType::Int2),
+        23 => Some(LogicalType::Int4),
+        25 | 1043 => Some(LogicalType::Text),
+        2950 => Some(LogicalType::Uuid),
+        _ => None,
     }
 }
 

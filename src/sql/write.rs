@@ -193,17 +193,17 @@ impl Planner<'_> {
 }
 
 /// A cast to a sealed column's own type.
-struct OwnCast<'e> {
-    inner: &'e Expr,
+pub(super) struct OwnCast<'e> {
+    pub(super) inner: &'e Expr,
     /// Where the cast stands, and the expression in it.
-    whole: Range<usize>,
+    pub(super) whole: Range<usize>,
     within: Range<usize>,
     /// The type without its length.
-    name: &'static str,
+    pub(super) name: &'static str,
 }
 
 impl<'e> OwnCast<'e> {
-    fn read(text: &Text<'_>, e: &'e Expr, logical: LogicalType) -> Option<OwnCast<'e>> {
+    pub(super) fn read(text: &Text<'_>, e: &'e Expr, logical: LogicalType) -> Option<OwnCast<'e>> {
         let Expr::Cast { kind, expr: inner, format: None, .. } = e else { return None };
         let within = extent(text, inner)?;
         let after = text.token_ending(within.end)? + 1;

@@ -10,7 +10,8 @@ fn bare(column: &Column) -> String {
 impl Writer<'_> {
     /// One of these, and what kind it is.
     pub fn bulk(&mut self) -> (&'static str, String) {
-        match self.dice.below(8) {
+        match self.dice.below(10) {
+            8 | 9 => ("insert from values", self.insert_from_values()),
             0..=2 => ("insert select", self.insert_select()),
             3 | 4 => ("unnest", self.insert_unnested()),
             5 | 6 => ("update from values", self.update_from_values()),
@@ -130,6 +131,60 @@ impl Writer<'_> {
         let kind = column.kind.split('(').next().unwrap();
         let array = self.array_of_these(&members, column);
         if self.dice.one_in(10) { array } else { format!("{array}::{kind}[]") }
+    }
+
+    /// An INSERT of rows of VALUES that a SELECT reads, mostly with a counter that says their order.
+    fn insert_from_values(&mut self) -> String {
+        let target = self.table();
+        let (columns, count, typed) = (self.written_columns(target), 1 + self.dice.below(3), self.dice.below(4));
+        let is_counted = !self.dice.one_in(6);
+        let mut rows = Vec::new();
+        for row in 0..count {
+            let mut values: Vec<String> = Vec::new();
+            for column in &columns {
+                let value = self.value_of_row(target, column, row);
+                let cast = (typed == 0 || (typed == 1 && row == 0)) && !value.contains("::");
+                values.push(if cast { format!("{value}::{}", column.kind) } else { value });
+            }
+            values.extend(is_counted.then(|| (count - row).to_string()));
+            rows.push(format!("({})", values.join(", ")));
+        }
+        let mut names: Vec<String> = columns.iter().map(|column| bare(column)).collect();
+        let items: Vec<String> = columns.iter().map(|column| self.item_of_values(target, column)).collect();
+        let items = if is_counted || self.dice.one_in(3) { items.join(", ") } else { "*".to_owned() };
+        names.extend(is_counted.then(|| "n".to_owned()));
+        let tail = match self.dice.below(8) {
+            _ if !is_counted => "",
+            0 => " WHERE v.n > 1 ORDER BY n",
+            1 => " ORDER BY v.n DESC LIMIT 2",
+            2 => " WHERE n IN (SELECT 1 UNION SELECT 2)",
+            3 => "",
+            _ => " ORDER BY n",
+        };
+        let query = format!("SELECT {items} FROM (VALUES {}) AS v({}){tail}", rows.join(", "), names.join(", "));
+        self.insert_of(target, &columns, &query)
+    }
+
+    fn value_of_row(&mut self, target: &Table, column: &Column, row: usize) -> String {
+        if column.name == target.id() {
+            (if self.dice.one_in(8) { row + 1 } else { row + 100 }).to_string()
+        } else if Some(column.name) == target.tenant && !self.dice.one_in(30) {
+            (1 + self.dice.below(2)).to_string()
+        } else {
+            self.value(column)
+        }
+    }
+
+    /// A column of VALUES, most often cast to the type of the one that it goes to.
+    fn item_of_values(&mut self, target: &Table, column: &Column) -> String {
+        let (name, kind) = (bare(column), column.kind);
+        match self.dice.below(8) {
+            0 => name,
+            1 => format!("v.{name}"),
+            2 => format!("CAST(v.{name} AS {kind})"),
+            3 if column.name != target.id() => format!("({name})::{kind}"),
+            _ => format!("{name}::{kind}"),
+        }
     }
 
     fn update_from_values(&mut self) -> String {

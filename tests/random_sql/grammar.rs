@@ -132,7 +132,7 @@ fn statements(dice: &mut Dice, transaction: bool) -> Vec<Step> {
 
 /// True for kinds that change many rows, each with values of its own.
 fn is_bulk(kind: &str) -> bool {
-    matches!(kind, "insert select" | "unnest" | "update from values" | "merge")
+    matches!(kind, "insert select" | "unnest" | "insert from values" | "update from values" | "merge")
 }
 
 /// Reads all of the table that a statement names first.

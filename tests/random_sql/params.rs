@@ -22,7 +22,7 @@ impl Param {
     /// theirs too.
     pub fn dressed(mut self, dice: &mut Dice, is_only: bool, kind: &str) -> Param {
         // Columns of VALUES have the type of what stands in them.
-        let unified = matches!(kind, "update from values" | "merge");
+        let unified = matches!(kind, "insert from values" | "update from values" | "merge");
         if dice.one_in(3) {
             self.oid = match (self.kind.trim_end_matches("[]"), dice.below(4)) {
                 _ if self.kind.ends_with("[]") => array_oid(self.kind),
