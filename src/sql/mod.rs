@@ -16,6 +16,7 @@ mod copy_guard;
 mod copy_options;
 mod ddl;
 mod each;
+mod each_array;
 mod expr;
 mod extent;
 mod facts;
