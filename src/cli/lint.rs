@@ -123,7 +123,7 @@ fn found(text: &str, catalog: &Catalog, filter: &Filter, search_path: &[String])
     // A statement with parameters can only come by the extended protocol.
     let has_parameters = text.as_bytes().windows(2).any(|pair| pair[0] == b'$' && pair[1].is_ascii_digit());
     let protocol = if has_parameters { Protocol::Extended } else { Protocol::Simple };
-    decided(text, &sql::plan(text, &sql::Context { catalog, search_path, protocol }))
+    decided(text, &sql::plan(text, &sql::Context { catalog, search_path, protocol, declared: &[] }))
 }
 
 /// What is done where the server, if it is asked, knows all names.

@@ -287,7 +287,7 @@ impl Machine {
     fn query(&mut self, mut held: Held, facts: &Arc<Facts>) -> Result<(), Refusal> {
         let body = held.body.clone();
         let text = &body[..body.len() - 1];
-        let (verdict, hits) = self.verdict(text, facts, (Protocol::Simple, &held))?;
+        let (verdict, hits) = self.verdict(text, facts, (Protocol::Simple, &[], &held))?;
         let plans = match verdict {
             Verdict::Refuse(refusal) => return Err(refusal),
             Verdict::Ask(asked) => {
@@ -393,7 +393,7 @@ impl Machine {
     /// A Parse that the filter hit.
     fn parse(&mut self, held: &Held, facts: &Arc<Facts>) -> Result<(), Refusal> {
         let parse = frontend::parse(&held.body).map_err(|_| malformed())?;
-        let (verdict, hits) = self.verdict(parse.text, facts, (Protocol::Extended, held))?;
+        let (verdict, hits) = self.verdict(parse.text, facts, (Protocol::Extended, &parse.oids, held))?;
         let name = Bytes::copy_from_slice(parse.name);
         let plan = match verdict {
             Verdict::Refuse(refusal) => return Err(refusal),

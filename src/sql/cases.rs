@@ -451,7 +451,7 @@ fn found(statement: &str, catalog: &Catalog, filter: &Filter) -> String {
     if !filter.scan(statement.as_bytes()).touches {
         return "no hit\n".into();
     }
-    let context = Context { catalog, search_path: &["public".to_owned()], protocol: Protocol::Extended };
+    let context = Context { catalog, search_path: &["public".to_owned()], protocol: Protocol::Extended, declared: &[] };
     described(statement, &plan(statement, &context))
 }
 
@@ -545,7 +545,7 @@ fn case_files_hold() {
 
 /// The text that the server sees in place of a statement, for checks on what it must not hold.
 fn sent(statement: &str, catalog: &Catalog) -> Option<String> {
-    let context = Context { catalog, search_path: &["public".to_owned()], protocol: Protocol::Simple };
+    let context = Context { catalog, search_path: &["public".to_owned()], protocol: Protocol::Simple, declared: &[] };
     sent_by(statement, &plan(statement, &context))
 }
 
@@ -569,7 +569,7 @@ fn sent_by(statement: &str, verdict: &Verdict) -> Option<String> {
 fn positions_map_back() {
     let catalog = catalog();
     let text = "SELECT é, email FROM users WHERE nme = 1";
-    let context = Context { catalog: &catalog, search_path: &["public".to_owned()], protocol: Protocol::Extended };
+    let context = Context { catalog: &catalog, search_path: &["public".to_owned()], protocol: Protocol::Extended, declared: &[] };
     let Verdict::Ask(asked) = plan(text, &context) else { panic!("not asked") };
     let Question::Names { text: asks, positions: asked_positions } = &asked.questions[0] else {
         panic!("another question")
@@ -618,7 +618,7 @@ fn many_parameters_are_numbered() {
     let rows: Vec<_> = (0..5000).map(row).collect();
     let text = format!("INSERT INTO users (id, account_id, email) VALUES {}", rows.join(", "));
     let catalog = catalog();
-    let context = Context { catalog: &catalog, search_path: &["public".to_owned()], protocol: Protocol::Extended };
+    let context = Context { catalog: &catalog, search_path: &["public".to_owned()], protocol: Protocol::Extended, declared: &[] };
     let Verdict::Rewrite(plans) = plan(&text, &context) else { panic!("not rewritten") };
     assert_eq!((plans[0].server_params, plans[0].sealed_rows, plans[0].values.len()), (15_000, 5000, 5000));
     assert!(matches!(plans[0].params[2], ParamRole::Sealed(..)) && matches!(plans[0].params[1], ParamRole::Plain));

@@ -219,8 +219,9 @@ const END: &str = "
   with the column's own type; the parameter of `= ANY ($1)` with the array type.
 - GROUP BY, DISTINCT and UNION show one member of each group: their values are equal, though perhaps not spelled alike (1.0 and 1.00).
   Where the primary key is among the columns, equal rows have the same cell and nothing is rewritten.
-- An UPDATE that pins the primary key and the tenant runs in one step. A key is not pinned by a value that is cast to a type in which several keys
-  are equal (citext, float8). Any other one that sets a sealed column locks its rows first and
+- An UPDATE that pins the primary key and the tenant runs in one step. A key is not pinned by a value that is cast, or a parameter that is
+  declared, to be of another type than the key's, in which several keys may be equal (citext, float8; integers and numeric are alike), nor by a
+  parameter without a declared type that stands elsewhere in the statement too. Any other one that sets a sealed column locks its rows first and
   writes one cell for each. It cannot stand beside WITH, in EXPLAIN, or go through a view.
 - An INSERT of unnested arrays, as ORMs send it for many rows, makes each element a cell of its own row: the arrays must be parameters or
   literals, also those that hold the tenants. Its rows may be filtered and limited, but not joined, grouped or multiplied.
@@ -299,7 +300,7 @@ const END: &str = "
 
 fn outcome(statement: &str) -> String {
     let catalog = catalog();
-    let context = Context { catalog: &catalog, search_path: &["public".to_owned()], protocol: Protocol::Extended };
+    let context = Context { catalog: &catalog, search_path: &["public".to_owned()], protocol: Protocol::Extended, declared: &[] };
     decided(statement, &plan(statement, &context))
 }
 

@@ -27,6 +27,7 @@ mod insert;
 pub mod inside;
 mod join;
 mod joined;
+mod keyed;
 mod list;
 mod merge;
 pub mod missing;
@@ -87,6 +88,16 @@ pub struct Context<'a> {
     pub search_path: &'a [String],
     /// The protocol it came by.
     pub protocol: Protocol,
+    /// The types that its parameters are declared to be of, as Parse and PREPARE give them: 0 where it is left open.
+    pub declared: &'a [u32],
+}
+
+impl Context<'_> {
+    /// The type that a parameter (counted from 0) is declared to be of, if it is.
+    fn declared(&self, index: u16) -> Option<u32> {
+        const UNKNOWN: u32 = 705;
+        self.declared.get(usize::from(index)).copied().filter(|oid| !matches!(*oid, 0 | UNKNOWN))
+    }
 }
 
 /// Says what is to be done with a text that the filter found to name a sealed relation.

@@ -51,7 +51,9 @@ fn prepare(
     if at >= tokens.end || text.word(at).as_deref() != Some("as") {
         return Err(unread());
     }
-    let inner = super::plan_statement(text, at + 1..tokens.end, (context, asking))?;
+    let declared: Vec<u32> = types.iter().map(|range| super::keyed::named(&text.text[range.clone()])).collect();
+    let declared = Context { declared: &declared, ..*context };
+    let inner = super::plan_statement(text, at + 1..tokens.end, (&declared, asking))?;
     if inner.named.is_some() {
         return Err(unread());
     }
