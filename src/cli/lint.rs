@@ -153,6 +153,7 @@ fn describe(role: &Role) -> String {
     match role {
         Role::Seal { column, .. } => format!("cell of {}", column.name),
         Role::Search { column, .. } => format!("token of {}", column.name),
+        Role::Shown { column, .. } => format!("marker in place of a value shown for {}", column.name),
         Role::SearchMany { column, .. } => format!("tokens of {}", column.name),
         Role::SealEach { column, .. } => format!("cells of {}, one a member", column.name),
         Role::LockedCells { column } => format!("cells of {}, one a row", column.name),

@@ -139,7 +139,8 @@ impl Machine {
         facts: &Facts,
         (protocol, declared, held): (Protocol, &[u32], &Held),
     ) -> Result<(Verdict, Hits), Refusal> {
-        let (verdict, hits) = self.with_schema(|schema| self.planned(schema, text, (facts, (protocol, declared), held)))?;
+        let (verdict, hits) =
+            self.with_schema(|schema| self.planned(schema, text, (facts, (protocol, declared), held)))?;
         Ok((if held.named { verdict } else { self.with_prepared(text, verdict)? }, hits))
     }
 

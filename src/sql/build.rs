@@ -7,7 +7,7 @@ use sqlparser::tokenizer::Token;
 use super::Context;
 use super::facts::Fact;
 use super::operand::{Operand, Shape, parameter};
-use super::plan::{Edit, LockQuery, ParamRole, Piece, ResultColumn, Role, Source, StatementPlan, ValueSlot};
+use super::plan::{Constant, Edit, LockQuery, ParamRole, Piece, ResultColumn, Role, Source, StatementPlan, ValueSlot};
 use super::scope::{Known, ScopeColumn};
 use super::text::Text;
 use crate::policy::Column;
@@ -38,8 +38,8 @@ pub(super) struct Planner<'a> {
     pub(super) hidden: Vec<String>,
     /// Where they are to be written.
     pub(super) hidden_at: Option<usize>,
-    /// The literals that the output column at hand may show.
-    pub(super) constants: Vec<Arc<str>>,
+    /// The literals and parameters that the output column at hand may show.
+    pub(super) constants: Vec<Constant>,
     /// How many views this text is inside of.
     pub(super) view_depth: usize,
     /// True inside a WITH: a statement there cannot run in two steps.
@@ -289,6 +289,7 @@ fn role_column(role: &Role) -> Option<&Arc<Column>> {
     match role {
         Role::Seal { column, .. }
         | Role::Search { column, .. }
+        | Role::Shown { column, .. }
         | Role::SearchMany { column, .. }
         | Role::SealEach { column, .. }
         | Role::CopiedCells { column, .. }

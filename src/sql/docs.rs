@@ -112,6 +112,7 @@ const STATEMENTS: &[(&str, &[&str])] = &[
             "SELECT id FROM users WHERE ssn IS NOT NULL",
             "SELECT CASE WHEN id = 1 THEN ssn END AS shown FROM users",
             "SELECT coalesce(email, 'none') AS email FROM users",
+            "SELECT coalesce(email, $1) AS email FROM users",
             "SELECT coalesce(email, ssn) FROM users",
             "SELECT account_id, (array_agg(ssn ORDER BY id))[1] AS first FROM users GROUP BY account_id",
             "SELECT email::text FROM users",
@@ -294,13 +295,15 @@ const END: &str = "
   arguments is not sealed. Refused by name are calls of functions that return values of a sealed type (`rowseal.text`, also in an array, a
   composite type, OUT or RETURNS TABLE) or rows of a view over sealed columns, and of functions of one name that do not all return the same
   sealed rows, whatever the arguments.
-- A literal beside a sealed column (`coalesce(email, 'none')`) stays with the proxy; the server is given a number for it. A parameter
-  cannot stand there.
+- A literal or parameter beside a sealed column (`coalesce(email, 'none')`, `CASE WHEN ... THEN email ELSE $1 END`) stays with the proxy; the
+  server is given a number for it, NULL for NULL. So it can stand in the outermost select list only, and a parameter beside columns of one
+  type. To a role that sees cells it is shown as the bytes of its text.
 ";
 
 fn outcome(statement: &str) -> String {
     let catalog = catalog();
-    let context = Context { catalog: &catalog, search_path: &["public".to_owned()], protocol: Protocol::Extended, declared: &[] };
+    let context =
+        Context { catalog: &catalog, search_path: &["public".to_owned()], protocol: Protocol::Extended, declared: &[] };
     decided(statement, &plan(statement, &context))
 }
 

@@ -59,9 +59,7 @@ impl Planner<'_> {
     }
 
     fn stands_once(&self, index: u16) -> bool {
-        let is_it = |tok: &&super::text::Tok| {
-            matches!(&tok.token, Token::Placeholder(name) if parameter(name).is_none_or(|n| n == index))
-        };
+        let is_it = |tok: &&super::text::Tok| matches!(&tok.token, Token::Placeholder(name) if parameter(name).is_none_or(|n| n == index));
         self.text.tokens[self.tokens.clone()].iter().filter(is_it).count() == 1
     }
 }

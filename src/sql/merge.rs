@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use sqlparser::ast::{
-    Assignment, AssignmentTarget, Expr, GroupByExpr, Merge, MergeAction, MergeClause, MergeClauseKind,
-    MergeInsertKind, MergeUpdateKind, SelectItem, SetExpr, TableFactor,
+    Assignment, AssignmentTarget, Expr, GroupByExpr, Merge, MergeAction, MergeClause, MergeClauseKind, MergeInsertKind,
+    MergeUpdateKind, SelectItem, SetExpr, TableFactor,
 };
 
 use super::build::Planner;

@@ -84,7 +84,7 @@ fn prepare(
 /// The type of a parameter that the proxy computes, where what stands around it may give it none, or another one.
 fn cast(role: &Role) -> &'static str {
     match role {
-        Role::Seal { .. } => "::pg_catalog.bytea",
+        Role::Seal { .. } | Role::Shown { .. } => "::pg_catalog.bytea",
         Role::SealEach { .. } => "::pg_catalog.bytea[]",
         _ => "",
     }

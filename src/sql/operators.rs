@@ -81,7 +81,7 @@ pub(super) const OPERATORS: &[Entry<BinaryOperator>] = &[
 /// Functions.
 pub(super) const FUNCTIONS: &[Entry<&str>] = &[
     entry("count", Rule::NullOnly, "counts cells; with DISTINCT it counts tokens"),
-    entry("coalesce", Rule::FirstOf, "over one column, NULL and literals"),
+    entry("coalesce", Rule::FirstOf, "over one column, NULL, literals and parameters"),
     entry("nullif", Rule::NullIf, "compares tokens and gives the column"),
     entry("any_value", Rule::Value, "gives one of the values"),
     entry("array_agg", Rule::Array, "gives an array; one element of it can be taken: `(array_agg(column))[1]`"),

@@ -12,9 +12,10 @@ use super::facts::Spot;
 use super::ident::quote;
 use super::inside::Built;
 use super::operand::{Operand, Shape};
-use super::plan::{CONSTANT, Role, TenantSource};
+use super::plan::{Constant, Constants, Role, TenantSource};
 use super::tenant;
 use crate::catalog::{Attribute, Catalog, Relation};
+use crate::hex;
 use crate::policy::{Column, Equality, GLOBAL_TENANT, TenantRule};
 use crate::refusal::{Class, Refusal};
 use crate::types::LogicalType;
@@ -251,17 +252,27 @@ impl Planner<'_> {
         }
     }
 
-    /// Writes a marker in place of a literal that the client is to see.
+    /// Writes a marker in place of a literal or parameter that the client is to see.
     fn marker(&mut self, sealed: &SealedRef, operand: &Operand) -> Result<(), Refusal> {
-        let Shape::Literal(text, _) = &operand.shape else {
-            return Err(
-                refuse_use(&sealed.column, "beside a parameter").hint("Write a literal, or compute it yourself.")
-            );
-        };
-        let mark: String = CONSTANT.iter().map(|byte| format!("{byte:02x}")).collect();
         let number = self.constants.len();
-        self.constants.push(Arc::clone(text));
-        self.edit(operand.range.clone(), format!("pg_catalog.decode('{mark}{number:08x}', 'hex')"));
+        let fail = || refuse_use(&sealed.column, "beside this value");
+        match &operand.shape {
+            Shape::Null => return Err(fail()),
+            Shape::Literal(text, _) => {
+                let mark = Constants::marker(number).ok_or_else(fail)?;
+                self.constants.push(Constant::Literal(Arc::clone(text)));
+                self.edit(operand.range.clone(), format!("pg_catalog.decode('{}', 'hex')", hex::encode(&mark)));
+            }
+            Shape::Param(param) => {
+                self.constants.push(Constant::Param(*param));
+                let role = Role::Shown { column: Arc::clone(&sealed.column), number, param: *param };
+                let slot = self.value(operand, role);
+                if operand.casts.is_empty() {
+                    self.values[slot].described = sealed.described.without_modifier();
+                }
+                self.replace(operand.range.clone(), &[slot]);
+            }
+        }
         Ok(())
     }
 

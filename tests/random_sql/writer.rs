@@ -263,7 +263,7 @@ impl Writer<'_> {
             1..=6 => name,
             7..=9 => seen.of(self.column(seen.table).name),
             10 => format!("CASE WHEN {id} < 3 THEN {name} END"),
-            11 => format!("coalesce({name}, {})", self.literal(sealed)),
+            11 => format!("coalesce({name}, {})", self.value(sealed)),
             12 => {
                 let column = self.searchable(seen.table);
                 format!("nullif({}, {})", seen.of(column.name), self.literal(column))
@@ -292,7 +292,7 @@ impl Writer<'_> {
                 let name = seen.of(column.name);
                 format!("CASE {name} WHEN {} THEN 'a' ELSE 'b' END", self.literal(column))
             }
-            21 => format!("CASE WHEN {id} < 3 THEN {name} ELSE {} END", self.literal(sealed)),
+            21 => format!("CASE WHEN {id} < 3 THEN {name} ELSE {} END", self.value(sealed)),
             22 => format!("EXISTS (SELECT 1 FROM contacts k WHERE k.id = {id} AND k.login = 'zqwxvk.l1')"),
             23..=25 => self.built(seen),
             _ => format!("{id} + 1"),
@@ -315,7 +315,7 @@ impl Writer<'_> {
             1 => format!("to_jsonb({row}.*)"),
             2 => format!("row_to_json({row})"),
             3 => format!("json_build_object('a', {name}, 'b', {other}, 'c', {id})"),
-            4 => format!("jsonb_build_object('a', coalesce({name}, {}))", self.literal(a)),
+            4 => format!("jsonb_build_object('a', coalesce({name}, {}))", self.value(a)),
             5 => format!("jsonb_build_array({name}, to_json({other}), NULL)::text"),
             6 => format!("json_agg({name}) OVER (ORDER BY {})", seen.key()),
             7 => format!("coalesce((SELECT jsonb_agg(k ORDER BY k.id) FROM contacts k WHERE k.id < {id}), '[]')"),
