@@ -91,7 +91,9 @@ impl Machine {
             }
             Some(Named::Declare { name, binary, columns, hidden }) => {
                 let (hidden, binary) = (*hidden, *binary);
-                let cursor = columns.clone().map(|columns| Cursor { columns, hidden, binary, facts: facts(), given });
+                let cursor = columns.as_ref().map(|columns| {
+                    Cursor { columns: given.columns(columns), hidden, binary, facts: facts(), given }
+                });
                 Some(Reply::Gives(Arc::new(Given::Cursor(name.clone(), cursor))))
             }
             Some(Named::Prepare { name, plan }) => {

@@ -58,6 +58,14 @@ impl Planner<'_> {
         }
     }
 
+    /// True for a parameter that is sure to be a text, if it stands where one is taken.
+    pub(super) fn is_text(&self, index: u16) -> bool {
+        match self.context.declared(index) {
+            Some(declared) => matches!(declared, 25 | 1043),
+            None => self.stands_once(index),
+        }
+    }
+
     fn stands_once(&self, index: u16) -> bool {
         let is_it = |tok: &&super::text::Tok| matches!(&tok.token, Token::Placeholder(name) if parameter(name).is_none_or(|n| n == index));
         self.text.tokens[self.tokens.clone()].iter().filter(is_it).count() == 1

@@ -302,6 +302,7 @@ pub fn call(plan: &StatementPlan, call: &Call) -> Result<StatementPlan, Refusal>
         values,
         result: plan.result.clone(),
         hidden: plan.hidden,
+        keys: plan.keys.iter().map(|(index, _)| Ok((*index, source(call, *index)?))).collect::<Result<_, _>>()?,
         sealed_rows: plan.sealed_rows,
         compared: plan.compared.clone(),
         tested: plan.tested.clone(),

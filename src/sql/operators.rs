@@ -62,7 +62,7 @@ const ORDER: &str = "needs the order of the values, which tokens do not show";
 const INSIDE: &str = "needs the value itself, which the server does not have";
 
 const BUILDS: &str = "the document is opened where it reaches the client";
-const KEYS: &str = "as values; the keys of a jsonb must be literals";
+const KEYS: &str = "as values; the keys of a jsonb must be literals or text parameters";
 const VALUES: &str = "as values; not as keys";
 
 /// Operators.

@@ -51,6 +51,8 @@ pub struct StatementPlan {
     pub result: Option<Arc<[ResultColumn]>>,
     /// How many columns the server sends behind those of `result`: tenants, hidden from the client.
     pub hidden: usize,
+    /// The client's parameters (counted from 0) that are keys beside sealed values, and where their texts come from.
+    pub keys: Vec<(u16, Source)>,
     /// How many rows of sealed values the statement writes (rows of VALUES; 1 for a one-row UPDATE).
     pub sealed_rows: usize,
     /// Set when the statement runs in two steps: first this query, then the edited text.

@@ -75,10 +75,36 @@ fn other_roads(pair: &mut Pair) {
     }
 }
 
+/// Keys that are parameters, as ORMs bind them.
+fn keys(pair: &mut Pair) {
+    let text = |text: &'static str| -> Param<'static> { (0, Some(text.as_bytes())) };
+    for (a, b) in [("zz", "a key \"\\ é"), ("same", "same"), ("id", "b"), ("", "a")] {
+        let two = [text(a), (1, Some(b.as_bytes()))];
+        let object = "SELECT jsonb_build_object($1::text, email, $2::varchar, age, 'id', id) FROM users ORDER BY id";
+        pair.stands(object, &[], &two);
+        let plain = "SELECT jsonb_build_object('e', email, $1::text, $2::text, 'n', to_jsonb(doc)) FROM users ORDER BY id";
+        pair.stands(plain, &[25, 25], &two);
+        let inner =
+            "SELECT jsonb_agg(jsonb_build_object($1, jsonb_build_object($2, doc, 'e', email)) ORDER BY id) FROM users";
+        pair.stands(inner, &[25, 1043], &two);
+        pair.stands("SELECT json_build_object($1::text, email, $2::text, age) FROM users ORDER BY id", &[], &two);
+    }
+    pair.stands("SELECT jsonb_build_object($1::text, email) FROM users", &[], &[(0, None)]);
+    pair.stands("SELECT jsonb_build_object($1, email) FROM users", &[], &[text("a")]);
+    for sql in [
+        "PREPARE k (text) AS SELECT jsonb_build_object($1, email, 'id', id) FROM users ORDER BY id",
+        "EXECUTE k ('the key')",
+        "EXECUTE k (5)",
+    ] {
+        pair.compare(sql, &Out::new().query(sql));
+    }
+}
+
 fn stand_ins(version: Version) {
     let mut pair = pair(version);
     every_type(&mut pair);
     other_roads(&mut pair);
+    keys(&mut pair);
     assert!(!pair.cluster.log().contains("st'and"), "the server was sent a plaintext");
     pair.done(400);
 }

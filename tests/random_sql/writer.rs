@@ -310,7 +310,7 @@ impl Writer<'_> {
         let (name, other) = (seen.of(a.name), seen.of(b.name));
         let row = if seen.alias.is_empty() { seen.table.name } else { seen.alias };
         let id = seen.of(seen.table.id());
-        match self.dice.below(16) {
+        match self.dice.below(18) {
             0 => format!("to_json({name})"),
             1 => format!("to_jsonb({row}.*)"),
             2 => format!("row_to_json({row})"),
@@ -329,8 +329,20 @@ impl Writer<'_> {
             12 => format!("{row}::text"),
             13 => format!("CASE WHEN {id} > 1 THEN to_jsonb({row}) END"),
             14 => format!("to_jsonb({row}) ->> '{}'", a.name),
+            15 | 16 => self.object(&name, &other),
             _ => format!("to_json({row}) IS NULL"),
         }
+    }
+
+    /// An object whose keys and plain values may be parameters.
+    fn object(&mut self, name: &str, other: &str) -> String {
+        let function = self.dice.pick(&["json_build_object", "jsonb_build_object"]);
+        let mut key = |text: &str| match self.parameters {
+            true => format!("{}::text", self.parameter(Some(text.to_owned()), "text")),
+            false => quoted(text),
+        };
+        let (a, b, value) = (key("a b"), key("zz"), key("plain"));
+        format!("{function}({a}, {name}, {b}, {other}, 'v', {value})")
     }
 
     /// Columns by which rows can be told apart, most times.
