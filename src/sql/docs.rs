@@ -266,8 +266,8 @@ const END: &str = "
   COALESCE and CASE take one that is built alike, NULL, `'[]'`, `'{}'`, `json_build_array()` and `json_build_object()`.
 - Of a whole row, the tenant column is compared with each cell in it. Where a subquery gives cells on without the tenant column
   (`row_to_json(x)` of `(SELECT id, email FROM users) x`), the tenant cannot be compared, as it cannot for the columns of such a subquery.
-- In JSON, an object may not have a sealed value under a key that it has twice; keys beside sealed values in a jsonb must be literals. No arrays
-  are made of sealed arrays, though lists in JSON are.
+- In JSON, an object may not have a sealed value under a key that it has twice; keys beside sealed values in a jsonb must be
+  literals or text parameters. No arrays are made of sealed arrays, though lists in JSON are.
 - CREATE TABLE, ALTER TABLE and CREATE INDEX on a table of the policy make sealed columns, by either protocol. The type in the
   statement must be the policy's, however it is spelled. The length of a varchar or char and the precision of a numeric are the policy's, whatever
   the statement says; a NOTICE tells where they differ. What is shown behind the statement follows it in its transaction, before the
@@ -285,6 +285,9 @@ const END: &str = "
 - An index on a sealed column is one on its token, btree or hash. `text_pattern_ops` and its like are left out, with a NOTICE: LIKE does not
   work on sealed columns. Indexes over an expression of a sealed column are refused; the condition of a partial index may say
   `IS NULL` or `IS NOT NULL` of it.
+- The body of a function or procedure, in a string, may read a sealed table, compare its plain columns with values, and name columns and
+  arguments. Refused is one with a value for a sealed column, or with any value in a statement on a sealed table that the proxy cannot read
+  (PERFORM, SELECT INTO, dynamic SQL, another language than SQL); a body that is no string (`BEGIN ATOMIC`, `RETURN`) if it names one.
 - Triggers and row-level security policies pass if their conditions name no sealed column and hold no query. A trigger sees cells.
   DROP of anything passes.
 - A table or view that shows cells and is not in the policy may be renamed, and its columns.

@@ -4,6 +4,7 @@
 //! understand: what names a sealed table and is not read to the end is refused. Start reading there, then `query` and
 //! `write`; `expr` walks expressions with the table in `operators`, and `sealed` says how a sealed value is rewritten.
 mod array_literal;
+mod body;
 mod build;
 mod built;
 pub mod cache;
@@ -162,6 +163,7 @@ fn plan_statement(
     if utility::passes_by_tokens(text, &tokens) {
         return Ok(empty);
     }
+    body::judge(text, &tokens, context)?;
     if let Some(plan) = ddl::plan(text, &tokens, context)? {
         return Ok(plan);
     }
