@@ -16,7 +16,7 @@ use super::operand::{Kind as Written, Shape, operand, type_name};
 use super::operators::{Make, Rule};
 use super::query::List;
 use super::scope::{Scope, ScopeColumn, ScopeRelation};
-use super::sealed::{SealedRef, Ty, is_null, only_plain, refuse_use};
+use super::sealed::{SealedRef, Ty, is_null, only_plain, refuse_use, unreadable};
 use super::value::aggregated;
 use crate::refusal::Refusal;
 use crate::types::{Element, LogicalType};
@@ -79,7 +79,7 @@ fn row_field(relation: &ScopeRelation, column: &ScopeColumn) -> Result<Field, Re
 
 fn row_cell(relation: &ScopeRelation, sealed: &SealedRef) -> Result<Leaf, Refusal> {
     if let Some(why) = sealed.unreadable {
-        return Err(refuse_use(&sealed.column, why));
+        return Err(unreadable(&sealed.column, why));
     }
     let home = sealed.home.and_then(|home| {
         let field = relation.columns.iter().position(|c| c.spot == Some(home))?;

@@ -82,6 +82,7 @@ const STATEMENTS: &[(&str, &[&str])] = &[
             "SELECT id FROM user_by_id(1) WHERE email = 'a'",
             "SELECT to_json(user_by_id(1))",
             "SELECT (user_by_id(1)).email",
+            "SELECT * FROM ROWS FROM (user_by_id(1), user_by_id(2))",
             "SELECT mail_of(1)",
         ],
     ),

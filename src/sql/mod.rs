@@ -177,10 +177,12 @@ fn plan_statement(
     }
     let statement = match text.parse(&tokens) {
         Ok(statement) => statement,
-        Err(place) if call::calls(text, &tokens, context) => return Err(unread(place)),
+        Err(place) if call::calls(text, &tokens, context) => {
+            return Err(call::rows_from(text, &tokens).unwrap_or_else(|| unread(place)));
+        }
         Err(_) if !names_needle(text, &tokens, context) => return Ok(empty),
         Err(_) if only_in_strings(text, &tokens, context) => return Ok(empty),
-        Err(place) => return Err(unread(place)),
+        Err(place) => return Err(call::rows_from(text, &tokens).unwrap_or_else(|| unread(place))),
     };
     let Some(relation) = touched(text, &tokens, context) else { return Ok(empty) };
     let result = statement_result(&mut planner, &statement, &relation);

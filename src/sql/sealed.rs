@@ -116,6 +116,11 @@ pub(super) fn refuse_use(column: &Column, what: &str) -> Refusal {
         .hint("Select the column itself, compare it with = or IN where the policy allows it, or test it with IS NULL.")
 }
 
+/// A refusal to show a value that may be one of several columns'.
+pub(super) fn unreadable(column: &Column, why: &str) -> Refusal {
+    refuse_use(column, why).hint("Show each sealed column by itself, under its own table's name.")
+}
+
 /// Refuses what is not plain.
 pub(super) fn only_plain(ty: &Ty, place: &str) -> Result<(), Refusal> {
     match ty {
@@ -217,7 +222,7 @@ impl Planner<'_> {
     /// When a part cannot be read.
     pub(super) fn opened(&mut self, sealed: &SealedRef) -> Result<bool, Refusal> {
         if let Some(why) = sealed.unreadable {
-            return Err(refuse_use(&sealed.column, why));
+            return Err(unreadable(&sealed.column, why));
         }
         if sealed.packed {
             return Ok(true);
@@ -243,7 +248,7 @@ impl Planner<'_> {
     /// When a part cannot be read.
     pub(super) fn raw(&mut self, sealed: &SealedRef) -> Result<(), Refusal> {
         match sealed.unreadable {
-            Some(why) => Err(refuse_use(&sealed.column, why)),
+            Some(why) => Err(unreadable(&sealed.column, why)),
             None if sealed.parts.iter().any(|part| matches!(part, Part::Constant(_))) => {
                 Err(refuse_use(&sealed.column, "beside a literal inside a subquery")
                     .hint("Put the literal in the outermost select list, or take NULL for a missing value."))

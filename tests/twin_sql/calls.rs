@@ -106,6 +106,8 @@ const REFUSED: &[&str] = &[
     "CREATE FUNCTION f() RETURNS int8 RETURN (SELECT id FROM users WHERE account_id = 1 AND email = 'in a body')",
     "SELECT (user_by_id(1)).email",
     "SELECT (user_by_id(1)).*",
+    "SELECT * FROM ROWS FROM (user_by_id(1), user_by_id(2))",
+    "SELECT login FROM users u FULL JOIN contacts c USING (login)",
     "SELECT id FROM users_of(1) WHERE email = 'ann@x'",
     "SELECT user_by_id(id) FROM users WHERE email_of(1) = 'x'",
     "COPY (SELECT email_of(1)) TO STDOUT",
