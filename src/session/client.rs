@@ -29,6 +29,9 @@ use super::seal::{self, Inputs};
 use super::shown::Stands;
 use super::work::Work;
 
+/// What a plan's values are for the server; `None` is NULL.
+type Values = Vec<Option<Vec<u8>>>;
+
 impl Machine {
     /// Takes what the client sent: as many whole messages as can go on now are consumed from `input`.
     ///
@@ -368,7 +371,7 @@ impl Machine {
         &mut self,
         text: &str,
         plans: &[StatementPlan],
-        (values, given): (&[Vec<Option<Vec<u8>>>], Vec<Stands>),
+        (values, given): (&[Values], Vec<Stands>),
         facts: &Arc<Facts>,
     ) {
         let mut slot = |plan: usize, slot: usize, out: &mut String| {

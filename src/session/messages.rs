@@ -310,7 +310,8 @@ pub(super) fn shape(
     (facts, given): (&Arc<Facts>, Stands),
 ) -> Option<Arc<Shape>> {
     let columns = plan.result.as_ref()?;
-    let shape = Shape { columns: given.columns(columns), hidden: plan.hidden, formats, stored, facts: facts.clone(), given };
+    let shape =
+        Shape { columns: given.columns(columns), hidden: plan.hidden, formats, stored, facts: facts.clone(), given };
     shape.is_sealed().then(|| Arc::new(shape))
 }
 

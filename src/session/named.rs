@@ -91,8 +91,12 @@ impl Machine {
             }
             Some(Named::Declare { name, binary, columns, hidden }) => {
                 let (hidden, binary) = (*hidden, *binary);
-                let cursor = columns.as_ref().map(|columns| {
-                    Cursor { columns: given.columns(columns), hidden, binary, facts: facts(), given }
+                let cursor = columns.as_ref().map(|columns| Cursor {
+                    columns: given.columns(columns),
+                    hidden,
+                    binary,
+                    facts: facts(),
+                    given,
                 });
                 Some(Reply::Gives(Arc::new(Given::Cursor(name.clone(), cursor))))
             }

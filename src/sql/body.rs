@@ -42,7 +42,9 @@ fn string(text: &Text<'_>, at: usize, context: &Context<'_>, depth: usize) -> bo
     let body = match text.token(at) {
         Some(Token::SingleQuotedString(body) | Token::EscapedStringLiteral(body)) => body,
         Some(Token::DollarQuotedString(body)) => &body.value,
-        Some(token) if super::text::is_string(token) => return !mentions(&text.text[text.tokens[at].range.clone()], context),
+        Some(token) if super::text::is_string(token) => {
+            return !mentions(&text.text[text.tokens[at].range.clone()], context);
+        }
         _ => return true,
     };
     if !mentions(body, context) {
@@ -57,7 +59,8 @@ fn mentions(body: &str, context: &Context<'_>) -> bool {
     let body = body.to_ascii_lowercase();
     let catalog = context.catalog;
     catalog.needles().iter().any(|name| body.contains(&name.to_ascii_lowercase()))
-        || Text::read(&body).is_ok_and(|read| read.statements().iter().any(|tokens| call::calls(&read, tokens, context)))
+        || Text::read(&body)
+            .is_ok_and(|read| read.statements().iter().any(|tokens| call::calls(&read, tokens, context)))
 }
 
 /// True for a statement of a body that has no value for a sealed table.

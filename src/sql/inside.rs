@@ -114,7 +114,9 @@ impl Inside {
         match self {
             Inside::Plain | Inside::Cell(_) => {}
             Inside::Each(inside) | Inside::Map(inside) | Inside::Json(inside, _) => inside.bind_keys(key),
-            Inside::Places(places) | Inside::Ordered(places) => places.iter_mut().for_each(|place| place.bind_keys(key)),
+            Inside::Places(places) | Inside::Ordered(places) => {
+                places.iter_mut().for_each(|place| place.bind_keys(key))
+            }
             Inside::Fields(fields) => {
                 let mut is_bound = false;
                 for field in fields.iter_mut() {

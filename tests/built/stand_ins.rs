@@ -82,7 +82,8 @@ fn keys(pair: &mut Pair) {
         let two = [text(a), (1, Some(b.as_bytes()))];
         let object = "SELECT jsonb_build_object($1::text, email, $2::varchar, age, 'id', id) FROM users ORDER BY id";
         pair.stands(object, &[], &two);
-        let plain = "SELECT jsonb_build_object('e', email, $1::text, $2::text, 'n', to_jsonb(doc)) FROM users ORDER BY id";
+        let plain =
+            "SELECT jsonb_build_object('e', email, $1::text, $2::text, 'n', to_jsonb(doc)) FROM users ORDER BY id";
         pair.stands(plain, &[25, 25], &two);
         let inner =
             "SELECT jsonb_agg(jsonb_build_object($1, jsonb_build_object($2, doc, 'e', email)) ORDER BY id) FROM users";
