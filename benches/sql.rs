@@ -109,7 +109,7 @@ fn bench_filter(c: &mut Criterion) {
 fn bench_plan(c: &mut Criterion) {
     let catalog = catalog();
     let search_path = ["public".to_owned()];
-    let context = Context { catalog: &catalog, search_path: &search_path, protocol: Protocol::Extended };
+    let context = Context { catalog: &catalog, search_path: &search_path, protocol: Protocol::Extended, declared: &[] };
     let cache = Cache::new(CACHE_BYTES);
     let mut group = c.benchmark_group("plan");
     for (name, text) in SEALED {

@@ -6,6 +6,7 @@ use crate::support::proxy::{Proxy, Site};
 use crate::{twin, twin_types};
 
 mod guarded;
+mod stand_ins;
 
 /// Columns that are sealed, with their type and values.
 fn columns() -> Vec<(String, &'static str, Vec<&'static str>)> {

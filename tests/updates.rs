@@ -102,3 +102,71 @@ fn a_simple_query_is_committed_when_its_answer_is_there() {
         assert!(peer.ask("select distinct account_id from customers").ends_with("Z(I)"));
     }
 }
+
+const KEYED: &str = r#"
+[[database]]
+name = "app"
+control = "{control}/app"
+
+[[database.table]]
+name = "public.coded"
+tenant = { column = "account_id" }
+columns = { label = { type = "text" } }
+
+[[database.table]]
+name = "public.numbered"
+tenant = { column = "account_id" }
+columns = { label = { type = "text" } }
+"#;
+
+/// A client may declare a parameter to be of a type as which several keys are equal: the rows must not share one cell.
+#[test]
+fn a_key_that_is_compared_as_another_type_does_not_name_one_row() {
+    let cluster = Cluster::start(Version::V15);
+    cluster.createdb("app");
+    let site = Site::new(&cluster, KEYED);
+    site.run_ok(&["setup"]);
+    site.run_ok(&["tenant", "register", "acme"]);
+    cluster.psql(
+        "app",
+        "create extension citext;
+         create function same(text, citext) returns bool immutable language sql as 'select lower($1) = lower($2::text)';
+         create operator = (leftarg = text, rightarg = citext, function = same);
+         create table coded (code text primary key, account_id text, label rowseal.text);
+         create table numbered (id int8 primary key, account_id text, note float8, label rowseal.text)",
+    );
+    let citext: u32 = cluster.psql("app", "select 'citext'::regtype::oid").parse().unwrap();
+    let proxy = site.serve();
+    let mut peer = Peer::connect(proxy.address(), "app");
+    let mut run = |sql: &str, oids: &[u32], params: &[Option<&str>]| {
+        peer.send(&Out::new().parse_as("", sql, oids).bind("", "", params, 0).execute("", 0).sync().0);
+        show(&peer.until_ready(1))
+    };
+    run("insert into coded values ('a', 'acme', '1'), ('A', 'acme', '1'), ('b', 'acme', '1')", &[], &[]);
+    let big = "insert into numbered values (9007199254740992, 'acme', 1, '1'), (9007199254740993, 'acme', 9007199254740992, '1')";
+    run(big, &[], &[]);
+    let keys = |table: &str, label: &str| {
+        // A cell without a token has the id of its data key behind the header.
+        let read = format!("select substring(label::bytea from 9 for 16) from {table} where rowseal.is_cell(label)");
+        let found = cluster.psql("app", &read);
+        assert_eq!(found.lines().collect::<BTreeSet<_>>().len(), found.lines().count(), "{label}: {found}");
+    };
+    let coded = "update coded set label = $2 where code = $1 and account_id = 'acme'";
+    let numbered = "update numbered set label = $2 where id = $1 and account_id = 'acme'";
+    let twice = "update numbered set label = $2 where note <= $1 and id = $1 and account_id = 'acme'";
+    for (sql, oids, key, changed) in [
+        (coded, vec![citext], "a", 2),
+        (coded, vec![], "a", 1),
+        (coded, vec![25, 25], "A", 1),
+        (coded, vec![1043], "b", 1),
+        (numbered, vec![701], "9007199254740992", 2),
+        (numbered, vec![], "9007199254740992", 1),
+        (numbered, vec![1700], "9007199254740993", 1),
+        (twice, vec![], "9007199254740992", 2),
+    ] {
+        let shown = run(sql, &oids, &[Some(key), Some("new")]);
+        assert!(shown.contains(&format!("C(UPDATE {changed}\\x00)")), "{sql} as {oids:?}: {shown}");
+        keys("coded", sql);
+        keys("numbered", sql);
+    }
+}

@@ -123,7 +123,7 @@ fn found(text: &str, catalog: &Catalog, filter: &Filter, search_path: &[String])
     // A statement with parameters can only come by the extended protocol.
     let has_parameters = text.as_bytes().windows(2).any(|pair| pair[0] == b'$' && pair[1].is_ascii_digit());
     let protocol = if has_parameters { Protocol::Extended } else { Protocol::Simple };
-    decided(text, &sql::plan(text, &sql::Context { catalog, search_path, protocol }))
+    decided(text, &sql::plan(text, &sql::Context { catalog, search_path, protocol, declared: &[] }))
 }
 
 /// What is done where the server, if it is asked, knows all names.
@@ -153,6 +153,7 @@ fn describe(role: &Role) -> String {
     match role {
         Role::Seal { column, .. } => format!("cell of {}", column.name),
         Role::Search { column, .. } => format!("token of {}", column.name),
+        Role::Shown { column, .. } => format!("marker in place of a value shown for {}", column.name),
         Role::SearchMany { column, .. } => format!("tokens of {}", column.name),
         Role::SealEach { column, .. } => format!("cells of {}, one a member", column.name),
         Role::LockedCells { column } => format!("cells of {}, one a row", column.name),

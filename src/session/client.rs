@@ -26,7 +26,11 @@ use super::messages::{
 use super::named::{Reply, mentions_execute};
 use super::queue::{Expect, Rewritten};
 use super::seal::{self, Inputs};
+use super::shown::Stands;
 use super::work::Work;
+
+/// What a plan's values are for the server; `None` is NULL.
+type Values = Vec<Option<Vec<u8>>>;
 
 impl Machine {
     /// Takes what the client sent: as many whole messages as can go on now are consumed from `input`.
@@ -287,7 +291,7 @@ impl Machine {
     fn query(&mut self, mut held: Held, facts: &Arc<Facts>) -> Result<(), Refusal> {
         let body = held.body.clone();
         let text = &body[..body.len() - 1];
-        let (verdict, hits) = self.verdict(text, facts, (Protocol::Simple, &held))?;
+        let (verdict, hits) = self.verdict(text, facts, (Protocol::Simple, &[], &held))?;
         let plans = match verdict {
             Verdict::Refuse(refusal) => return Err(refusal),
             Verdict::Ask(asked) => {
@@ -354,15 +358,22 @@ impl Machine {
         if (locked.is_some() || copied.is_some())
             && let ([plan], Some(values)) = (&plans[..], values.pop())
         {
-            self.query_second_step(&text, plan, &inputs, values);
+            self.query_second_step(&text, plan, &inputs, (values, Stands::of(plan, &inputs)?));
             return Ok(());
         }
-        self.send_query(&text, &plans, &values, facts);
+        let given = plans.iter().map(|plan| Stands::of(plan, &inputs)).collect::<Result<_, _>>()?;
+        self.send_query(&text, &plans, (&values, given), facts);
         Ok(())
     }
 
     /// Sends a query with its cells and tokens inline.
-    fn send_query(&mut self, text: &str, plans: &[StatementPlan], values: &[Vec<Option<Vec<u8>>>], facts: &Arc<Facts>) {
+    fn send_query(
+        &mut self,
+        text: &str,
+        plans: &[StatementPlan],
+        (values, given): (&[Values], Vec<Stands>),
+        facts: &Arc<Facts>,
+    ) {
         let mut slot = |plan: usize, slot: usize, out: &mut String| {
             let value = &plans[plan].values[slot];
             match value.source {
@@ -373,10 +384,10 @@ impl Machine {
             Ok::<(), Infallible>(())
         };
         let Ok(rewritten) = sql::render::render(text, plans, &mut slot);
-        let replies = plans.iter().flat_map(|plan| {
+        let replies = plans.iter().zip(given).flat_map(|(plan, given)| {
             let following = plan.ddl.as_ref().map_or(0, |ddl| ddl.then.len());
             let following = std::iter::repeat_n(Some(Reply::Follows), following);
-            std::iter::once(Machine::reply(plan, None, facts)).chain(following)
+            std::iter::once(Machine::reply(plan, None, (facts, given))).chain(following)
         });
         let replies = replies.collect();
         for plan in plans {
@@ -393,7 +404,7 @@ impl Machine {
     /// A Parse that the filter hit.
     fn parse(&mut self, held: &Held, facts: &Arc<Facts>) -> Result<(), Refusal> {
         let parse = frontend::parse(&held.body).map_err(|_| malformed())?;
-        let (verdict, hits) = self.verdict(parse.text, facts, (Protocol::Extended, held))?;
+        let (verdict, hits) = self.verdict(parse.text, facts, (Protocol::Extended, &parse.oids, held))?;
         let name = Bytes::copy_from_slice(parse.name);
         let plan = match verdict {
             Verdict::Refuse(refusal) => return Err(refusal),
@@ -510,7 +521,8 @@ impl Machine {
         if let Some(changes) = self.fact_statements.get(bind.statement) {
             self.fact_portals.insert(portal.clone(), *changes);
         }
-        match Machine::reply(plan, Some(bind.result_formats), facts) {
+        let given = Stands::of(plan, &inputs)?;
+        match Machine::reply(plan, Some(bind.result_formats), (facts, given)) {
             Some(reply) => self.portals.insert(portal, reply),
             None => self.portals.remove(&portal),
         };

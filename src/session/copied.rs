@@ -18,6 +18,7 @@ use super::messages::too_large;
 use super::open::{Batch, Rows, Session, Shape, Stored, denied};
 use super::seal::{Inputs, bad_value, given, of_source};
 use super::server_side::{bodies, changed};
+use super::shown::Stands;
 use super::whose::{confined, missing_tenant, writer};
 use super::work::Work;
 
@@ -154,6 +155,7 @@ fn shape(copies: &Copies, facts: &Arc<Facts>) -> Shape {
         formats: formats(copies),
         stored: Stored::Binary,
         facts: facts.clone(),
+        given: Stands::default(),
     }
 }
 

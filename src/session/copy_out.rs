@@ -21,6 +21,7 @@ use super::messages::too_large;
 use super::named::Reply;
 use super::open::{Shape, Stored};
 use super::server_side::{Opened, batch_end, bodies, changed, holds_whole_cell};
+use super::shown::Stands;
 use super::work::Work;
 
 /// A COPY whose rows come from the server.
@@ -66,6 +67,7 @@ impl Sending {
             formats: vec![i16::from(plan.options.format == Format::Binary)],
             stored: if plan.is_binary { Stored::Binary } else { Stored::Text },
             facts: facts.clone(),
+            given: Stands::default(),
         };
         let coming = if plan.is_binary {
             Coming::Binary(Tuples::default(), Block::default())

@@ -17,6 +17,7 @@ use super::machine::{Fatal, Held, Hold, Machine, Unsynced};
 use super::messages::{inline, malformed, refuse_call, result_formats, searches_only, server_oids, server_params};
 use super::queue::{Expect, Own};
 use super::seal::{self, Inputs, LockedRow};
+use super::shown::Stands;
 
 /// Name of the proxy's own statements and portals: another one in each process, so that no client has it too.
 pub(super) static OWN: LazyLock<Vec<u8>> =
@@ -47,7 +48,7 @@ impl Machine {
         text: &str,
         plan: &StatementPlan,
         inputs: &Inputs<'_>,
-        values: Vec<Option<Vec<u8>>>,
+        (values, given): (Vec<Option<Vec<u8>>>, Stands),
     ) {
         self.begins(false);
         let text = sql::render::render_extended(text, plan).text;
@@ -56,7 +57,7 @@ impl Machine {
         frontend::put_close(&mut self.to_server, b'S', b"");
         self.queue.push(Expect::Own(Own::Step));
         self.open_own(text.as_bytes(), &server_oids(plan, &[]), &params, &result_formats(plan, &[]));
-        let reply = Machine::reply(plan, Some(Vec::new()), inputs.facts);
+        let reply = Machine::reply(plan, Some(Vec::new()), (inputs.facts, given));
         frontend::put_describe(&mut self.to_server, b'P', &OWN);
         frontend::put_execute(&mut self.to_server, &OWN);
         frontend::put_empty(&mut self.to_server, b'S');

@@ -2,7 +2,7 @@
 use std::sync::Arc;
 
 use crate::refusal::Refusal;
-use crate::sql::plan::{Named, ResultColumn, Role, Source, StatementPlan};
+use crate::sql::plan::{Constant, Named, ResultColumn, Role, Source, StatementPlan};
 use crate::types::{self, Format, LogicalType};
 
 use super::cells::{self, writes_cells};
@@ -22,6 +22,7 @@ pub(super) fn check(plan: &StatementPlan, facts: &Arc<Facts>) -> Result<(), Refu
             }
             Role::Seal { column, .. }
             | Role::Search { column, .. }
+            | Role::Shown { column, .. }
             | Role::CopiedCells { column, .. }
             | Role::LockedCells { column } => {
                 read(column.logical, text, facts)?;
@@ -46,7 +47,10 @@ pub(super) fn check_shown(plan: &StatementPlan, facts: &Arc<Facts>) -> Result<()
     }
     for column in plan.result.iter().flat_map(|columns| columns.iter()) {
         if let ResultColumn::Sealed { column, constants, .. } = column {
-            constants.0.iter().try_for_each(|text| read(column.logical, text, facts))?;
+            constants.0.iter().try_for_each(|constant| match constant {
+                Constant::Literal(text) => read(column.logical, text, facts),
+                Constant::Param(_) => Ok(()),
+            })?;
         }
     }
     Ok(())

@@ -16,6 +16,7 @@ use super::cells::{self, BYTEA, is_cell_parameter, writes_cells};
 use super::facts::{Facts, quote};
 use super::open::{Shape, Stored, denied};
 use super::seal::{self, Inputs};
+use super::shown::Stands;
 
 /// How much of a Bind is awaited before its names are looked at.
 pub(super) const BIND_NAMES: usize = 4096;
@@ -177,7 +178,7 @@ pub(super) fn inline(role: &Role, value: Option<&[u8]>) -> String {
         ) => {
             format!(" E'{}'::pg_catalog.bytea[]", String::from_utf8_lossy(text).replace('\\', "\\\\"))
         }
-        (Role::Seal { .. } | Role::Search { .. }, Some(bytes)) => {
+        (Role::Seal { .. } | Role::Search { .. } | Role::Shown { .. }, Some(bytes)) => {
             format!("pg_catalog.decode('{}', 'hex')", hex::encode(bytes))
         }
         (Role::SearchMany { .. } | Role::SealEach { .. }, None) => "NULL::pg_catalog.bytea[]".to_owned(),
@@ -193,7 +194,7 @@ pub(super) fn server_oids(plan: &StatementPlan, client: &[u32]) -> Vec<u32> {
     for slot in &plan.values {
         if let Some(oid) = usize::from(slot.param).checked_sub(1).and_then(|n| oids.get_mut(n)) {
             *oid = match slot.role {
-                Role::Seal { .. } | Role::Search { .. } => BYTEA,
+                Role::Seal { .. } | Role::Search { .. } | Role::Shown { .. } => BYTEA,
                 Role::LockedCells { .. }
                 | Role::SearchMany { .. }
                 | Role::SealEach { .. }
@@ -273,7 +274,7 @@ pub(super) fn server_params<'a>(
         .collect();
     for (slot, value) in plan.values.iter().zip(values) {
         if let Some(param) = usize::from(slot.param).checked_sub(1).and_then(|n| params.get_mut(n)) {
-            let binary = matches!(slot.role, Role::Seal { .. } | Role::Search { .. });
+            let binary = matches!(slot.role, Role::Seal { .. } | Role::Search { .. } | Role::Shown { .. });
             *param = Param { format: i16::from(binary), value: value.map(Cow::Owned) };
         }
     }
@@ -302,9 +303,15 @@ pub(super) fn result_formats(plan: &StatementPlan, client: &[i16]) -> Vec<i16> {
 }
 
 /// How the rows of a statement are shown; `None` when no column is sealed.
-pub(super) fn shape(plan: &StatementPlan, formats: Vec<i16>, stored: Stored, facts: &Arc<Facts>) -> Option<Arc<Shape>> {
+pub(super) fn shape(
+    plan: &StatementPlan,
+    formats: Vec<i16>,
+    stored: Stored,
+    (facts, given): (&Arc<Facts>, Stands),
+) -> Option<Arc<Shape>> {
     let columns = plan.result.as_ref()?;
-    let shape = Shape { columns: columns.clone(), hidden: plan.hidden, formats, stored, facts: facts.clone() };
+    let shape =
+        Shape { columns: given.columns(columns), hidden: plan.hidden, formats, stored, facts: facts.clone(), given };
     shape.is_sealed().then(|| Arc::new(shape))
 }
 

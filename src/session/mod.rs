@@ -38,5 +38,6 @@ pub mod schema;
 pub mod seal;
 pub mod server_side;
 pub mod show;
+pub mod shown;
 mod whose;
 pub mod work;

@@ -11,6 +11,7 @@ use super::facts::Facts;
 use super::machine::{Machine, Prepared};
 use super::messages::{allowed, shape};
 use super::open::{Shape, Stored};
+use super::shown::Stands;
 
 /// What becomes of one statement's reply.
 #[derive(Debug, Clone)]
@@ -55,6 +56,7 @@ pub struct Cursor {
     binary: bool,
     /// The session's facts when it was declared.
     facts: Arc<Facts>,
+    given: Stands,
 }
 
 impl Reply {
@@ -67,7 +69,11 @@ impl Reply {
 impl Machine {
     /// What becomes of the reply to a statement; `None` when it is passed on. `formats` are the client's, `None` in a
     /// simple query.
-    pub(super) fn reply(plan: &StatementPlan, formats: Option<Vec<i16>>, facts: &Arc<Facts>) -> Option<Reply> {
+    pub(super) fn reply(
+        plan: &StatementPlan,
+        formats: Option<Vec<i16>>,
+        (facts, given): (&Arc<Facts>, Stands),
+    ) -> Option<Reply> {
         let facts = || facts.clone();
         if let Some(copy) = &plan.copy {
             return Some(Reply::Copy(copy.clone(), facts()));
@@ -78,14 +84,20 @@ impl Machine {
         match &plan.named {
             None | Some(Named::Execute(_) | Named::Mention { .. }) => {
                 let stored = if formats.is_some() { Stored::Binary } else { Stored::Text };
-                shape(plan, formats.unwrap_or_default(), stored, &facts()).map(Reply::Rows)
+                shape(plan, formats.unwrap_or_default(), stored, (&facts(), given)).map(Reply::Rows)
             }
             Some(Named::Fetch { name }) => {
                 Some(Reply::Fetch(Arc::new(Fetched { cursor: name.clone(), formats, facts: facts() })))
             }
             Some(Named::Declare { name, binary, columns, hidden }) => {
-                let cursor =
-                    columns.clone().map(|columns| Cursor { columns, hidden: *hidden, binary: *binary, facts: facts() });
+                let (hidden, binary) = (*hidden, *binary);
+                let cursor = columns.as_ref().map(|columns| Cursor {
+                    columns: given.columns(columns),
+                    hidden,
+                    binary,
+                    facts: facts(),
+                    given,
+                });
                 Some(Reply::Gives(Arc::new(Given::Cursor(name.clone(), cursor))))
             }
             Some(Named::Prepare { name, plan }) => {
@@ -131,7 +143,8 @@ impl Machine {
             None => (Vec::new(), Stored::Text),
         };
         let (columns, hidden) = (cursor.columns.clone(), cursor.hidden);
-        Some(Arc::new(Shape { columns, hidden, formats, stored, facts: facts.clone() }))
+        let given = cursor.given.clone();
+        Some(Arc::new(Shape { columns, hidden, formats, stored, facts: facts.clone(), given }))
     }
 
     /// The client's result formats for a FETCH, with those of the columns that the client does not know of.

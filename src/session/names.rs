@@ -60,7 +60,7 @@ impl Machine {
         if self.status != b'I' || !self.queue.is_empty() {
             return None;
         }
-        let context = sql::Context { catalog, search_path: &facts.search_path, protocol };
+        let context = sql::Context { catalog, search_path: &facts.search_path, protocol, declared: &[] };
         let name = sql::missing::missing_table(std::str::from_utf8(text).ok()?, &context)?;
         let hint = "The policy has sealed columns for this table: create it with them before it is used.";
         Some(Refusal::new(Class::NoTable, format!("relation \"{name}\" does not exist")).hint(hint))
@@ -174,7 +174,7 @@ impl Machine {
     ) -> Result<(), Refusal> {
         let Some((text, _)) = self.passed.get(statement).cloned() else { return Err(malformed()) };
         let asked = Held { named: true, ..Held::default() };
-        let (verdict, _) = self.verdict(&text, facts, (Protocol::Extended, &asked))?;
+        let (verdict, _) = self.verdict(&text, facts, (Protocol::Extended, &[], &asked))?;
         if !matches!(verdict, Verdict::Pass) {
             return Err(Refusal::new(
                 Class::NotSupported,

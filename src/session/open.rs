@@ -24,6 +24,7 @@ use super::facts::Facts;
 use super::seal::Use;
 use super::server_side::{CELL_BYTES_MIN, holds_whole_cell, unplanned};
 use super::show::{How, Opened as Shown, as_bytea, bytea_text, constant, hashes, show};
+use super::shown::{Stand, Stands};
 use super::whose::{index_tenant, other_tenant};
 
 /// How the rows of one result are to be shown.
@@ -39,6 +40,8 @@ pub struct Shape {
     pub stored: Stored,
     /// The session's facts when the statement was sent.
     pub facts: Arc<Facts>,
+    /// The client's values that may be shown in place of cells.
+    pub given: Stands,
 }
 
 /// The format in which the server sends cells.
@@ -158,8 +161,8 @@ struct Found<'a> {
     is_decoded: bool,
     /// The tenant of its row.
     named: Named,
-    /// The literal that stands in place of a cell.
-    constant: Option<&'a Arc<str>>,
+    /// What stands in place of a cell.
+    constant: Option<Stand<'a>>,
 }
 
 /// What the server's answer says of the tenant of a cell's row.
@@ -281,7 +284,7 @@ impl<'a> Batch<'a> {
         self.add(found, *whose == Whose::Prefix, constants)
     }
 
-    /// Adds a cell, with the tenant in front of it if there is one, or a marker for a literal.
+    /// Adds a cell, with the tenant in front of it if there is one, or a marker of what stands in its place.
     fn add(&mut self, mut found: Found<'a>, has_prefix: bool, constants: &'a Constants) -> Result<(), Refusal> {
         if let Some((mark, number)) = self.bytes(&found).split_first_chunk::<4>()
             && *mark == CONSTANT
@@ -289,7 +292,8 @@ impl<'a> Batch<'a> {
         {
             let number: &[u8; 4] = number.try_into().map_err(|_| Refusal::damaged())?;
             let number = usize::try_from(u32::from_be_bytes(*number)).map_err(|_| Refusal::damaged())?;
-            found.constant = Some(constants.0.get(number).ok_or_else(Refusal::damaged)?);
+            let constant = constants.0.get(number).ok_or_else(Refusal::damaged)?;
+            found.constant = Some(self.shape.given.stand(constant)?);
         } else if has_prefix {
             let start = self.bytes(&found).first_chunk::<4>().ok_or_else(Refusal::damaged)?;
             let length = usize::try_from(i32::from_be_bytes(*start)).map_err(|_| Refusal::damaged())?;
@@ -436,8 +440,8 @@ impl Opens for Opening<'_, '_> {
     fn cell(&mut self, cell: usize, how: How, out: &mut Vec<u8>) -> Result<bool, Refusal> {
         let (batch, session) = (self.batch, self.session);
         let found = batch.cells.get(self.first + cell).ok_or_else(Refusal::damaged)?;
-        if let Some(text) = found.constant {
-            return constant(found.column, text, how, session.facts, out);
+        if let Some(stand) = &found.constant {
+            return constant(found.column, stand, how, session.facts, out);
         }
         let bytes = batch.bytes(found);
         match session.facts.read {

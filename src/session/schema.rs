@@ -137,9 +137,10 @@ impl Machine {
         &self,
         text: &[u8],
         facts: &Facts,
-        (protocol, held): (Protocol, &Held),
+        (protocol, declared, held): (Protocol, &[u32], &Held),
     ) -> Result<(Verdict, Hits), Refusal> {
-        let (verdict, hits) = self.with_schema(|schema| self.planned(schema, text, (facts, protocol, held)))?;
+        let (verdict, hits) =
+            self.with_schema(|schema| self.planned(schema, text, (facts, (protocol, declared), held)))?;
         Ok((if held.named { verdict } else { self.with_prepared(text, verdict)? }, hits))
     }
 
@@ -147,7 +148,7 @@ impl Machine {
         &self,
         schema: &Schema,
         text: &[u8],
-        (facts, protocol, held): (&Facts, Protocol, &Held),
+        (facts, (protocol, declared), held): (&Facts, (Protocol, &[u32]), &Held),
     ) -> Result<(Verdict, Hits), Refusal> {
         let hits = schema.filter.scan(text);
         if defines_sealed(text, hits) {
@@ -164,7 +165,7 @@ impl Machine {
             return Ok((Verdict::Pass, hits));
         }
         let text = readable(text, facts)?;
-        let context = sql::Context { catalog: &schema.catalog, search_path: &facts.search_path, protocol };
+        let context = sql::Context { catalog: &schema.catalog, search_path: &facts.search_path, protocol, declared };
         let verdict = match self.shared.plans.plan(text, &context) {
             Verdict::Ask(asked) if held.named => asked.then.clone(),
             verdict => verdict,

@@ -11,7 +11,7 @@ use crate::hex;
 use crate::keys::{FreshDek, Granted, Need, Tenant};
 use crate::policy::Column;
 use crate::refusal::{Class, Refusal};
-use crate::sql::plan::{CopiedFrom, CopiedTenant, Role, Source, StatementPlan, TenantSource, ValueSlot};
+use crate::sql::plan::{Constants, CopiedFrom, CopiedTenant, Role, Source, StatementPlan, TenantSource, ValueSlot};
 use crate::types::{self, Format, LogicalType, ValueError};
 
 use super::cells::{self, writes_cells};
@@ -117,7 +117,7 @@ pub fn needs(plan: &StatementPlan, inputs: &Inputs<'_>) -> Result<Need, Refusal>
                     own_row(&mut rows, (*group, at), tenant)?;
                 }
             }
-            Role::CopiedPlain { .. } | Role::LockedTables | Role::LockedRows => {}
+            Role::Shown { .. } | Role::CopiedPlain { .. } | Role::LockedTables | Role::LockedRows => {}
         }
     }
     for tenant in rows.into_values() {
@@ -204,6 +204,10 @@ impl Sealer<'_> {
                 let tenant = searched(tenant, column, inputs)?;
                 self.record(Act::Search, &tenant, (None, None), column);
                 self.token(column, &tenant, &canonical).map(|token| Some(token.0.to_vec()))
+            }
+            Role::Shown { column, number, .. } => {
+                let value = of_source(&slot.source, column.logical.without_modifier(), inputs)?.map(Zeroizing::new);
+                Ok(value.and_then(|_| Constants::marker(*number)).map(|marker| marker.to_vec()))
             }
             Role::SearchMany { column, tenants } => self.many(&slot.source, column, tenants),
             Role::SealEach { column, rows, tenants } => {

@@ -21,6 +21,7 @@ use super::named::Reply;
 use super::notices::put_error;
 use super::open::{Batch, Session, Shape};
 use super::queue::{Expect, Own};
+use super::shown::Stands;
 use super::work::Work;
 
 /// No cell, nor the text form of one, is shorter.
@@ -416,7 +417,7 @@ impl Machine {
     }
 
     fn statement_shape(&self, prepared: &Prepared) -> Option<Arc<Shape>> {
-        let reply = Machine::reply(&prepared.plan[0], Some(Vec::new()), &prepared.facts)?;
+        let reply = Machine::reply(&prepared.plan[0], Some(Vec::new()), (&prepared.facts, Stands::default()))?;
         self.shape_of(&reply)
     }
 

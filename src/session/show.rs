@@ -10,6 +10,7 @@ use crate::types::{self, Format, LogicalType};
 
 use super::facts::Facts;
 use super::seal::bad_value;
+use super::shown::Stand;
 
 /// How a value is to be written.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -20,17 +21,34 @@ pub enum How {
     Part(Kind),
 }
 
-/// Appends a literal of the statement as a value of the column.
-pub fn constant(column: &Column, text: &str, how: How, facts: &Facts, out: &mut Vec<u8>) -> Result<bool, Refusal> {
-    if facts.read == Read::Sealed {
-        as_bytea(text.as_bytes(), how, facts, out);
-        return Ok(true);
-    }
-    let mut canonical = Vec::new();
+/// Appends what stands in place of a cell as a value of the column: to a role that sees cells as the bytes of its text.
+pub fn constant(
+    column: &Column,
+    stand: &Stand<'_>,
+    how: How,
+    facts: &Facts,
+    out: &mut Vec<u8>,
+) -> Result<bool, Refusal> {
     let logical = column.logical.without_modifier();
-    types::canonical(logical, Format::Text, text.as_bytes(), &facts.style, &mut canonical)
-        .map_err(|error| bad_value(&error))?;
-    render(logical, how, &canonical, facts, out)?;
+    let mut made = Zeroizing::new(Vec::new());
+    let canonical = match stand {
+        Stand::Literal(text) if facts.read == Read::Sealed => {
+            as_bytea(text.as_bytes(), how, facts, out);
+            return Ok(true);
+        }
+        Stand::Value(value) if facts.read == Read::Sealed => {
+            render(logical, How::Wire(Format::Text), value, facts, &mut made)?;
+            as_bytea(&made, how, facts, out);
+            return Ok(true);
+        }
+        Stand::Literal(text) => {
+            types::canonical(logical, Format::Text, text.as_bytes(), &facts.style, &mut made)
+                .map_err(|error| bad_value(&error))?;
+            &made[..]
+        }
+        Stand::Value(value) => value,
+    };
+    render(logical, how, canonical, facts, out)?;
     Ok(true)
 }
 

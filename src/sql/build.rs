@@ -7,7 +7,7 @@ use sqlparser::tokenizer::Token;
 use super::Context;
 use super::facts::Fact;
 use super::operand::{Operand, Shape, parameter};
-use super::plan::{Edit, LockQuery, ParamRole, Piece, ResultColumn, Role, Source, StatementPlan, ValueSlot};
+use super::plan::{Constant, Edit, LockQuery, ParamRole, Piece, ResultColumn, Role, Source, StatementPlan, ValueSlot};
 use super::scope::{Known, ScopeColumn};
 use super::text::Text;
 use crate::policy::Column;
@@ -38,8 +38,10 @@ pub(super) struct Planner<'a> {
     pub(super) hidden: Vec<String>,
     /// Where they are to be written.
     pub(super) hidden_at: Option<usize>,
-    /// The literals that the output column at hand may show.
-    pub(super) constants: Vec<Arc<str>>,
+    /// The literals and parameters that the output column at hand may show.
+    pub(super) constants: Vec<Constant>,
+    /// The parameters that are keys of jsonb objects with sealed values.
+    pub(super) keys: Vec<u16>,
     /// How many views this text is inside of.
     pub(super) view_depth: usize,
     /// True inside a WITH: a statement there cannot run in two steps.
@@ -71,6 +73,7 @@ impl<'a> Planner<'a> {
             hidden: Vec::new(),
             hidden_at: None,
             constants: Vec::new(),
+            keys: Vec::new(),
             view_depth: 0,
             is_inner: false,
             follows_changes: false,
@@ -209,6 +212,7 @@ impl<'a> Planner<'a> {
             server_params: next,
             result: result.map(Into::into),
             hidden: self.hidden.len(),
+            keys: self.keys.iter().map(|index| (*index, Source::Param(*index))).collect(),
             sealed_rows: self.sealed_rows,
             lock,
             compared: self.compared,
@@ -289,6 +293,7 @@ fn role_column(role: &Role) -> Option<&Arc<Column>> {
     match role {
         Role::Seal { column, .. }
         | Role::Search { column, .. }
+        | Role::Shown { column, .. }
         | Role::SearchMany { column, .. }
         | Role::SealEach { column, .. }
         | Role::CopiedCells { column, .. }

@@ -16,7 +16,7 @@ use super::operand::{Kind as Written, Shape, operand, type_name};
 use super::operators::{Make, Rule};
 use super::query::List;
 use super::scope::{Scope, ScopeColumn, ScopeRelation};
-use super::sealed::{SealedRef, Ty, is_null, only_plain, refuse_use};
+use super::sealed::{SealedRef, Ty, is_null, only_plain, refuse_use, unreadable};
 use super::value::aggregated;
 use crate::refusal::Refusal;
 use crate::types::{Element, LogicalType};
@@ -24,6 +24,14 @@ use crate::types::{Element, LogicalType};
 const PLACE: &str = "inside a value that the server builds";
 /// Types of a tenant column whose values can be compared inside a row: int2, int4, int8, text, varchar, bpchar, name, uuid.
 const TENANT_TYPES: [u32; 8] = [21, 23, 20, 25, 1043, 1042, 19, 2950];
+
+/// A key of an object.
+enum Key {
+    Literal(String),
+    /// The text of a parameter.
+    Param(u16),
+    Unknown,
+}
 
 /// A value built around cells.
 pub(super) fn built(inside: Inside) -> Ty {
@@ -65,13 +73,13 @@ fn row_field(relation: &ScopeRelation, column: &ScopeColumn) -> Result<Field, Re
     let name = attribute.map(|a| a.name.clone()).or_else(|| column.name.clone());
     match (name, inside.column()) {
         (None, Some(sealed)) => Err(refuse_use(sealed, "without a name as part of a whole row")),
-        (name, _) => Ok(Field { name: name.unwrap_or_default(), inside }),
+        (name, _) => Ok(Field { name: name.unwrap_or_default(), param: None, inside }),
     }
 }
 
 fn row_cell(relation: &ScopeRelation, sealed: &SealedRef) -> Result<Leaf, Refusal> {
     if let Some(why) = sealed.unreadable {
-        return Err(refuse_use(&sealed.column, why));
+        return Err(unreadable(&sealed.column, why));
     }
     let home = sealed.home.and_then(|home| {
         let field = relation.columns.iter().position(|c| c.spot == Some(home))?;
@@ -154,7 +162,7 @@ impl Planner<'_> {
         let types = self.within_aggregate(is_aggregate, |planner| {
             list.args.iter().map(|arg| planner.document_argument(arg, scope)).collect::<Result<Vec<_>, _>>()
         })?;
-        let made = self.within_aggregate(is_aggregate, |planner| planner.made(make, types, list))?;
+        let made = self.within_aggregate(is_aggregate, |planner| planner.made((make, kind), types, list))?;
         in_order(&made, kind)?;
         Ok(built(Inside::Json(Box::new(made.in_document(kind)), kind)))
     }
@@ -170,7 +178,12 @@ impl Planner<'_> {
         }
     }
 
-    fn made(&mut self, make: Make, types: Vec<Ty>, list: &FunctionArgumentList) -> Result<Inside, Refusal> {
+    fn made(
+        &mut self,
+        (make, kind): (Make, Kind),
+        types: Vec<Ty>,
+        list: &FunctionArgumentList,
+    ) -> Result<Inside, Refusal> {
         match make {
             Make::Value | Make::Row | Make::Array | Make::List => {
                 let (value, others) = first(types);
@@ -178,7 +191,7 @@ impl Planner<'_> {
                 self.made_of(make, value)
             }
             Make::Places => types.into_iter().map(|ty| self.taken(ty)).collect::<Result<_, _>>().map(Inside::Places),
-            Make::Object => self.object(types, list),
+            Make::Object => self.object(kind, types, list),
             Make::Map => {
                 let (key, values) = first(types);
                 only_plain(&key, "as a key of JSON")?;
@@ -205,36 +218,49 @@ impl Planner<'_> {
         }
     }
 
-    /// The keys and values of an object. Where a key is not a literal, the order of the values counts.
-    fn object(&mut self, types: Vec<Ty>, list: &FunctionArgumentList) -> Result<Inside, Refusal> {
+    /// The keys and values of an object. Where a key is not known, the order of the values counts; that of a jsonb may be a
+    /// parameter, whose text is known when the statement runs.
+    fn object(&mut self, kind: Kind, types: Vec<Ty>, list: &FunctionArgumentList) -> Result<Inside, Refusal> {
         let mut fields = Vec::new();
         let mut unknown = false;
+        let mut keys = Vec::new();
         let mut types = types.into_iter().zip(&list.args);
         while let Some((key, written)) = types.next() {
             only_plain(&key, "as a key of JSON")?;
-            let name = self.key(written);
-            unknown |= name.is_none();
+            let (name, param) = match self.key(written) {
+                Key::Literal(name) => (name, None),
+                Key::Param(index) if kind == Kind::Jsonb => (format!("${}", index + 1), Some(index)),
+                Key::Param(_) | Key::Unknown => {
+                    unknown = true;
+                    (String::new(), None)
+                }
+            };
+            keys.extend(param);
             if let Some((value, _)) = types.next() {
                 let inside = self.taken(value)?;
-                fields.push(Field { name: name.unwrap_or_default(), inside });
+                fields.push(Field { name, param, inside });
             }
         }
         if unknown {
             return Ok(Inside::Ordered(fields.into_iter().map(|field| field.inside).collect()));
         }
         match fields_of(fields)? {
-            Ty::Built(built) => Ok(built.inside),
+            Ty::Built(built) => {
+                self.keys.extend(keys);
+                Ok(built.inside)
+            }
             _ => Ok(Inside::Plain),
         }
     }
 
-    fn key(&self, written: &FunctionArg) -> Option<String> {
-        let FunctionArg::Unnamed(FunctionArgExpr::Expr(e)) = written else { return None };
-        let found = operand(self.text, e)?;
+    fn key(&self, written: &FunctionArg) -> Key {
+        let FunctionArg::Unnamed(FunctionArgExpr::Expr(e)) = written else { return Key::Unknown };
+        let Some(found) = operand(self.text, e) else { return Key::Unknown };
         let is_text = found.casts.iter().all(|cast| matches!(*cast, "text" | "varchar"));
         match &found.shape {
-            Shape::Literal(text, Written::Quoted) if is_text => Some(text.to_string()),
-            _ => None,
+            Shape::Literal(text, Written::Quoted) if is_text => Key::Literal(text.to_string()),
+            Shape::Param(index) if is_text && self.is_text(*index) => Key::Param(*index),
+            _ => Key::Unknown,
         }
     }
 
@@ -268,7 +294,7 @@ impl Planner<'_> {
     fn record_of(&mut self, types: Vec<Ty>) -> Result<Ty, Refusal> {
         let mut fields = Vec::with_capacity(types.len());
         for (at, ty) in types.into_iter().enumerate() {
-            fields.push(Field { name: format!("f{}", at + 1), inside: self.taken(ty)? });
+            fields.push(Field { name: format!("f{}", at + 1), param: None, inside: self.taken(ty)? });
         }
         fields_of(fields)
     }
@@ -424,7 +450,7 @@ fn in_order(inside: &Inside, kind: Kind) -> Result<(), Refusal> {
     match inside.column() {
         Some(column) if kind == Kind::Jsonb && inside.needs_order() => {
             Err(refuse_use(column, "in a jsonb with a key that is not a literal")
-                .hint("Write the keys as literals, or take json_build_object."))
+                .hint("Write the keys as literals or text parameters, or take json_build_object."))
         }
         _ => Ok(()),
     }

@@ -15,6 +15,7 @@ struct Entry {
     search_path: Box<[String]>,
     catalog_version: u64,
     protocol: Protocol,
+    declared: Box<[u32]>,
     verdict: Verdict,
     bytes: usize,
 }
@@ -41,7 +42,8 @@ impl Cache {
 
     /// The verdict on a text: the cached one, or a new one.
     pub fn plan(&self, text: &str, context: &Context<'_>) -> Verdict {
-        let key = self.hasher.hash_one((text, context.search_path, context.catalog.version, context.protocol));
+        let how = (context.catalog.version, context.protocol, context.declared);
+        let key = self.hasher.hash_one((text, context.search_path, how));
         if let Some(entry) = self.entries.get(&key).filter(|e| e.is_for(text, context)) {
             return entry.verdict.clone();
         }
@@ -51,7 +53,7 @@ impl Cache {
     }
 
     fn insert(&self, key: u64, text: &str, context: &Context<'_>, verdict: &Verdict) {
-        let bytes = ENTRY_BYTES + 2 * text.len() + weight(verdict);
+        let bytes = ENTRY_BYTES + 2 * text.len() + 4 * context.declared.len() + weight(verdict);
         if bytes > self.bytes_max / 16 {
             return;
         }
@@ -63,6 +65,7 @@ impl Cache {
             search_path: context.search_path.into(),
             catalog_version: context.catalog.version,
             protocol: context.protocol,
+            declared: context.declared.into(),
             verdict: verdict.clone(),
             bytes,
         });
@@ -91,6 +94,7 @@ impl Entry {
             && *self.search_path == *context.search_path
             && self.catalog_version == context.catalog.version
             && self.protocol == context.protocol
+            && *self.declared == *context.declared
     }
 }
 
@@ -128,7 +132,7 @@ mod tests {
     fn serves_the_same_plan_and_stays_bounded() {
         let catalog = crate::sql::cases::catalog();
         let path = ["public".to_owned()];
-        let context = Context { catalog: &catalog, search_path: &path, protocol: Protocol::Extended };
+        let context = Context { catalog: &catalog, search_path: &path, protocol: Protocol::Extended, declared: &[] };
         let cache = Cache::new(100_000);
         let planned = |text: &str| match cache.plan(text, &context) {
             Verdict::Rewrite(plans) => plans,

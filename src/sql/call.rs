@@ -128,6 +128,18 @@ pub(super) fn field_of_call() -> Refusal {
         .hint("Write SELECT column FROM function(...).")
 }
 
+/// The refusal of ROWS FROM, where a statement that cannot be read has it.
+pub(super) fn rows_from(text: &Text<'_>, tokens: &Range<usize>) -> Option<Refusal> {
+    let is_it = |at: usize| {
+        let words = text.word(at).as_deref() == Some("rows") && text.word(at + 1).as_deref() == Some("from");
+        words && text.token(at + 2) == Some(&Token::LParen)
+    };
+    tokens.clone().any(is_it).then(|| {
+        Refusal::new(Class::NotSupported, "ROWS FROM is not supported in a statement over sealed columns")
+            .hint("Call each function in a FROM item of its own, WITH ORDINALITY to join their rows by number.")
+    })
+}
+
 fn unclear(name: &str) -> Refusal {
     Refusal::new(
         Class::NotSupported,

@@ -7,8 +7,8 @@ use proptest::prelude::*;
 use super::filter::Filter;
 use super::inside::{Inside, Whose};
 use super::plan::{
-    CopiedTenant, Copy, EachTenant, ParamRole, Question, ResultColumn, Role, RowTenant, Source, StatementPlan,
-    TenantSource, Verdict,
+    Constant, CopiedTenant, Copy, EachTenant, ParamRole, Question, ResultColumn, Role, RowTenant, Source,
+    StatementPlan, TenantSource, Verdict,
 };
 use super::{Context, Protocol, plan, render};
 use crate::catalog::{Attribute, Catalog, Function, Relation, UniqueIndex};
@@ -350,6 +350,7 @@ fn describe_value(source: &Source, role: &Role) -> String {
     let role = match role {
         Role::Seal { column, row, tenant } => format!("seal {} row {row} of {}", column.name, describe_tenant(tenant)),
         Role::Search { column, tenant } => format!("search {} of {}", column.name, describe_tenant(tenant)),
+        Role::Shown { column, number, .. } => format!("marker {number} in place of {}", column.name),
         Role::SearchMany { column, tenants } => {
             let tenants: Vec<_> = tenants.iter().map(describe_tenant).collect();
             format!("search many {} of {}", column.name, tenants.join(", "))
@@ -386,6 +387,13 @@ fn describe_tenant(tenant: &TenantSource) -> String {
     }
 }
 
+fn describe_constant(constant: &Constant) -> String {
+    match constant {
+        Constant::Literal(text) => format!(" or {text}"),
+        Constant::Param(index) => format!(" or param {index}"),
+    }
+}
+
 fn describe_each(tenants: &EachTenant) -> String {
     match tenants {
         EachTenant::Same(tenant) => describe_tenant(tenant),
@@ -413,7 +421,7 @@ fn describe_result(column: &ResultColumn) -> String {
                 RowTenant::Prefix => "+tenant".to_owned(),
                 RowTenant::Column(at) => format!("+tenant@{at}"),
             };
-            let constants: String = constants.0.iter().map(|text| format!(" or {text}")).collect();
+            let constants: String = constants.0.iter().map(describe_constant).collect();
             let own = *described == column.logical;
             let described = if own { String::new() } else { format!(":{}", described.domain()) };
             format!("{}/{attnum}{described}{tenant}{constants}", column.name)
@@ -435,7 +443,7 @@ fn describe_inside(inside: &Inside) -> String {
                 Whose::Prefix => "+tenant".into(),
                 Whose::Beside { field, .. } => format!("+tenant@{field}"),
             };
-            let constants: String = leaf.constants.0.iter().map(|text| format!(" or {text}")).collect();
+            let constants: String = leaf.constants.0.iter().map(describe_constant).collect();
             format!("{}{tenant}{constants}", leaf.column.name)
         }
         Inside::Each(inside) => format!("[{}...]", describe_inside(inside)),
@@ -456,7 +464,7 @@ fn found(statement: &str, catalog: &Catalog, filter: &Filter) -> String {
     if !filter.scan(statement.as_bytes()).touches {
         return "no hit\n".into();
     }
-    let context = Context { catalog, search_path: &["public".to_owned()], protocol: Protocol::Extended };
+    let context = Context { catalog, search_path: &["public".to_owned()], protocol: Protocol::Extended, declared: &[] };
     described(statement, &plan(statement, &context))
 }
 
@@ -550,7 +558,7 @@ fn case_files_hold() {
 
 /// The text that the server sees in place of a statement, for checks on what it must not hold.
 fn sent(statement: &str, catalog: &Catalog) -> Option<String> {
-    let context = Context { catalog, search_path: &["public".to_owned()], protocol: Protocol::Simple };
+    let context = Context { catalog, search_path: &["public".to_owned()], protocol: Protocol::Simple, declared: &[] };
     sent_by(statement, &plan(statement, &context))
 }
 
@@ -574,7 +582,8 @@ fn sent_by(statement: &str, verdict: &Verdict) -> Option<String> {
 fn positions_map_back() {
     let catalog = catalog();
     let text = "SELECT é, email FROM users WHERE nme = 1";
-    let context = Context { catalog: &catalog, search_path: &["public".to_owned()], protocol: Protocol::Extended };
+    let context =
+        Context { catalog: &catalog, search_path: &["public".to_owned()], protocol: Protocol::Extended, declared: &[] };
     let Verdict::Ask(asked) = plan(text, &context) else { panic!("not asked") };
     let Question::Names { text: asks, positions: asked_positions } = &asked.questions[0] else {
         panic!("another question")
@@ -623,7 +632,8 @@ fn many_parameters_are_numbered() {
     let rows: Vec<_> = (0..5000).map(row).collect();
     let text = format!("INSERT INTO users (id, account_id, email) VALUES {}", rows.join(", "));
     let catalog = catalog();
-    let context = Context { catalog: &catalog, search_path: &["public".to_owned()], protocol: Protocol::Extended };
+    let context =
+        Context { catalog: &catalog, search_path: &["public".to_owned()], protocol: Protocol::Extended, declared: &[] };
     let Verdict::Rewrite(plans) = plan(&text, &context) else { panic!("not rewritten") };
     assert_eq!((plans[0].server_params, plans[0].sealed_rows, plans[0].values.len()), (15_000, 5000, 5000));
     assert!(matches!(plans[0].params[2], ParamRole::Sealed(..)) && matches!(plans[0].params[1], ParamRole::Plain));

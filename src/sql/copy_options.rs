@@ -166,7 +166,10 @@ impl Said {
             // To skip rows, the server would have to see the values that the proxy reads.
             "on_error" => match cursor.string().or_else(|| cursor.name()).as_deref() {
                 Some("stop") => {}
-                _ => return Err(refused("on_error other than stop")),
+                _ => {
+                    return Err(refused("on_error other than stop")
+                        .hint("Leave it out: the first row that is wrong ends the COPY."));
+                }
             },
             "log_verbosity" => drop(cursor.string().or_else(|| cursor.name()).ok_or_else(|| refused(name))?),
             "default" => self.default = Some(cursor.string().ok_or_else(|| refused(name))?),

@@ -82,6 +82,7 @@ const STATEMENTS: &[(&str, &[&str])] = &[
             "SELECT id FROM user_by_id(1) WHERE email = 'a'",
             "SELECT to_json(user_by_id(1))",
             "SELECT (user_by_id(1)).email",
+            "SELECT * FROM ROWS FROM (user_by_id(1), user_by_id(2))",
             "SELECT mail_of(1)",
         ],
     ),
@@ -112,6 +113,7 @@ const STATEMENTS: &[(&str, &[&str])] = &[
             "SELECT id FROM users WHERE ssn IS NOT NULL",
             "SELECT CASE WHEN id = 1 THEN ssn END AS shown FROM users",
             "SELECT coalesce(email, 'none') AS email FROM users",
+            "SELECT coalesce(email, $1) AS email FROM users",
             "SELECT coalesce(email, ssn) FROM users",
             "SELECT account_id, (array_agg(ssn ORDER BY id))[1] AS first FROM users GROUP BY account_id",
             "SELECT email::text FROM users",
@@ -227,8 +229,9 @@ const END: &str = "
   with the column's own type; the parameter of `= ANY ($1)` with the array type.
 - GROUP BY, DISTINCT and UNION show one member of each group: their values are equal, though perhaps not spelled alike (1.0 and 1.00).
   Where the primary key is among the columns, equal rows have the same cell and nothing is rewritten.
-- An UPDATE that pins the primary key and the tenant runs in one step. A key is not pinned by a value that is cast to a type in which several keys
-  are equal (citext, float8). Any other one that sets a sealed column locks its rows first and
+- An UPDATE that pins the primary key and the tenant runs in one step. A key is not pinned by a value that is cast, or a parameter that is
+  declared, to be of another type than the key's, in which several keys may be equal (citext, float8; integers and numeric are alike), nor by a
+  parameter without a declared type that stands elsewhere in the statement too. Any other one that sets a sealed column locks its rows first and
   writes one cell for each. It cannot stand beside WITH, in EXPLAIN, or go through a view.
 - An INSERT of unnested arrays, as ORMs send it for many rows, makes each element a cell of its own row: the arrays must be parameters or
   literals, also those that hold the tenants. Its rows may be filtered and limited, but not joined, grouped or multiplied.
@@ -278,8 +281,8 @@ const END: &str = "
   COALESCE and CASE take one that is built alike, NULL, `'[]'`, `'{}'`, `json_build_array()` and `json_build_object()`.
 - Of a whole row, the tenant column is compared with each cell in it. Where a subquery gives cells on without the tenant column
   (`row_to_json(x)` of `(SELECT id, email FROM users) x`), the tenant cannot be compared, as it cannot for the columns of such a subquery.
-- In JSON, an object may not have a sealed value under a key that it has twice; keys beside sealed values in a jsonb must be literals. No arrays
-  are made of sealed arrays, though lists in JSON are.
+- In JSON, an object may not have a sealed value under a key that it has twice; keys beside sealed values in a jsonb must be
+  literals or text parameters. No arrays are made of sealed arrays, though lists in JSON are.
 - CREATE TABLE, ALTER TABLE and CREATE INDEX on a table of the policy make sealed columns, by either protocol. The type in the
   statement must be the policy's, however it is spelled. The length of a varchar or char and the precision of a numeric are the policy's, whatever
   the statement says; a NOTICE tells where they differ. What is shown behind the statement follows it in its transaction, before the
@@ -297,6 +300,9 @@ const END: &str = "
 - An index on a sealed column is one on its token, btree or hash. `text_pattern_ops` and its like are left out, with a NOTICE: LIKE does not
   work on sealed columns. Indexes over an expression of a sealed column are refused; the condition of a partial index may say
   `IS NULL` or `IS NOT NULL` of it.
+- The body of a function or procedure, in a string, may read a sealed table, compare its plain columns with values, and name columns and
+  arguments. Refused is one with a value for a sealed column, or with any value in a statement on a sealed table that the proxy cannot read
+  (PERFORM, SELECT INTO, dynamic SQL, another language than SQL); a body that is no string (`BEGIN ATOMIC`, `RETURN`) if it names one.
 - Triggers and row-level security policies pass if their conditions name no sealed column and hold no query. A trigger sees cells.
   DROP of anything passes.
 - A table or view that shows cells and is not in the policy may be renamed, and its columns.
@@ -307,13 +313,15 @@ const END: &str = "
   arguments is not sealed. Refused by name are calls of functions that return values of a sealed type (`rowseal.text`, also in an array, a
   composite type, OUT or RETURNS TABLE) or rows of a view over sealed columns, and of functions of one name that do not all return the same
   sealed rows, whatever the arguments.
-- A literal beside a sealed column (`coalesce(email, 'none')`) stays with the proxy; the server is given a number for it. A parameter
-  cannot stand there.
+- A literal or parameter beside a sealed column (`coalesce(email, 'none')`, `CASE WHEN ... THEN email ELSE $1 END`) stays with the proxy; the
+  server is given a number for it, NULL for NULL. So it can stand in the outermost select list only, and a parameter beside columns of one
+  type. To a role that sees cells it is shown as the bytes of its text.
 ";
 
 fn outcome(statement: &str) -> String {
     let catalog = catalog();
-    let context = Context { catalog: &catalog, search_path: &["public".to_owned()], protocol: Protocol::Extended };
+    let context =
+        Context { catalog: &catalog, search_path: &["public".to_owned()], protocol: Protocol::Extended, declared: &[] };
     decided(statement, &plan(statement, &context))
 }
 

@@ -3,7 +3,6 @@
 //! select list: `SELECT unnest($1::int[]), unnest($2::text[])`.
 //!
 //! Each row of the arrays must give one row of the INSERT or none: `rowwise` sees to that.
-use std::ops::Range;
 use std::sync::Arc;
 
 use sqlparser::ast::{
@@ -11,17 +10,15 @@ use sqlparser::ast::{
 };
 
 use super::build::Planner;
+use super::each_array::{each_of, each_operand};
 use super::expr::unsupported;
 use super::ident::{fold, parts};
-use super::operand::{
-    Kind, Operand, Shape, array_cast, array_operand, array_type, casts_to, fits, operand, parens, tenant_name,
-};
+use super::operand::operand;
 use super::plan::{EachTenant, Role};
 use super::rowwise::{Item, Origin, Rowwise, is_simple};
 use super::scope::Scope;
 use super::sealed::refuse_use;
 use super::tenant;
-use super::text::Text;
 use crate::catalog::{Attribute, Relation};
 use crate::policy::{Column, TenantRule};
 use crate::refusal::Refusal;
@@ -188,76 +185,4 @@ fn unnested(e: &Expr) -> Option<&Expr> {
         }
         _ => None,
     }
-}
-
-/// Reads an array whose elements are to be stored in a column of this type.
-fn each_operand(text: &Text<'_>, array: &Expr, logical: LogicalType) -> Option<Operand> {
-    if let Some(mut found) = array_operand(text, array, logical) {
-        found.casts.extend(array_type(text, &found.range));
-        return Some(found);
-    }
-    let (elements, range) = constructed(text, array, &|at| array_cast(text, at, logical))?;
-    let mut members = Vec::with_capacity(elements.len());
-    for element in elements {
-        let found = operand(text, element).filter(|found| fits(found, logical, true))?;
-        members.push(match found.shape {
-            Shape::Literal(literal, Kind::Quoted | Kind::Number | Kind::Bool) => Some(literal),
-            Shape::Null => None,
-            Shape::Literal(..) | Shape::Param(_) => return None,
-        });
-    }
-    let shape = Shape::Literal(written(&members).into(), Kind::Quoted);
-    Some(Operand { range, shape, casts: Vec::new() })
-}
-
-/// The elements of `ARRAY[...]`, and where it stands with the casts around it; `cast` says where one ends.
-fn constructed<'e>(
-    text: &Text<'_>,
-    array: &'e Expr,
-    cast: &dyn Fn(usize) -> Option<usize>,
-) -> Option<(&'e [Expr], Range<usize>)> {
-    match array {
-        Expr::Array(made) if made.named => Some((&made.elem, super::extent::extent(text, array)?)),
-        Expr::Nested(inner) => {
-            let (elements, range) = constructed(text, inner, cast)?;
-            Some((elements, parens(text, &range)?))
-        }
-        Expr::Cast { kind: sqlparser::ast::CastKind::DoubleColon, expr, format: None, .. } => {
-            let (elements, range) = constructed(text, expr, cast)?;
-            Some((elements, range.start..cast(range.end)?))
-        }
-        _ => None,
-    }
-}
-
-/// The text form of an array.
-fn written(members: &[Option<Arc<str>>]) -> String {
-    let member = |member: &Option<Arc<str>>| match member {
-        None => "NULL".to_owned(),
-        Some(value) => format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\"")),
-    };
-    format!("{{{}}}", members.iter().map(member).collect::<Vec<_>>().join(","))
-}
-
-/// The tenants that an array names, of a column of this type.
-fn each_of(text: &Text<'_>, array: &Expr, type_oid: u32) -> Option<EachTenant> {
-    let logical = tenant::logical(type_oid)?;
-    if let Some(found) = array_operand(text, array, logical) {
-        return match found.shape {
-            Shape::Param(index) => Some(EachTenant::Param { index, type_oid }),
-            Shape::Literal(literal, _) => Some(EachTenant::Literal { array: literal, type_oid }),
-            Shape::Null => Some(EachTenant::Literal { array: "{}".into(), type_oid }),
-        };
-    }
-    let (elements, _) = constructed(text, array, &|at| array_cast(text, at, logical))?;
-    let mut members = Vec::with_capacity(elements.len());
-    for element in elements {
-        let found = operand(text, element).filter(|found| casts_to(&found.casts, type_oid))?;
-        members.push(match found.shape {
-            Shape::Literal(literal, kind) => Some(tenant_name(type_oid, &literal, kind)?),
-            Shape::Null => None,
-            Shape::Param(_) => return None,
-        });
-    }
-    Some(EachTenant::Literal { array: written(&members).into(), type_oid })
 }

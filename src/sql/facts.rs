@@ -3,7 +3,6 @@ use sqlparser::ast::{BinaryOperator, Expr, InTarget};
 
 use super::build::Planner;
 use super::expr::column_parts;
-use super::merge::tells_apart;
 use super::operand::{Operand, operand};
 use super::plan::TenantSource;
 use super::scope::Scope;
@@ -130,7 +129,7 @@ impl Planner<'_> {
     pub(super) fn is_pinned(&self, base: &Relation, row: u32, attnum: i16) -> bool {
         self.facts.iter().any(|fact| match fact {
             Fact::Pin { spot, operands } if spot.row == row && spot.attnum == attnum => {
-                matches!(&operands[..], [found] if tells_apart(base, attnum, found))
+                matches!(&operands[..], [found] if self.tells_apart(base, attnum, found))
             }
             _ => false,
         })

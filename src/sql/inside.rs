@@ -42,6 +42,8 @@ pub enum Inside {
 pub struct Field {
     /// Its name.
     pub name: String,
+    /// The client's parameter (counted from 0) whose text the name is; the name above is then one that no key has.
+    pub param: Option<u16>,
     /// Its value.
     pub inside: Inside,
 }
@@ -104,6 +106,32 @@ impl Inside {
             Inside::Fields(fields) => Inside::Fields(
                 fields.into_iter().map(|field| Field { inside: field.inside.in_document(of), ..field }).collect(),
             ),
+        }
+    }
+
+    /// Puts the texts of parameters in the place of keys. Of several values under one key a jsonb keeps the last.
+    pub fn bind_keys(&mut self, key: &dyn Fn(u16) -> Option<String>) {
+        match self {
+            Inside::Plain | Inside::Cell(_) => {}
+            Inside::Each(inside) | Inside::Map(inside) | Inside::Json(inside, _) => inside.bind_keys(key),
+            Inside::Places(places) | Inside::Ordered(places) => {
+                places.iter_mut().for_each(|place| place.bind_keys(key))
+            }
+            Inside::Fields(fields) => {
+                let mut is_bound = false;
+                for field in fields.iter_mut() {
+                    field.inside.bind_keys(key);
+                    if let Some(name) = field.param.take().and_then(key) {
+                        (field.name, is_bound) = (name, true);
+                    }
+                }
+                if is_bound {
+                    let mut later = std::collections::HashSet::new();
+                    fields.reverse();
+                    fields.retain(|field| later.insert(field.name.clone()));
+                    fields.reverse();
+                }
+            }
         }
     }
 

@@ -1,9 +1,9 @@
 //! UPDATE ... FROM (VALUES ...): many rows at once, each with a value of its own. Each row of VALUES gets a data key of its
 //! own (E2), which is sound where it changes one row at most: WHERE compares the whole primary key with its columns.
-use sqlparser::ast::{AssignmentTarget, BinaryOperator, Expr, TableFactor, TableWithJoins, Update};
+use sqlparser::ast::{AssignmentTarget, Expr, TableFactor, TableWithJoins, Update};
 
 use super::build::Planner;
-use super::merge::{place, tells_apart};
+use super::keyed::{Equal, place};
 use super::operand::{Operand, operand};
 use super::plan::TenantSource;
 use super::rows::{Fed, values_of};
@@ -20,13 +20,6 @@ pub(super) struct Joined<'e> {
     rows: Vec<&'e [Expr]>,
     /// The sealed column that each of its columns goes to.
     fed: Vec<Option<Fed>>,
-}
-
-/// What a column of the target is equal to.
-enum Equal {
-    /// A column of VALUES.
-    Column(usize),
-    Constant(Operand),
 }
 
 impl Planner<'_> {
@@ -92,7 +85,7 @@ impl Planner<'_> {
         };
         let tells = |attnum: i16, equal: &Equal| {
             let found: Option<Vec<Operand>> = constant(equal);
-            found.is_some_and(|found| found.iter().all(|found| tells_apart(base, attnum, found)))
+            found.is_some_and(|found| found.iter().all(|found| self.tells_apart(base, attnum, found)))
         };
         let compared = |key: &i16| equals.iter().any(|(attnum, equal)| attnum == key && tells(*attnum, equal));
         if base.primary_key.is_empty() || !base.primary_key.iter().all(compared) {
@@ -118,28 +111,5 @@ impl Planner<'_> {
             Equal::Constant(found) => found.clone(),
         };
         tenant::source(attribute.base_type_oid, &found)
-    }
-
-    /// What the conjuncts of a condition say that columns of the target are equal to.
-    fn equals(&self, condition: &Expr, scope: &Scope<'_>) -> Vec<(i16, Equal)> {
-        let (mut rest, mut found) = (vec![condition], Vec::new());
-        while let Some(e) = rest.pop() {
-            match e {
-                Expr::Nested(inner) => rest.push(inner),
-                Expr::BinaryOp { left, op: BinaryOperator::And, right } => rest.extend([&**left, &**right]),
-                Expr::BinaryOp { left, op: BinaryOperator::Eq, right } => {
-                    for (column, value) in [(left, right), (right, left)] {
-                        let Some((0, at)) = place(column, scope) else { continue };
-                        let equal = match place(value, scope) {
-                            Some((1, at)) => Some(Equal::Column(at)),
-                            _ => operand(self.text, value).map(Equal::Constant),
-                        };
-                        found.extend(equal.map(|equal| (scope.relations[0].columns[at].attnum, equal)));
-                    }
-                }
-                _ => {}
-            }
-        }
-        found
     }
 }

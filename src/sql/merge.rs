@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use sqlparser::ast::{
-    Assignment, AssignmentTarget, BinaryOperator, Expr, GroupByExpr, Merge, MergeAction, MergeClause, MergeClauseKind,
-    MergeInsertKind, MergeUpdateKind, SelectItem, SetExpr, TableFactor,
+    Assignment, AssignmentTarget, Expr, GroupByExpr, Merge, MergeAction, MergeClause, MergeClauseKind, MergeInsertKind,
+    MergeUpdateKind, SelectItem, SetExpr, TableFactor,
 };
 
 use super::build::Planner;
 use super::expr::{column_parts, unsupported};
 use super::from::Condition;
-use super::ident::fold;
-use super::operand::{Operand, casts_to, fits, operand};
+use super::keyed::{Equal, source_column};
+use super::operand::{Operand, fits, operand};
 use super::plan::{Role, TenantSource};
 use super::scope::{Scope, tenant_attribute};
 use super::sealed::{SealedRef, Ty, is_null, refuse_use};
@@ -236,9 +236,13 @@ impl Planner<'_> {
         constants: &[Operand],
         sealed: &SealedRef,
     ) -> Result<Option<TenantSource>, Refusal> {
-        let pinned = self.pinned(on, scope, constants);
+        let constant = |(attnum, equal)| match equal {
+            Equal::Column(at) => constants.get(at).map(|found| (attnum, found.clone())),
+            Equal::Constant(found) => Some((attnum, found)),
+        };
+        let pinned: Vec<(i16, Operand)> = self.equals(on, scope).into_iter().filter_map(constant).collect();
         let is_pinned =
-            |key: &i16| pinned.iter().any(|(attnum, found)| attnum == key && tells_apart(base, *attnum, found));
+            |key: &i16| pinned.iter().any(|(attnum, found)| attnum == key && self.tells_apart(base, *attnum, found));
         if base.primary_key.is_empty() || !base.primary_key.iter().all(is_pinned) {
             return Err(refuse_use(&sealed.column, "in a MERGE that may change several rows")
                 .hint("Compare every column of the primary key with the source in ON, with AND between."));
@@ -248,28 +252,6 @@ impl Planner<'_> {
         let tenant = found.and_then(|(_, found)| tenant::source(attribute.base_type_oid, found));
         let hint = "Compare the tenant column with the source in ON, too.";
         tenant.map(Some).ok_or_else(|| tenant::no_tenant(&sealed.column).hint(hint))
-    }
-
-    /// The columns of the target that a condition says are equal to constants.
-    fn pinned(&self, on: &Expr, scope: &Scope<'_>, constants: &[Operand]) -> Vec<(i16, Operand)> {
-        let (mut rest, mut found) = (vec![on], Vec::new());
-        while let Some(e) = rest.pop() {
-            match e {
-                Expr::Nested(inner) => rest.push(inner),
-                Expr::BinaryOp { left, op: BinaryOperator::And, right } => rest.extend([&**left, &**right]),
-                Expr::BinaryOp { left, op: BinaryOperator::Eq, right } => {
-                    for (column, value) in [(left, right), (right, left)] {
-                        let target = place(column, scope).filter(|(relation, _)| *relation == 0);
-                        let value = self.constant_of(value, scope, constants);
-                        if let (Some((_, at)), Some(value)) = (target, value) {
-                            found.push((scope.relations[0].columns[at].attnum, value));
-                        }
-                    }
-                }
-                _ => {}
-            }
-        }
-        found
     }
 
     /// The constant that an expression is, or that a column of the source is.
@@ -390,37 +372,6 @@ fn given_expr(item: &SelectItem) -> Option<&Expr> {
         SelectItem::UnnamedExpr(e) | SelectItem::ExprWithAlias { expr: e, .. } => Some(e),
         _ => None,
     }
-}
-
-/// True when one row at most has this value in a column whose values are all different. A text that is cast to another type
-/// may be compared without regard to case or blanks, a number that is cast to a float without its last digits.
-pub(super) fn tells_apart(base: &Relation, attnum: i16, value: &Operand) -> bool {
-    let type_oid = base.columns.iter().find(|a| a.attnum == attnum).map(|a| a.base_type_oid);
-    match type_oid {
-        Some(20 | 21 | 23 | 1700) => !value.casts.iter().any(|cast| cast.starts_with("float")),
-        Some(2950 | 1082 | 1114 | 1184) => true,
-        Some(type_oid) => casts_to(&value.casts, type_oid),
-        None => false,
-    }
-}
-
-/// The relation and column that a column reference means.
-pub(super) fn place(e: &Expr, scope: &Scope<'_>) -> Option<(usize, usize)> {
-    match column_parts(e)? {
-        [name] => scope.find_bare(&fold(name)),
-        [relation, name] => {
-            let at = scope.find_relation(&[fold(relation)])?;
-            let name = fold(name);
-            let column = scope.relations[at].columns.iter().position(|c| c.name.as_deref() == Some(&name))?;
-            Some((at, column))
-        }
-        _ => None,
-    }
-}
-
-/// The column of the source that a reference means.
-fn source_column(e: &Expr, scope: &Scope<'_>) -> Option<usize> {
-    place(e, scope).filter(|(relation, _)| *relation == 1).map(|(_, column)| column)
 }
 
 fn assignments(kind: &MergeUpdateKind) -> Result<&[Assignment], Refusal> {

@@ -76,7 +76,10 @@ mod tests {
         let mut catalog = super::super::cases::catalog();
         catalog.missing = vec!["later".to_owned(), "users".to_owned()];
         let path = ["public".to_owned()];
-        missing_table(text, &Context { catalog: &catalog, search_path: &path, protocol: Protocol::Simple })
+        missing_table(
+            text,
+            &Context { catalog: &catalog, search_path: &path, protocol: Protocol::Simple, declared: &[] },
+        )
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! understand: what names a sealed table and is not read to the end is refused. Start reading there, then `query` and
 //! `write`; `expr` walks expressions with the table in `operators`, and `sealed` says how a sealed value is rewritten.
 mod array_literal;
+mod body;
 mod build;
 mod built;
 pub mod cache;
@@ -16,6 +17,7 @@ mod copy_guard;
 mod copy_options;
 mod ddl;
 mod each;
+mod each_array;
 mod expr;
 mod extent;
 mod facts;
@@ -26,6 +28,7 @@ mod insert;
 pub mod inside;
 mod join;
 mod joined;
+mod keyed;
 mod list;
 mod merge;
 pub mod missing;
@@ -88,6 +91,16 @@ pub struct Context<'a> {
     pub search_path: &'a [String],
     /// The protocol it came by.
     pub protocol: Protocol,
+    /// The types that its parameters are declared to be of, as Parse and PREPARE give them: 0 where it is left open.
+    pub declared: &'a [u32],
+}
+
+impl Context<'_> {
+    /// The type that a parameter (counted from 0) is declared to be of, if it is.
+    fn declared(&self, index: u16) -> Option<u32> {
+        const UNKNOWN: u32 = 705;
+        self.declared.get(usize::from(index)).copied().filter(|oid| !matches!(*oid, 0 | UNKNOWN))
+    }
 }
 
 /// Says what is to be done with a text that the filter found to name a sealed relation.
@@ -158,6 +171,7 @@ fn plan_statement(
     if utility::passes_by_tokens(text, &tokens) {
         return Ok(empty);
     }
+    body::judge(text, &tokens, context)?;
     if let Some(plan) = ddl::plan(text, &tokens, context)? {
         return Ok(plan);
     }
@@ -171,10 +185,12 @@ fn plan_statement(
     }
     let statement = match text.parse(&utility::without_data(text, &tokens)) {
         Ok(statement) => statement,
-        Err(place) if call::calls(text, &tokens, context) => return Err(unread(place)),
+        Err(place) if call::calls(text, &tokens, context) => {
+            return Err(call::rows_from(text, &tokens).unwrap_or_else(|| unread(place)));
+        }
         Err(_) if !names_needle(text, &tokens, context) => return Ok(empty),
         Err(_) if only_in_strings(text, &tokens, context) => return Ok(empty),
-        Err(place) => return Err(unread(place)),
+        Err(place) => return Err(call::rows_from(text, &tokens).unwrap_or_else(|| unread(place))),
     };
     let Some(relation) = touched(text, &tokens, context) else { return Ok(empty) };
     let result = statement_result(&mut planner, &statement, &relation);

@@ -51,7 +51,9 @@ fn prepare(
     if at >= tokens.end || text.word(at).as_deref() != Some("as") {
         return Err(unread());
     }
-    let inner = super::plan_statement(text, at + 1..tokens.end, (context, asking))?;
+    let declared: Vec<u32> = types.iter().map(|range| super::keyed::named(&text.text[range.clone()])).collect();
+    let declared = Context { declared: &declared, ..*context };
+    let inner = super::plan_statement(text, at + 1..tokens.end, (&declared, asking))?;
     if inner.named.is_some() {
         return Err(unread());
     }
@@ -82,7 +84,7 @@ fn prepare(
 /// The type of a parameter that the proxy computes, where what stands around it may give it none, or another one.
 fn cast(role: &Role) -> &'static str {
     match role {
-        Role::Seal { .. } => "::pg_catalog.bytea",
+        Role::Seal { .. } | Role::Shown { .. } => "::pg_catalog.bytea",
         Role::SealEach { .. } => "::pg_catalog.bytea[]",
         _ => "",
     }
@@ -300,6 +302,7 @@ pub fn call(plan: &StatementPlan, call: &Call) -> Result<StatementPlan, Refusal>
         values,
         result: plan.result.clone(),
         hidden: plan.hidden,
+        keys: plan.keys.iter().map(|(index, _)| Ok((*index, source(call, *index)?))).collect::<Result<_, _>>()?,
         sealed_rows: plan.sealed_rows,
         compared: plan.compared.clone(),
         tested: plan.tested.clone(),

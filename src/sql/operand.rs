@@ -242,23 +242,16 @@ pub(super) fn array_elements<'e>(
     }
 }
 
-/// The element type of the first cast in a range, where it is one to an array.
-pub(super) fn array_type(text: &Text<'_>, range: &Range<usize>) -> Option<&'static str> {
-    let inside = |tok: &&super::text::Tok| range.start <= tok.range.start && tok.range.end <= range.end;
-    let colon = text.tokens.iter().filter(inside).find(|tok| tok.token == Token::DoubleColon)?;
-    array_name(text, text.token_at(colon.range.start)? + 1).map(|(name, _)| name)
-}
-
 /// Where a cast to an array of this type ends that begins at a byte.
-pub(super) fn array_cast(text: &Text<'_>, at: usize, logical: LogicalType) -> Option<usize> {
+fn array_cast(text: &Text<'_>, at: usize, logical: LogicalType) -> Option<usize> {
     let colon = text.token_ending(at)? + 1;
     (text.token(colon)? == &Token::DoubleColon).then_some(())?;
     let (name, last) = array_name(text, colon + 1)?;
     cast_keeps(name, logical).then(|| text.tokens[last].range.end)
 }
 
-/// Reads the words of a type name, without what follows them. `char` alone means one character, so it is not read.
-fn base_name(text: &Text<'_>, index: usize) -> Option<(LogicalType, usize)> {
+/// Reads the words of a type name, without what follows them, and its last token. `char` alone means one character, so it is not read.
+pub(super) fn base_name(text: &Text<'_>, index: usize) -> Option<(LogicalType, usize)> {
     let first = text.word(index)?;
     let more: &[&[&str]] = match first.as_str() {
         "char" => return None,
@@ -320,7 +313,7 @@ fn elements_fit(kind: Kind, operand: &Operand, logical: LogicalType, assigned: b
 }
 
 /// True for a number without point that is of the type. A larger one is compared as it is, and refused when assigned.
-fn integer_fits(number: &str, logical: LogicalType, assigned: bool) -> bool {
+pub(super) fn integer_fits(number: &str, logical: LogicalType, assigned: bool) -> bool {
     number.parse::<i128>().is_ok_and(|number| {
         assigned
             || match logical {
@@ -365,7 +358,7 @@ fn is_minus_zero(number: &str) -> bool {
     number.starts_with('-') && !number.bytes().take_while(|b| !b"eE".contains(b)).any(|b| (b'1'..=b'9').contains(&b))
 }
 
-/// True for a cast that keeps the values of a type.
+/// True for a cast after which a value is the same to a column of this type.
 pub(super) fn cast_keeps(cast: &str, logical: LogicalType) -> bool {
     match logical {
         LogicalType::Text | LogicalType::Varchar(_) => matches!(cast, "text" | "varchar"),

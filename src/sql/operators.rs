@@ -62,7 +62,7 @@ const ORDER: &str = "needs the order of the values, which tokens do not show";
 const INSIDE: &str = "needs the value itself, which the server does not have";
 
 const BUILDS: &str = "the document is opened where it reaches the client";
-const KEYS: &str = "as values; the keys of a jsonb must be literals";
+const KEYS: &str = "as values; the keys of a jsonb must be literals or text parameters";
 const VALUES: &str = "as values; not as keys";
 
 /// Operators.
@@ -81,7 +81,7 @@ pub(super) const OPERATORS: &[Entry<BinaryOperator>] = &[
 /// Functions.
 pub(super) const FUNCTIONS: &[Entry<&str>] = &[
     entry("count", Rule::NullOnly, "counts cells; with DISTINCT it counts tokens"),
-    entry("coalesce", Rule::FirstOf, "over one column, NULL and literals"),
+    entry("coalesce", Rule::FirstOf, "over one column, NULL, literals and parameters"),
     entry("nullif", Rule::NullIf, "compares tokens and gives the column"),
     entry("any_value", Rule::Value, "gives one of the values"),
     entry("array_agg", Rule::Array, "gives an array; one element of it can be taken: `(array_agg(column))[1]`"),

@@ -51,6 +51,8 @@ pub struct StatementPlan {
     pub result: Option<Arc<[ResultColumn]>>,
     /// How many columns the server sends behind those of `result`: tenants, hidden from the client.
     pub hidden: usize,
+    /// The client's parameters (counted from 0) that are keys beside sealed values, and where their texts come from.
+    pub keys: Vec<(u16, Source)>,
     /// How many rows of sealed values the statement writes (rows of VALUES; 1 for a one-row UPDATE).
     pub sealed_rows: usize,
     /// Set when the statement runs in two steps: first this query, then the edited text.
@@ -294,6 +296,15 @@ pub enum Role {
         /// Whose index root.
         tenant: TenantSource,
     },
+    /// A marker of [`Constants`], as a bytea: the value itself is shown in place of a cell.
+    Shown {
+        /// The column in whose place it is shown.
+        column: Arc<Column>,
+        /// The number of the marker.
+        number: usize,
+        /// The client's parameter, counted from 0.
+        param: u16,
+    },
     /// The equality tokens of the members of an array, as `bytea[]`: one for each member and tenant.
     SearchMany {
         /// The column searched.
@@ -477,14 +488,33 @@ impl ResultColumn {
     }
 }
 
-/// Literals (quoting removed) that a result may show in place of a cell, as in `coalesce(column, 'none')`. The server is
+/// Literals and parameters that a result may show in place of a cell, as in `coalesce(column, 'none')`. The server is
 /// not told them: it gives a marker with their number ([`CONSTANT`], then the number in four bytes), which is no cell
 /// and has no tenant in front.
 #[derive(Clone, Default)]
-pub struct Constants(pub Arc<[Arc<str>]>);
+pub struct Constants(pub Arc<[Constant]>);
+
+/// One of [`Constants`].
+#[derive(Clone)]
+pub enum Constant {
+    /// A literal, quoting removed.
+    Literal(Arc<str>),
+    /// The client's parameter, counted from 0.
+    Param(u16),
+}
 
 /// How a marker of [`Constants`] begins.
 pub const CONSTANT: [u8; 4] = [0xff, 0xff, 0xff, 0xfe];
+
+impl Constants {
+    /// The marker with a number.
+    pub fn marker(number: usize) -> Option<[u8; 8]> {
+        let mut marker = [0; 8];
+        marker[..4].copy_from_slice(&CONSTANT);
+        marker[4..].copy_from_slice(&u32::try_from(number).ok()?.to_be_bytes());
+        Some(marker)
+    }
+}
 
 impl std::fmt::Debug for Constants {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

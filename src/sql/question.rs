@@ -96,7 +96,7 @@ fn without_values(walked: &Planner<'_>) -> Option<StatementPlan> {
 /// An edit with NULL in place of what the proxy would compute.
 fn without_slots(edit: &Edit, values: &[ValueSlot]) -> Edit {
     let null = |slot: usize| match values[slot].role {
-        Role::Seal { .. } | Role::Search { .. } => "NULL::pg_catalog.bytea",
+        Role::Seal { .. } | Role::Search { .. } | Role::Shown { .. } => "NULL::pg_catalog.bytea",
         Role::SearchMany { .. } | Role::SealEach { .. } | Role::CopiedCells { .. } | Role::LockedCells { .. } => {
             "NULL::pg_catalog.bytea[]"
         }

@@ -12,9 +12,10 @@ use super::facts::Spot;
 use super::ident::quote;
 use super::inside::Built;
 use super::operand::{Operand, Shape};
-use super::plan::{CONSTANT, Role, TenantSource};
+use super::plan::{Constant, Constants, Role, TenantSource};
 use super::tenant;
 use crate::catalog::{Attribute, Catalog, Relation};
+use crate::hex;
 use crate::policy::{Column, Equality, GLOBAL_TENANT, TenantRule};
 use crate::refusal::{Class, Refusal};
 use crate::types::LogicalType;
@@ -113,6 +114,11 @@ pub(super) fn attribute_type(relation: &Arc<Relation>, a: &Attribute, catalog: &
 pub(super) fn refuse_use(column: &Column, what: &str) -> Refusal {
     Refusal::new(Class::NotSupported, format!("sealed column {} cannot be used {what}", column.qualified))
         .hint("Select the column itself, compare it with = or IN where the policy allows it, or test it with IS NULL.")
+}
+
+/// A refusal to show a value that may be one of several columns'.
+pub(super) fn unreadable(column: &Column, why: &str) -> Refusal {
+    refuse_use(column, why).hint("Show each sealed column by itself, under its own table's name.")
 }
 
 /// Refuses what is not plain.
@@ -216,7 +222,7 @@ impl Planner<'_> {
     /// When a part cannot be read.
     pub(super) fn opened(&mut self, sealed: &SealedRef) -> Result<bool, Refusal> {
         if let Some(why) = sealed.unreadable {
-            return Err(refuse_use(&sealed.column, why));
+            return Err(unreadable(&sealed.column, why));
         }
         if sealed.packed {
             return Ok(true);
@@ -242,7 +248,7 @@ impl Planner<'_> {
     /// When a part cannot be read.
     pub(super) fn raw(&mut self, sealed: &SealedRef) -> Result<(), Refusal> {
         match sealed.unreadable {
-            Some(why) => Err(refuse_use(&sealed.column, why)),
+            Some(why) => Err(unreadable(&sealed.column, why)),
             None if sealed.parts.iter().any(|part| matches!(part, Part::Constant(_))) => {
                 Err(refuse_use(&sealed.column, "beside a literal inside a subquery")
                     .hint("Put the literal in the outermost select list, or take NULL for a missing value."))
@@ -251,17 +257,27 @@ impl Planner<'_> {
         }
     }
 
-    /// Writes a marker in place of a literal that the client is to see.
+    /// Writes a marker in place of a literal or parameter that the client is to see.
     fn marker(&mut self, sealed: &SealedRef, operand: &Operand) -> Result<(), Refusal> {
-        let Shape::Literal(text, _) = &operand.shape else {
-            return Err(
-                refuse_use(&sealed.column, "beside a parameter").hint("Write a literal, or compute it yourself.")
-            );
-        };
-        let mark: String = CONSTANT.iter().map(|byte| format!("{byte:02x}")).collect();
         let number = self.constants.len();
-        self.constants.push(Arc::clone(text));
-        self.edit(operand.range.clone(), format!("pg_catalog.decode('{mark}{number:08x}', 'hex')"));
+        let fail = || refuse_use(&sealed.column, "beside this value");
+        match &operand.shape {
+            Shape::Null => return Err(fail()),
+            Shape::Literal(text, _) => {
+                let mark = Constants::marker(number).ok_or_else(fail)?;
+                self.constants.push(Constant::Literal(Arc::clone(text)));
+                self.edit(operand.range.clone(), format!("pg_catalog.decode('{}', 'hex')", hex::encode(&mark)));
+            }
+            Shape::Param(param) => {
+                self.constants.push(Constant::Param(*param));
+                let role = Role::Shown { column: Arc::clone(&sealed.column), number, param: *param };
+                let slot = self.value(operand, role);
+                if operand.casts.is_empty() {
+                    self.values[slot].described = sealed.described.without_modifier();
+                }
+                self.replace(operand.range.clone(), &[slot]);
+            }
+        }
         Ok(())
     }
 

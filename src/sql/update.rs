@@ -145,7 +145,7 @@ impl Planner<'_> {
     fn is_joined(&mut self, assignment: &Assignment, scope: &Scope<'_>) -> Result<bool, Refusal> {
         let AssignmentTarget::ColumnName(name) = &assignment.target else { return Ok(false) };
         let sealed = matches!(self.target(&scope.relations[0], name)?, Target::Sealed(_));
-        Ok(sealed && matches!(super::merge::place(&assignment.value, scope), Some((1, _))))
+        Ok(sealed && matches!(super::keyed::place(&assignment.value, scope), Some((1, _))))
     }
 
     fn assign<'e>(

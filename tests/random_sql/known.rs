@@ -1,5 +1,6 @@
 //! Differences that are known, each with its reason: why it is not mended, and exactly which answers it covers.
 use super::grammar::{Run, Step};
+use super::params::Param;
 
 /// The answers to one statement on either side, as [`show`](crate::support::peer::show) writes them.
 pub struct Answers<'a> {
@@ -73,7 +74,9 @@ pub fn reason(answers: &Answers<'_>) -> Option<&'static str> {
     // description of a prepared statement, it has none, on either side.
     let coalesces = |step: &Step| {
         let sql = step.sql.to_ascii_lowercase().split_ascii_whitespace().collect::<Vec<_>>().join(" ");
-        sql.contains("coalesce(") && sql.contains(", null)")
+        let null = |params: &[Param]| params.iter().any(|param| param.text.is_none());
+        let bound = matches!(&step.run, Run::Extended { params, .. } if null(params));
+        sql.contains("coalesce(") && (sql.contains(", null)") || bound)
     };
     if steps.iter().any(coalesces) && but_length(plain, sealed) {
         return Some("coalesce of a column and NULL has no length");

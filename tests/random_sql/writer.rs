@@ -263,7 +263,7 @@ impl Writer<'_> {
             1..=6 => name,
             7..=9 => seen.of(self.column(seen.table).name),
             10 => format!("CASE WHEN {id} < 3 THEN {name} END"),
-            11 => format!("coalesce({name}, {})", self.literal(sealed)),
+            11 => format!("coalesce({name}, {})", self.value(sealed)),
             12 => {
                 let column = self.searchable(seen.table);
                 format!("nullif({}, {})", seen.of(column.name), self.literal(column))
@@ -292,7 +292,7 @@ impl Writer<'_> {
                 let name = seen.of(column.name);
                 format!("CASE {name} WHEN {} THEN 'a' ELSE 'b' END", self.literal(column))
             }
-            21 => format!("CASE WHEN {id} < 3 THEN {name} ELSE {} END", self.literal(sealed)),
+            21 => format!("CASE WHEN {id} < 3 THEN {name} ELSE {} END", self.value(sealed)),
             22 => format!("EXISTS (SELECT 1 FROM contacts k WHERE k.id = {id} AND k.login = 'zqwxvk.l1')"),
             23..=25 => self.built(seen),
             _ => format!("{id} + 1"),
@@ -310,12 +310,12 @@ impl Writer<'_> {
         let (name, other) = (seen.of(a.name), seen.of(b.name));
         let row = if seen.alias.is_empty() { seen.table.name } else { seen.alias };
         let id = seen.of(seen.table.id());
-        match self.dice.below(16) {
+        match self.dice.below(18) {
             0 => format!("to_json({name})"),
             1 => format!("to_jsonb({row}.*)"),
             2 => format!("row_to_json({row})"),
             3 => format!("json_build_object('a', {name}, 'b', {other}, 'c', {id})"),
-            4 => format!("jsonb_build_object('a', coalesce({name}, {}))", self.literal(a)),
+            4 => format!("jsonb_build_object('a', coalesce({name}, {}))", self.value(a)),
             5 => format!("jsonb_build_array({name}, to_json({other}), NULL)::text"),
             6 => format!("json_agg({name}) OVER (ORDER BY {})", seen.key()),
             7 => format!("coalesce((SELECT jsonb_agg(k ORDER BY k.id) FROM contacts k WHERE k.id < {id}), '[]')"),
@@ -329,8 +329,20 @@ impl Writer<'_> {
             12 => format!("{row}::text"),
             13 => format!("CASE WHEN {id} > 1 THEN to_jsonb({row}) END"),
             14 => format!("to_jsonb({row}) ->> '{}'", a.name),
+            15 | 16 => self.object(&name, &other),
             _ => format!("to_json({row}) IS NULL"),
         }
+    }
+
+    /// An object whose keys and plain values may be parameters.
+    fn object(&mut self, name: &str, other: &str) -> String {
+        let function = self.dice.pick(&["json_build_object", "jsonb_build_object"]);
+        let mut key = |text: &str| match self.parameters {
+            true => format!("{}::text", self.parameter(Some(text.to_owned()), "text")),
+            false => quoted(text),
+        };
+        let (a, b, value) = (key("a b"), key("zz"), key("plain"));
+        format!("{function}({a}, {name}, {b}, {other}, 'v', {value})")
     }
 
     /// Columns by which rows can be told apart, most times.

@@ -67,7 +67,7 @@ const STATEMENTS: &[&str] = &[
     "DELETE FROM contacts USING users_of(1) u WHERE contacts.id = u.id + 900 RETURNING u.email",
 ];
 
-/// A CREATE FUNCTION that names a sealed table is refused: here it is put together in the server.
+/// A CREATE FUNCTION that names a sealed table outside its body is refused: here it is put together in the server.
 const IN_ORDER: &[&str] = &[
     "PREPARE p AS SELECT email FROM user_by_id($1)",
     "EXECUTE p (2)",
@@ -81,6 +81,11 @@ const IN_ORDER: &[&str] = &[
     "COMMENT ON FUNCTION user_by_id(int8) IS 'x'",
     "ALTER FUNCTION user_by_id(int8) VOLATILE",
     "SELECT mixed_up FROM user_by_id(1)",
+    "CREATE FUNCTION ids_of(a int8) RETURNS SETOF int8 LANGUAGE sql AS 'SELECT id FROM users WHERE account_id = a AND id > 1 ORDER BY id'",
+    "SELECT * FROM ids_of(1)",
+    "CREATE FUNCTION many_of(a int8) RETURNS int8 LANGUAGE plpgsql AS $$ BEGIN RETURN (SELECT count(email) FROM users WHERE account_id = a); END $$",
+    "SELECT many_of(1)",
+    "DROP FUNCTION ids_of, many_of",
 ];
 
 /// Refused by name, never broken off at a cell.
@@ -94,8 +99,15 @@ const REFUSED: &[&str] = &[
     "SELECT list_of(1)",
     "SELECT email FROM viewed()",
     "SELECT email FROM mixed(1)",
+    "CREATE FUNCTION f() RETURNS void LANGUAGE sql AS 'INSERT INTO users (id, account_id, email) VALUES (70, 1, ''in a body'')'",
+    "CREATE PROCEDURE f() LANGUAGE plpgsql AS $$ BEGIN UPDATE users SET email = 'in a body' WHERE id = 1; END $$",
+    "CREATE FUNCTION f() RETURNS int8 LANGUAGE sql AS 'SELECT id FROM users WHERE account_id = 1 AND email = ''in a body'''",
+    "CREATE FUNCTION f() RETURNS void LANGUAGE sql BEGIN ATOMIC INSERT INTO users (id, account_id, email) VALUES (70, 1, 'in a body'); END",
+    "CREATE FUNCTION f() RETURNS int8 RETURN (SELECT id FROM users WHERE account_id = 1 AND email = 'in a body')",
     "SELECT (user_by_id(1)).email",
     "SELECT (user_by_id(1)).*",
+    "SELECT * FROM ROWS FROM (user_by_id(1), user_by_id(2))",
+    "SELECT login FROM users u FULL JOIN contacts c USING (login)",
     "SELECT id FROM users_of(1) WHERE email = 'ann@x'",
     "SELECT user_by_id(id) FROM users WHERE email_of(1) = 'x'",
     "COPY (SELECT email_of(1)) TO STDOUT",
@@ -145,6 +157,7 @@ fn run(version: Version) {
                 wrong.push(format!("{sql}: {outcome:?}"));
             }
         }
+        assert!(!twins.cluster.log().contains("in a body"), "the server was sent the body of a function");
         assert!(wrong.is_empty(), "{} are wrong:\n{}\n{}", wrong.len(), wrong.join("\n"), twins.tail());
     });
 }

@@ -30,7 +30,7 @@ fn cell() -> Inside {
 }
 
 fn field(name: &str, inside: Inside) -> Field {
-    Field { name: name.into(), inside }
+    Field { name: name.into(), param: None, inside }
 }
 
 fn of(inside: Inside) -> Built {
