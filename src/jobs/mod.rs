@@ -15,6 +15,7 @@ pub mod keyset;
 pub mod references;
 pub mod rewrap;
 pub mod rotation;
+pub mod strays;
 pub mod tables;
 mod verify;
 pub mod worker;

@@ -150,7 +150,7 @@ impl Rotation<'_> {
         worker.journal.say(format!("wrap all data keys again ({})", record.about()), Some(old.id)).await?;
         let calls_max = worker.pace.kms_calls_max;
         let wraps = Wraps::open(worker.kms.clone(), worker.tenant.clone(), &keys, &[old.id], calls_max).await?;
-        wraps.record_opening(worker, old.id).await?;
+        wraps.record_opening(worker, Some(old.id)).await?;
         let ids = keys.ids_under(old.id);
         let mut passes = Passes::new(worker, (&wraps, &ids), Some(&record.id), record.progress.clone());
         self.damage = passes.run().await?;

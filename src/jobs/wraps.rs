@@ -110,12 +110,12 @@ impl Wraps {
     }
 
     /// The calls that opened branch keys, for the audit log.
-    pub(super) async fn record_opening(&self, worker: &Worker<'_>, key: KeyId) -> Result<(), JobError> {
+    pub(super) async fn record_opening(&self, worker: &Worker<'_>, key: Option<KeyId>) -> Result<(), JobError> {
         if self.opening_requests.is_empty() {
             return Ok(());
         }
         let (detail, kms_requests) = ("branch keys were opened".to_owned(), self.opening_requests.clone());
-        worker.journal.note(Note { detail, key: Some(key), kms_requests, ..Note::default() }).await
+        worker.journal.note(Note { detail, key, kms_requests, ..Note::default() }).await
     }
 
     /// Wraps again what these slots hold, each once.
