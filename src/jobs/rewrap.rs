@@ -57,8 +57,8 @@ struct Found {
     rows: u64,
     /// Of these, the ones that were.
     swapped: u64,
-    /// Rows that were left because somebody held or changed them.
-    left: u64,
+    /// Rows that were left because somebody held them.
+    held: u64,
     /// Cells that do not unwrap.
     damage: Damage,
 }
@@ -118,15 +118,15 @@ impl<'a> Passes<'a> {
                 return Ok(found.damage);
             }
             is_whole = true;
-            idle = if found.swapped > 0 || found.left > 0 { 0 } else { idle + 1 };
+            idle = if found.swapped > 0 || found.held > 0 { 0 } else { idle + 1 };
             if found.rows > 0 && idle >= IDLE_PASSES_MAX {
                 return Err(JobError::Blocked(
                     "rows keep their cells although they are updated: a trigger or rule of a table undoes it"
                         .to_owned(),
                 ));
             }
-            if found.left > 0 {
-                let waiting = format!("{} rows are held by others and will be tried again", found.left);
+            if found.held > 0 {
+                let waiting = format!("{} rows are held by others and will be tried again", found.held);
                 self.worker.tell(Event::Waiting(&waiting));
                 sleep(PASS_PAUSE).await;
             }
@@ -227,10 +227,10 @@ impl<'a> Passes<'a> {
         let rewrapped = self.wraps.rewrap(slots).await?;
         self.record_calls(&rewrapped).await?;
         let change = Change::of(&rows, &rewrapped, table, &mut found.damage);
-        let swapped = self.update(table, columns, &change).await?;
-        let left = change.rows().saturating_sub(swapped);
-        (found.rows, found.swapped, found.left) =
-            (found.rows + change.rows(), found.swapped + swapped, found.left + left);
+        let (swapped, held) = self.update(table, columns, &change).await?;
+        found.rows += change.rows();
+        found.swapped += swapped;
+        found.held += held;
         self.slow_down().await;
         Ok(())
     }
@@ -267,23 +267,30 @@ impl<'a> Passes<'a> {
         self.worker.journal.note(Note { detail, kms_requests, ..Note::default() }).await
     }
 
-    /// One transaction: the cells, and how far the job has come. Gives the number of rows that were swapped.
-    async fn update(&mut self, table: &Table, columns: &[&SealedColumn], change: &Change) -> Result<u64, JobError> {
+    /// One transaction: the cells, and how far the job has come. Gives how many rows were swapped, and how many
+    /// others held.
+    async fn update(
+        &mut self,
+        table: &Table,
+        columns: &[&SealedColumn],
+        change: &Change,
+    ) -> Result<(u64, u64), JobError> {
         let before = (self.progress.rows, self.progress.cells);
         self.worker.begin().await?;
         let done = async {
-            let mut swapped = 0;
+            let (mut swapped, mut held) = (0, 0);
             if change.rows() > 0 {
                 let update = update_text(table, columns);
                 let done = self.worker.client.query_one(&update, &change.parameters()).await;
                 let done = done.map_err(JobError::server(format!("update rows of {}", table.name)))?;
-                swapped = done.get::<_, i64>(0).unsigned_abs();
+                let counted = |at: usize| done.get::<_, i64>(at).unsigned_abs();
+                (swapped, held) = (counted(0), change.rows().saturating_sub(counted(2)));
                 self.progress.rows += swapped;
-                self.progress.cells += done.get::<_, i64>(1).unsigned_abs();
+                self.progress.cells += counted(1);
             }
             self.keep().await?;
             self.worker.commit().await?;
-            Ok(swapped)
+            Ok((swapped, held))
         }
         .await;
         match done {
@@ -291,7 +298,7 @@ impl<'a> Passes<'a> {
                 self.worker.roll_back().await;
                 (self.progress.rows, self.progress.cells) = before;
                 // What others are in the way of is for the next pass.
-                if is_contention(&error) { Ok(0) } else { Err(error) }
+                if is_contention(&error) { Ok((0, change.rows())) } else { Err(error) }
             }
             done => done,
         }
@@ -308,25 +315,36 @@ impl<'a> Passes<'a> {
         Ok(())
     }
 
-    /// The rows of a view are those of its tables, once it is refreshed.
+    /// The rows of a view are those of its tables, once it is refreshed. What hangs on an old key even then is of a cell
+    /// that does not unwrap, or of a view that comes later.
     async fn refresh(&mut self, view: &Table, found: &mut Found) -> Result<(), JobError> {
-        let count = format!("SELECT count(*) FROM {} AS t WHERE {}", view.sql, Table::hangs(&view.columns));
-        let counted = self.worker.client.query_one(&count, &[&self.old]).await;
-        let rows: i64 = counted.map_err(JobError::server(format!("count the rows of {}", view.name)))?.get(0);
-        if rows == 0 {
+        let before = self.rows_of(view).await?;
+        if before == 0 {
             return Ok(());
         }
         self.worker.tell(Event::Waiting(&format!("{} is refreshed", view.name)));
-        found.rows += rows.unsigned_abs();
         let concurrently = if view.refreshes_concurrently { "CONCURRENTLY " } else { "" };
         let refresh = format!("REFRESH MATERIALIZED VIEW {concurrently}{}", view.sql);
         let done = self.worker.client.batch_execute(&refresh).await;
         match done.map_err(JobError::server(format!("refresh {}", view.name))) {
-            Ok(()) => found.swapped += rows.unsigned_abs(),
-            Err(error) if is_contention(&error) => found.left += rows.unsigned_abs(),
-            Err(error) => return Err(error),
+            Err(error) if is_contention(&error) => {
+                found.rows += before;
+                found.held += before;
+                return Ok(());
+            }
+            done => done?,
         }
+        let swapped = before.saturating_sub(self.rows_of(view).await?);
+        found.rows += swapped;
+        found.swapped += swapped;
         Ok(())
+    }
+
+    async fn rows_of(&self, view: &Table) -> Result<u64, JobError> {
+        let count = format!("SELECT count(*) FROM {} AS t WHERE {}", view.sql, Table::hangs(&view.columns));
+        let counted = self.worker.client.query_one(&count, &[&self.old]).await;
+        let rows: i64 = counted.map_err(JobError::server(format!("count the rows of {}", view.name)))?.get(0);
+        Ok(rows.unsigned_abs())
     }
 
     async fn slow_down(&self) {
@@ -391,7 +409,8 @@ fn new_slot(rewrapped: &Rewrapped, old: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// Rows that somebody holds are skipped; of the others, those whose cells still have the slots that were read get the new
-/// ones. The payload stays where it is. Gives the numbers of rows and of cells.
+/// ones. The payload stays where it is. Gives the numbers of rows, of cells, and of
+/// rows that nobody held.
 fn update_text(table: &Table, columns: &[&SealedColumn]) -> String {
     let (mut arrays, mut names, mut sets, mut same, mut cells) =
         (String::new(), String::new(), Vec::new(), String::new(), Vec::new());
@@ -411,7 +430,7 @@ fn update_text(table: &Table, columns: &[&SealedColumn]) -> String {
             SELECT n.* FROM unnest($1::text[]::tid[]{arrays}) AS n (at{names})
             JOIN ONLY {table} AS t ON t.ctid = n.at FOR NO KEY UPDATE OF t SKIP LOCKED),
         done AS (UPDATE ONLY {table} AS t SET {sets} FROM free AS n WHERE t.ctid = n.at{same} RETURNING {cells} AS cells)
-        SELECT count(*), coalesce(sum(cells), 0)::int8 FROM done"
+        SELECT count(*), coalesce(sum(cells), 0)::int8, (SELECT count(*) FROM free) FROM done"
     )
 }
 

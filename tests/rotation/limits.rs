@@ -82,7 +82,7 @@ fn rights_that_are_missing_are_named_before_anything_is_done() {
                 WHERE relnamespace = 'rowseal'::regnamespace AND relkind = 'r' LOOP EXECUTE o; END LOOP;
             FOR o IN SELECT format('ALTER FUNCTION %s OWNER TO control', oid::regprocedure) FROM pg_proc
                 WHERE pronamespace = 'rowseal'::regnamespace LOOP EXECUTE o; END LOOP; END$$;
-         CREATE POLICY some ON events_low USING (id < 0); ALTER TABLE events_low ENABLE ROW LEVEL SECURITY",
+         CREATE POLICY hides ON events_low USING (id < 0); ALTER TABLE events_low ENABLE ROW LEVEL SECURITY",
     );
     let control = format!("postgres://control@{}/app", stage.cluster.host_port());
     stage.site.set_environment([("ROWSEAL_DATABASE_APP_CONTROL", &*control)]);
@@ -175,6 +175,25 @@ fn the_key_of_equality_over_all_tenants_is_rotated_like_any_other() {
     let registered = stage.cluster.psql("app", "SELECT count(*) FROM rowseal.tenant WHERE name = '_rowseal'");
     let rotated = stage.site.run(&["key", "rotate", "_rowseal"]);
     assert_eq!(rotated.status.code(), Some(if registered == "1" { 0 } else { 2 }), "{}", said(&rotated));
+}
+
+#[test]
+fn a_trigger_that_undoes_the_change_is_no_reason_to_work_for_ever() {
+    let stage = filled("hierarchical");
+    stage.cluster.psql(
+        "app",
+        "CREATE FUNCTION undo() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RETURN NULL; END$$;
+         CREATE TRIGGER undo BEFORE UPDATE ON events_low FOR EACH ROW EXECUTE FUNCTION undo();
+         ALTER TABLE events_low ENABLE ALWAYS TRIGGER undo",
+    );
+    let failed = stage.rotate(&[]);
+    assert_eq!(failed.status.code(), Some(1));
+    let said = said(&failed);
+    assert!(said.contains("fire ALWAYS will run for every row of public.events_low"), "{said}");
+    assert!(said.contains("a trigger or rule of a table undoes it"), "{said}");
+    stage.cluster.psql("app", "DROP TRIGGER undo ON events_low");
+    assert_ok(&stage.rotate(&[]));
+    stage.check_done();
 }
 
 #[test]
