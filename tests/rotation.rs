@@ -4,5 +4,6 @@ mod crash;
 mod limits;
 mod live;
 mod load;
+mod reseal;
 mod stage;
 mod strays;

@@ -1,7 +1,8 @@
 //! Long work on stored cells: rotation of a tenant's master key, and wrapping again what a restored backup brought.
 //!
 //! A [`Worker`] is one connection with a lock: whoever loses the connection loses the lock and can no longer write.
-//! [`rotation`] is the state machine, [`rewrap`] the passes over the tables, [`tables`] which tables there are and what
+//! [`rotation`] is the state machine, [`rewrap`] the passes over the tables, `reseal` what the deeper kind of rotation does
+//! to a row, [`tables`] which tables there are and what
 //! the control role lacks, [`references`] which cells hang on which key. How it all fits: docs/decisions/2026-11-key-lifecycle.md.
 //! Nothing here ever shows a value: errors hold SQLSTATEs, names and places.
 use std::fmt;
@@ -13,6 +14,7 @@ use crate::keys::registry::RegistryError;
 pub mod journal;
 pub mod keyset;
 pub mod references;
+mod reseal;
 pub mod rewrap;
 pub mod rotation;
 pub mod strays;

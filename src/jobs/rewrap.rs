@@ -14,15 +14,18 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 use super::journal::Note;
+use super::reseal::{Columns, reseal};
 use super::tables::{self, SealedColumn, Table, Use};
 use super::wraps::{Rewrapped, Wraps};
 use super::{Damage, Event, JobError, Worker};
-use crate::crypto::{KeyId, OwnedSlot};
+use crate::crypto::{DekId, KeyId, OwnedSlot};
 
 /// Blocks read at a time.
 const BLOCKS: u64 = 32;
 /// Rows swapped in one transaction.
 const ROWS_MAX: u32 = 1000;
+/// The same where their cells are read and written whole.
+const WHOLE_ROWS_MAX: u32 = 100;
 /// Between two passes of which the second finds what others held.
 const PASS_PAUSE: Duration = Duration::from_millis(200);
 /// Passes in a row that find rows and change none, though nobody holds them.
@@ -65,21 +68,48 @@ struct Found {
 
 /// Rows of one table, as far as they were read.
 struct Batch {
-    rows: Vec<Rows>,
+    rows: Vec<RowCells>,
     /// The ctid of the last row that was read; `None` when the range is done.
     next: Option<String>,
 }
 
-/// One row: its ctid, and the slots of its cells under an old key, column by column.
-struct Rows {
+/// One row: its ctid, and its cells under an old key, column by column.
+pub(super) struct RowCells {
     ctid: String,
-    slots: Vec<Option<Vec<u8>>>,
+    pub(super) cells: Vec<Option<OldCell>>,
+}
+
+/// A cell under an old key.
+pub(super) struct OldCell {
+    pub(super) slot: Vec<u8>,
+    /// All of it, where it is sealed anew.
+    pub(super) bytes: Option<Vec<u8>>,
+}
+
+/// What is done to the cells of a row.
+#[derive(Clone, Copy)]
+pub(super) enum Depth<'a> {
+    /// Another slot.
+    Rewrap,
+    /// Another data key and payload.
+    Reseal(&'a Columns),
+}
+
+/// What is to stand in place of the cells of some rows: slots or whole cells, `None` where there is nothing to replace or
+/// a cell does not unwrap.
+#[derive(Default)]
+pub(super) struct Replaced {
+    pub(super) new: Vec<Vec<Option<Vec<u8>>>>,
+    pub(super) kms_requests: Vec<String>,
+    /// Data keys that were made, and what they hang on.
+    pub(super) fresh: Option<(KeyId, Vec<DekId>)>,
 }
 
 /// The passes of one job.
 pub(super) struct Passes<'a> {
     worker: &'a Worker<'a>,
     wraps: &'a Wraps,
+    depth: Depth<'a>,
     /// The keys that nothing is to hang on any more.
     old: Vec<Vec<u8>>,
     /// The rotation that keeps the progress.
@@ -92,12 +122,12 @@ pub(super) struct Passes<'a> {
 impl<'a> Passes<'a> {
     pub(super) fn new(
         worker: &'a Worker<'a>,
-        (wraps, old): (&'a Wraps, &[KeyId]),
+        (wraps, depth, old): (&'a Wraps, Depth<'a>, &[KeyId]),
         kept_by: Option<&'a str>,
         progress: Progress,
     ) -> Self {
         let (old, rows_before) = (old.iter().map(|key| key.0.to_vec()).collect(), progress.rows);
-        Passes { worker, wraps, old, kept_by, progress, began: Instant::now(), rows_before }
+        Passes { worker, wraps, depth, old, kept_by, progress, began: Instant::now(), rows_before }
     }
 
     pub(super) fn progress(&self) -> &Progress {
@@ -189,10 +219,16 @@ impl<'a> Passes<'a> {
         columns: &[&SealedColumn],
         (after, end): (&str, u64),
     ) -> Result<Batch, JobError> {
-        let limit = self.worker.pace.rows_per_second_max.map_or(ROWS_MAX, |max| max.clamp(1, ROWS_MAX));
+        let (rows_max, is_whole) = match self.depth {
+            Depth::Rewrap => (ROWS_MAX, false),
+            Depth::Reseal(_) => (WHOLE_ROWS_MAX, true),
+        };
+        let limit = self.worker.pace.rows_per_second_max.map_or(rows_max, |max| max.clamp(1, rows_max));
         let slot = |column: &&SealedColumn| {
             let column = &column.sql;
-            format!("CASE WHEN rowseal.key_id(t.{column}) = ANY ($1) THEN rowseal.slot(t.{column}) END")
+            let whole = if is_whole { format!("t.{column}::bytea") } else { "NULL::bytea".to_owned() };
+            let hangs = format!("CASE WHEN rowseal.key_id(t.{column}) = ANY ($1) THEN");
+            format!("{hangs} rowseal.slot(t.{column}) END, {hangs} {whole} END")
         };
         let slots = columns.iter().map(slot).collect::<Vec<_>>().join(", ");
         let hangs = Table::hangs(columns.iter().copied());
@@ -211,7 +247,7 @@ impl<'a> Passes<'a> {
             }
         };
         self.worker.commit().await?;
-        let rows: Vec<Rows> = rows.iter().map(|row| row_of(row, columns.len())).collect();
+        let rows: Vec<RowCells> = rows.iter().map(|row| row_of(row, columns.len())).collect();
         let next = rows.last().filter(|_| rows.len() as u64 == u64::from(limit)).map(|row| row.ctid.clone());
         Ok(Batch { rows, next })
     }
@@ -220,13 +256,20 @@ impl<'a> Passes<'a> {
         &mut self,
         table: &Table,
         columns: &[&SealedColumn],
-        (rows, found): (Vec<Rows>, &mut Found),
+        (rows, found): (Vec<RowCells>, &mut Found),
     ) -> Result<(), JobError> {
-        let slots: HashSet<Vec<u8>> = rows.iter().flat_map(|row| row.slots.iter().flatten().cloned()).collect();
+        let cells = rows.iter().flat_map(|row| row.cells.iter().flatten());
+        let slots: HashSet<Vec<u8>> = cells.map(|cell| cell.slot.clone()).collect();
         self.record(columns, &rows, &slots).await?;
-        let rewrapped = self.wraps.rewrap(slots).await?;
-        self.record_calls(&rewrapped).await?;
-        let change = Change::of(&rows, &rewrapped, table, &mut found.damage);
+        let replaced = match self.depth {
+            Depth::Rewrap => Replaced::slots(self.wraps.rewrap(slots).await?, &rows),
+            Depth::Reseal(known) => {
+                let names: Vec<Arc<str>> = columns.iter().map(|column| column.name.clone()).collect();
+                reseal(self.wraps, known, (&names, &rows)).await?
+            }
+        };
+        self.record_done(&replaced).await?;
+        let change = Change::of(&rows, replaced, table, &mut found.damage);
         let (swapped, held) = self.update(table, columns, &change).await?;
         found.rows += change.rows();
         found.swapped += swapped;
@@ -236,18 +279,27 @@ impl<'a> Passes<'a> {
     }
 
     /// The use of the data keys is recorded before it happens, a record for each key that they hang on.
-    async fn record(&self, columns: &[&SealedColumn], rows: &[Rows], slots: &HashSet<Vec<u8>>) -> Result<(), JobError> {
+    async fn record(
+        &self,
+        columns: &[&SealedColumn],
+        rows: &[RowCells],
+        slots: &HashSet<Vec<u8>>,
+    ) -> Result<(), JobError> {
         let mut by_key: BTreeMap<Option<KeyId>, Vec<_>> = BTreeMap::new();
         for slot in slots {
             let slot = OwnedSlot::parse(slot).ok();
             let deks = by_key.entry(slot.as_ref().map(|slot| slot.key_id)).or_default();
             deks.extend(slot.map(|slot| slot.dek_id));
         }
+        let detail = match self.depth {
+            Depth::Rewrap => "wrap data keys again",
+            Depth::Reseal(_) => "seal rows anew",
+        };
         for (key, mut dek_ids) in by_key {
             dek_ids.sort_unstable();
             dek_ids.dedup();
             let note = Note {
-                detail: "wrap data keys again".to_owned(),
+                detail: detail.to_owned(),
                 key,
                 dek_ids,
                 columns: columns.iter().map(|column| column.name.clone()).collect(),
@@ -259,12 +311,15 @@ impl<'a> Passes<'a> {
         Ok(())
     }
 
-    async fn record_calls(&self, rewrapped: &Rewrapped) -> Result<(), JobError> {
-        if rewrapped.kms_requests.is_empty() {
-            return Ok(());
-        }
-        let (detail, kms_requests) = ("data keys were wrapped again".to_owned(), rewrapped.kms_requests.clone());
-        self.worker.journal.note(Note { detail, kms_requests, ..Note::default() }).await
+    async fn record_done(&self, replaced: &Replaced) -> Result<(), JobError> {
+        let kms_requests = replaced.kms_requests.clone();
+        let (detail, (key, dek_ids)) = match &replaced.fresh {
+            Some((key, dek_ids)) => ("rows are sealed anew with these", (Some(*key), dek_ids.clone())),
+            None if kms_requests.is_empty() => return Ok(()),
+            None => ("data keys were wrapped again", (None, Vec::new())),
+        };
+        let detail = detail.to_owned();
+        self.worker.journal.note(Note { detail, key, dek_ids, kms_requests, ..Note::default() }).await
     }
 
     /// One transaction: the cells, and how far the job has come. Gives how many rows were swapped, and how many
@@ -280,7 +335,7 @@ impl<'a> Passes<'a> {
         let done = async {
             let (mut swapped, mut held) = (0, 0);
             if change.rows() > 0 {
-                let update = update_text(table, columns);
+                let update = update_text(table, columns, self.depth);
                 let done = self.worker.client.query_one(&update, &change.parameters()).await;
                 let done = done.map_err(JobError::server(format!("update rows of {}", table.name)))?;
                 let counted = |at: usize| done.get::<_, i64>(at).unsigned_abs();
@@ -355,8 +410,12 @@ impl<'a> Passes<'a> {
     }
 }
 
-fn row_of(row: &Row, columns: usize) -> Rows {
-    Rows { ctid: row.get(0), slots: (1..=columns).map(|at| row.get::<_, Option<Vec<u8>>>(at)).collect() }
+fn row_of(row: &Row, columns: usize) -> RowCells {
+    let cell = |at: usize| {
+        let slot: Option<Vec<u8>> = row.get(2 * at + 1);
+        slot.map(|slot| OldCell { slot, bytes: row.get(2 * at + 2) })
+    };
+    RowCells { ctid: row.get(0), cells: (0..columns).map(cell).collect() }
 }
 
 /// Locks held by others, deadlocks, serialization: as good as new in a moment.
@@ -364,31 +423,37 @@ fn is_contention(error: &JobError) -> bool {
     matches!(error, JobError::Server { code, .. } if matches!(&**code, "55P03" | "40P01" | "40001"))
 }
 
-/// What one UPDATE is given: ctids, and for each column the old slots and the new ones.
+impl Replaced {
+    fn slots(rewrapped: Rewrapped, rows: &[RowCells]) -> Replaced {
+        let new = |cell: &Option<OldCell>| rewrapped.slots.get(&cell.as_ref()?.slot).cloned().flatten();
+        let new = rows.iter().map(|row| row.cells.iter().map(new).collect()).collect();
+        Replaced { new, kms_requests: rewrapped.kms_requests, fresh: None }
+    }
+}
+
+/// What one UPDATE is given: ctids, and for each column the old slots and what is to be in their place.
 struct Change {
     ctids: Vec<String>,
     /// Old and new by turns.
-    slots: Vec<Vec<Option<Vec<u8>>>>,
+    values: Vec<Vec<Option<Vec<u8>>>>,
 }
 
 impl Change {
-    fn of(rows: &[Rows], rewrapped: &Rewrapped, table: &Table, damage: &mut Damage) -> Change {
-        let columns = rows.first().map_or(0, |row| row.slots.len());
-        let mut change = Change { ctids: Vec::new(), slots: vec![Vec::new(); 2 * columns] };
-        for row in rows {
-            let new = |slot: &Option<Vec<u8>>| slot.as_ref().map(|old| (old.clone(), new_slot(rewrapped, old)));
-            let cells: Vec<_> = row.slots.iter().map(new).collect();
-            for _ in cells.iter().flatten().filter(|(_, new)| new.is_none()) {
+    fn of(rows: &[RowCells], replaced: Replaced, table: &Table, damage: &mut Damage) -> Change {
+        let columns = rows.first().map_or(0, |row| row.cells.len());
+        let mut change = Change { ctids: Vec::new(), values: vec![Vec::new(); 2 * columns] };
+        for (row, new) in rows.iter().zip(replaced.new) {
+            for _ in row.cells.iter().zip(&new).filter(|(cell, new)| cell.is_some() && new.is_none()) {
                 damage.note(&table.name, &row.ctid);
             }
-            if cells.iter().flatten().all(|(_, new)| new.is_none()) {
+            if new.iter().all(Option::is_none) {
                 continue;
             }
             change.ctids.push(row.ctid.clone());
-            for (column, cell) in cells.into_iter().enumerate() {
-                let (old, new) = cell.filter(|(_, new)| new.is_some()).unzip();
-                change.slots[2 * column].push(old);
-                change.slots[2 * column + 1].push(new.flatten());
+            for (column, (cell, new)) in row.cells.iter().zip(new).enumerate() {
+                let old = cell.as_ref().filter(|_| new.is_some()).map(|cell| cell.slot.clone());
+                change.values[2 * column].push(old);
+                change.values[2 * column + 1].push(new);
             }
         }
         change
@@ -399,28 +464,26 @@ impl Change {
     }
 
     fn parameters(&self) -> Vec<&(dyn ToSql + Sync)> {
-        let slots = self.slots.iter().map(|column| column as &(dyn ToSql + Sync));
-        std::iter::once(&self.ctids as &(dyn ToSql + Sync)).chain(slots).collect()
+        let values = self.values.iter().map(|column| column as &(dyn ToSql + Sync));
+        std::iter::once(&self.ctids as &(dyn ToSql + Sync)).chain(values).collect()
     }
 }
 
-fn new_slot(rewrapped: &Rewrapped, old: &[u8]) -> Option<Vec<u8>> {
-    rewrapped.slots.get(old).cloned().flatten()
-}
-
 /// Rows that somebody holds are skipped; of the others, those whose cells still have the slots that were read get the new
-/// ones. The payload stays where it is. Gives the numbers of rows, of cells, and of
+/// ones; in a rewrap the payload stays where it is. Gives the numbers of rows, of cells, and of
 /// rows that nobody held.
-fn update_text(table: &Table, columns: &[&SealedColumn]) -> String {
+fn update_text(table: &Table, columns: &[&SealedColumn], depth: Depth<'_>) -> String {
     let (mut arrays, mut names, mut sets, mut same, mut cells) =
         (String::new(), String::new(), Vec::new(), String::new(), Vec::new());
     for (at, column) in columns.iter().enumerate() {
         let (sql, old, new) = (&column.sql, 2 * at + 2, 2 * at + 3);
         arrays += &format!(", ${old}::bytea[], ${new}::bytea[]");
         names += &format!(", o{at}, n{at}");
-        sets.push(format!(
-            "{sql} = CASE WHEN n.o{at} IS NULL THEN t.{sql}::bytea ELSE rowseal.with_slot(t.{sql}, n.n{at}) END"
-        ));
+        let replaced = match depth {
+            Depth::Rewrap => format!("rowseal.with_slot(t.{sql}, n.n{at})"),
+            Depth::Reseal(_) => format!("n.n{at}"),
+        };
+        sets.push(format!("{sql} = CASE WHEN n.o{at} IS NULL THEN t.{sql}::bytea ELSE {replaced} END"));
         same += &format!(" AND (n.o{at} IS NULL OR rowseal.slot(t.{sql}) = n.o{at})");
         cells.push(format!("(n.o{at} IS NOT NULL)::int4"));
     }

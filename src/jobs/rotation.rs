@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use super::journal::Note;
 use super::keyset::{KeySet, MasterKey};
-use super::rewrap::{Passes, listed};
+use super::reseal::Columns;
+use super::rewrap::{self, Passes, listed};
 use super::wraps::Wraps;
 use super::{Damage, Event, JobError, Worker, tables, verify};
 use crate::crypto::{BranchKey, KeyId};
@@ -15,11 +16,12 @@ use crate::keys::context;
 use crate::keys::kms::{KeyState, KmsErrorClass, Under};
 use crate::keys::registry::Wrapping;
 use crate::keys::registry::fresh::{FreshMaster, KeyIntent, fresh_master, wrap_under};
+use crate::policy;
 
 mod proxies;
 mod record;
 
-pub use record::{Record, Request, State, latest};
+pub use record::{Depth, Record, Request, State, latest};
 
 /// How often it is counted in vain before something must be wrong.
 const FUTILE_MAX: u32 = 3;
@@ -52,7 +54,7 @@ struct Wrapped {
 ///
 /// # Cancel safety
 /// As after a crash.
-pub async fn rotate(worker: &Worker<'_>, request: &Request) -> Result<Done, JobError> {
+pub async fn rotate(worker: &Worker<'_>, request: &Request, policy: &policy::Database) -> Result<Done, JobError> {
     let purpose = tables::Use::Change { silences_triggers: worker.silences_triggers };
     let tables = tables::stored(&worker.client, purpose).await?;
     let firing: Vec<Arc<str>> = tables.iter().filter(|table| table.has_triggers).map(|t| t.name.clone()).collect();
@@ -61,12 +63,16 @@ pub async fn rotate(worker: &Worker<'_>, request: &Request) -> Result<Done, JobE
         let names = listed(&firing);
         worker.tell(Event::Warning(&format!("triggers or rules {why} will run for every row of {names}")));
     }
+    if request.depth == Depth::Reseal {
+        Columns::read(&worker.client, policy, &tables).await?;
+    }
     let record = record::begin(worker, request).await?;
-    Rotation { worker, damage: Damage::default(), futile: 0 }.run(record).await
+    Rotation { worker, policy, damage: Damage::default(), futile: 0 }.run(record).await
 }
 
 struct Rotation<'a> {
     worker: &'a Worker<'a>,
+    policy: &'a policy::Database,
     /// What the last pass could not unwrap.
     damage: Damage,
     /// How often rows were counted in vain.
@@ -152,7 +158,16 @@ impl Rotation<'_> {
         let wraps = Wraps::open(worker.kms.clone(), worker.tenant.clone(), &keys, &[old.id], calls_max).await?;
         wraps.record_opening(worker, Some(old.id)).await?;
         let ids = keys.ids_under(old.id);
-        let mut passes = Passes::new(worker, (&wraps, &ids), Some(&record.id), record.progress.clone());
+        let known;
+        let depth = match record.depth {
+            Depth::Rewrap => rewrap::Depth::Rewrap,
+            Depth::Reseal => {
+                let tables = tables::stored(&worker.client, tables::Use::Read).await?;
+                known = Columns::read(&worker.client, self.policy, &tables).await?;
+                rewrap::Depth::Reseal(&known)
+            }
+        };
+        let mut passes = Passes::new(worker, (&wraps, depth, &ids), Some(&record.id), record.progress.clone());
         self.damage = passes.run().await?;
         let progress = passes.progress();
         if progress.rows > record.progress.rows {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::journal::Note;
 use super::keyset::{KeySet, MasterKey};
-use super::rewrap::{Passes, Progress, listed};
+use super::rewrap::{Depth, Passes, Progress, listed};
 use super::rotation::{disable, latest};
 use super::wraps::Wraps;
 use super::{JobError, Worker, tables, verify};
@@ -78,7 +78,7 @@ async fn wrap_again(worker: &Worker<'_>, keys: &KeySet, usable: &[&MasterKey]) -
     let calls_max = worker.pace.kms_calls_max;
     let wraps = Wraps::open(worker.kms.clone(), worker.tenant.clone(), keys, &masters, calls_max).await?;
     wraps.record_opening(worker, keys.active().map(|master| master.id)).await?;
-    let mut passes = Passes::new(worker, (&wraps, &ids), None, Progress::default());
+    let mut passes = Passes::new(worker, (&wraps, Depth::Rewrap, &ids), None, Progress::default());
     let damage = passes.run().await?;
     let left = verify::rows_left(worker, &ids).await?;
     if damage.cells > 0 && !left.is_empty() {

@@ -18,8 +18,11 @@ const LOCK_PAUSE: Duration = Duration::from_millis(100);
 const SESSION: &str = "
     SET search_path = pg_catalog; SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0;
     SET default_transaction_isolation = 'read committed'; SET default_transaction_read_only = off;
-    SET synchronous_commit = on; SET lock_timeout = '2s'; SET max_parallel_workers_per_gather = 0;
+    SET synchronous_commit = on; SET max_parallel_workers_per_gather = 0;
     SET enable_hashjoin = off; SET enable_mergejoin = off";
+
+/// How long a statement waits for a lock; also set again behind whatever has set another.
+pub(super) const LOCK_TIMEOUT: &str = "SET lock_timeout = '2s'";
 
 /// How fast a job may go.
 #[derive(Debug, Clone, Copy)]
@@ -55,7 +58,8 @@ impl<'a> Worker<'a> {
         (pace, watch): (Pace, Watch<'a>),
     ) -> Result<Option<Worker<'a>>, JobError> {
         let client = registry.dedicated().await?;
-        client.batch_execute(SESSION).await.map_err(JobError::server("prepare the session"))?;
+        let prepared = client.batch_execute(&format!("{SESSION}; {LOCK_TIMEOUT}")).await;
+        prepared.map_err(JobError::server("prepare the session"))?;
         let end = Instant::now() + LOCK_WAIT;
         while !try_lock(&client, tenant).await? {
             if Instant::now() > end {

@@ -17,24 +17,24 @@ use crate::keys::kms::{KeyArn, Kms, KmsError, KmsErrorClass, Under};
 use crate::keys::registry::Wrapping;
 
 /// What slots hang on now.
-enum From {
+pub(super) enum From {
     Master(KeyArn),
     Branch(BranchWrap),
 }
 
 /// What they are to hang on.
-enum To {
+pub(super) enum To {
     Master(KeyId, KeyArn),
     Branch(KeyId, BranchWrap),
 }
 
 /// The ways from some old keys to the new one.
 pub(super) struct Wraps {
-    kms: Arc<dyn Kms>,
-    tenant: Arc<str>,
-    from: HashMap<KeyId, From>,
-    to: To,
-    calls_max: usize,
+    pub(super) kms: Arc<dyn Kms>,
+    pub(super) tenant: Arc<str>,
+    pub(super) from: HashMap<KeyId, From>,
+    pub(super) to: To,
+    pub(super) calls_max: usize,
     /// The key service's names for the calls that opened branch keys.
     opening_requests: Vec<String>,
 }

@@ -5,7 +5,7 @@ use serde_json::json;
 use super::progress::{self, Shown};
 use super::{Bench, failure};
 use crate::cli::{Context, Failure};
-use crate::jobs::rotation::{self, Record, Request};
+use crate::jobs::rotation::{self, Depth, Record, Request};
 
 #[derive(Args)]
 pub(in crate::cli) struct Rotate {
@@ -17,6 +17,9 @@ pub(in crate::cli) struct Rotate {
     /// Why it counts as compromised; stands in the audit log.
     #[arg(long, requires = "compromised", value_name = "TEXT", value_parser = reason)]
     reason: Option<String>,
+    /// What is done to each cell: its data key wrapped by the new key, or its value sealed anew under a new data key.
+    #[arg(long, value_parser = depth, value_name = "rewrap|reseal", default_value = "rewrap")]
+    depth: Depth,
     /// Change at most so many rows in a second.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     max_rows_per_second: Option<u32>,
@@ -27,8 +30,15 @@ fn reason(text: &str) -> Result<String, String> {
     if text.is_empty() { Err("say why".to_owned()) } else { Ok(text.to_owned()) }
 }
 
+fn depth(text: &str) -> Result<Depth, String> {
+    let all = [Depth::Rewrap, Depth::Reseal];
+    all.into_iter().find(|depth| depth.as_str() == text).ok_or_else(|| "rewrap or reseal".to_owned())
+}
+
 pub(super) async fn run(rotate: Rotate, context: &Context) -> Result<(), Failure> {
-    let Rotate { tenant, reason, max_rows_per_second, .. } = rotate;
+    let Rotate { tenant, reason, depth, max_rows_per_second, .. } = rotate;
+    let settings = context.settings()?;
+    let policy = context.database(&settings)?;
     let bench = Bench::open(context, (&tenant, "rowseal key rotate"), max_rows_per_second).await?;
     let shown = Shown::new(context);
     let watch = |event: crate::jobs::Event<'_>| shown.event(event);
@@ -37,7 +47,7 @@ pub(super) async fn run(rotate: Rotate, context: &Context) -> Result<(), Failure
         let running = rotation::latest(&client, &tenant).await.map_err(failure)?;
         return Err(Failure::Refused(elsewhere(&tenant, running.as_ref())));
     };
-    let done = rotation::rotate(&worker, &Request { compromised: reason }).await;
+    let done = rotation::rotate(&worker, &Request { depth, compromised: reason }, policy).await;
     shown.end();
     let done = done.map_err(failure)?;
     let text = format!(

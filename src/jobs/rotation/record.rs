@@ -57,9 +57,31 @@ impl fmt::Display for State {
     }
 }
 
+/// What is done to each cell.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Depth {
+    /// Its data key is wrapped by the new key.
+    #[default]
+    Rewrap,
+    /// Its value is sealed anew, under a data key that is new too.
+    Reseal,
+}
+
+impl Depth {
+    /// As it is stored and asked for.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Depth::Rewrap => "rewrap",
+            Depth::Reseal => "reseal",
+        }
+    }
+}
+
 /// What an operator asks for.
 #[derive(Debug, Clone, Default)]
 pub struct Request {
+    /// What is done to each cell.
+    pub depth: Depth,
     /// Why; with it the key counts as compromised, and the rule of 24 hours does not hold.
     pub compromised: Option<String>,
 }
@@ -71,6 +93,8 @@ pub struct Record {
     pub id: String,
     /// How far it has come.
     pub state: State,
+    /// What is done to each cell.
+    pub depth: Depth,
     /// The key that is left.
     pub old_key: KeyId,
     /// The key for new data, once it is there.
@@ -95,7 +119,8 @@ const READ: &str = "
     SELECT r.id::text, r.state, r.old_key, r.new_key, CASE WHEN r.compromised THEN r.reason END, r.progress::text,
         r.switched_epoch, r.intent::text, i.id::text, r.started_at > now() - interval '1 minute',
         to_char(r.started_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'),
-        to_char(r.finished_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')
+        to_char(r.finished_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'),
+        r.depth
     FROM rowseal.rotation r, rowseal.installation i ";
 
 /// The latest rotation of a tenant, whether it runs or not.
@@ -113,6 +138,7 @@ fn record(row: &Row) -> Result<Record, JobError> {
     Ok(Record {
         id: row.get(0),
         state: State::parse(row.get(1))?,
+        depth: if row.get::<_, &str>(12) == "reseal" { Depth::Reseal } else { Depth::Rewrap },
         old_key: id(2)?.ok_or(JobError::Internal("a rotation without an old key"))?,
         new_key: id(3)?,
         compromised: row.get(4),
@@ -136,6 +162,12 @@ pub(super) async fn begin(worker: &Worker<'_>, request: &Request) -> Result<Reco
         return Err(JobError::Refused(format!("tenant {tenant:?} is {}: only an active one is rotated", keys.state)));
     }
     if let Some(mut running) = latest(client, tenant).await?.filter(|record| record.finished_at.is_none()) {
+        if request.depth != running.depth {
+            let depth = running.depth.as_str();
+            return Err(JobError::Refused(format!(
+                "a rotation of tenant {tenant:?} with --depth {depth} is under way"
+            )));
+        }
         if request.compromised.is_some() && request.compromised != running.compromised {
             running.compromised.clone_from(&request.compromised);
             worker.journal.say(format!("declare the key compromised ({})", running.about()), None).await?;
@@ -151,10 +183,10 @@ pub(super) async fn begin(worker: &Worker<'_>, request: &Request) -> Result<Reco
     let old = keys.active().ok_or(JobError::Internal("the tenant has no active master key"))?;
     let reason = request.compromised.as_deref().map_or("by hand".to_owned(), |reason| format!("compromised: {reason}"));
     worker.journal.say(format!("rotate {} ({reason})", old.arn), Some(old.id)).await?;
-    let insert = "INSERT INTO rowseal.rotation (tenant, state, old_key, compromised, reason)
-        VALUES ($1, 'creating', $2, $3, $4)";
-    let parameters: [Parameter<'_>; 4] =
-        [&tenant, &&old.id.0[..], &request.compromised.is_some(), &request.compromised];
+    let insert = "INSERT INTO rowseal.rotation (tenant, state, old_key, compromised, reason, depth)
+        VALUES ($1, 'creating', $2, $3, $4, $5)";
+    let parameters: [Parameter<'_>; 5] =
+        [&tenant, &&old.id.0[..], &request.compromised.is_some(), &request.compromised, &request.depth.as_str()];
     client.execute(insert, &parameters).await.map_err(JobError::server("begin the rotation"))?;
     let begun = latest(client, tenant).await?.ok_or(JobError::Internal("a rotation that is not there"))?;
     Ok(Record { is_new: true, ..begun })
