@@ -25,7 +25,7 @@ const MARK: &str = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text";
 /// too, and then sessions of this database that see rows as they were.
 const WRITERS: &str = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::int8 < $1::text::int8";
 const READERS: &str = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
-    AND age(backend_xmin) > age(mod($1::text::int8, 4294967296)::text::xid) ORDER BY pid";
+    AND backend_type IS DISTINCT FROM 'autovacuum worker' AND age(backend_xmin) > age(mod($1::text::int8, 4294967296)::text::xid) ORDER BY pid";
 
 /// Waits for those who may still hold or see cells under these keys, then counts; gives the tables with such rows.
 ///

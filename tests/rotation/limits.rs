@@ -51,8 +51,9 @@ fn damaged_cells_keep_the_old_key_and_are_told_by_their_place() {
             format!("UPDATE people SET email = set_byte(email, {at}, get_byte(email, {at}) # 1) WHERE id IN (3, 4)");
         stage.cluster.psql("app", &flip);
         stage.cluster.psql("app", "REFRESH MATERIALIZED VIEW mails");
-        let failed = stage.rotate(&[]);
+        let failed = stage.rotate(&["--json"]);
         assert_eq!(failed.status.code(), Some(1), "{}", said(&failed));
+        assert!(said(&failed).contains("\"damaged_cells\":2"), "{}", said(&failed));
         let place = |id: i64| stage.cluster.psql("app", &format!("SELECT ctid FROM people WHERE id = {id}"));
         for id in [3, 4] {
             let told = format!("public.people ctid {}", place(id));
@@ -142,6 +143,7 @@ fn a_silent_proxy_is_fenced() {
     assert_ok(&stage.rotate(&[]));
     stage.check_done();
     assert_eq!(stage.cluster.psql("app", "SELECT count(*) FROM rowseal.proxy WHERE epoch = 0"), "0");
+    assert!(stage.admin_log().contains("fence the silent proxy 00000000"));
 }
 
 /// The application changes a cell between the moment its slot is read and the one it is swapped: what it wrote stays.
@@ -193,6 +195,27 @@ fn a_trigger_that_undoes_the_change_is_no_reason_to_work_for_ever() {
     assert!(said.contains("a trigger or rule of a table undoes it"), "{said}");
     stage.cluster.psql("app", "DROP TRIGGER undo ON events_low");
     assert_ok(&stage.rotate(&[]));
+    stage.check_done();
+}
+
+#[test]
+fn cells_that_cannot_be_reached_are_named_or_waited_for() {
+    let stage = filled("hierarchical");
+    stage.cluster.psql("app", "CREATE TABLE odd (list rowseal.text[], row people)");
+    let failed = stage.rotate(&[]);
+    assert_eq!(failed.status.code(), Some(1));
+    assert!(said(&failed).contains("public.odd.list, public.odd.row;"), "{}", said(&failed));
+    assert_eq!(stage.cluster.psql("app", "SELECT count(*) FROM rowseal.rotation"), "0");
+    stage.cluster.psql("app", "DROP TABLE odd");
+    let session = stage.runtime.block_on(stage.cluster.connect("app"));
+    stage.runtime.block_on(session.batch_execute("CREATE TEMP TABLE copied AS SELECT email FROM people")).unwrap();
+    let mut rotating = stage.start_rotation(&[]);
+    poll("verifying", || (stage.state() == "verifying").then_some(()));
+    assert!(!rotating.has_ended());
+    stage.runtime.block_on(session.batch_execute("DROP TABLE copied")).unwrap();
+    let rotated = rotating.wait();
+    assert_ok(&rotated);
+    assert!(said(&rotated).contains("temporary tables of other sessions may hold old cells"), "{}", said(&rotated));
     stage.check_done();
 }
 

@@ -7,8 +7,8 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 
 use crate::cli::Context;
-use crate::jobs::Event;
 use crate::jobs::rewrap::Progress;
+use crate::jobs::{Damage, Event, JobError};
 
 /// Between two lines of progress.
 const LINE_PAUSE: Duration = Duration::from_secs(2);
@@ -63,9 +63,17 @@ impl<'a> Shown<'a> {
         }
     }
 
-    pub(super) fn end(&self) {
+    /// What came of it; machines are told the places of damage one by one.
+    pub(super) fn end<T>(&self, outcome: &Result<T, JobError>) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
+        }
+        if let Err(JobError::Damaged(Damage { cells, places })) = outcome
+            && self.context.output.is_json()
+        {
+            let places: Vec<_> = places.iter().map(|(table, ctid)| json!({ "table": table, "ctid": ctid })).collect();
+            let json = json!({ "damaged_cells": cells, "places": places });
+            let _ = self.context.output.write("", &json);
         }
     }
 }

@@ -25,7 +25,7 @@ pub(super) async fn run(rewrap: Rewrap, context: &Context) -> Result<(), Failure
         return Err(Failure::Refused(format!("another command works on the keys of tenant {tenant:?}")));
     };
     let done = strays::rewrap(&worker).await;
-    shown.end();
+    shown.end(&done);
     let done = done.map_err(failure)?;
     let mut text = format!("tenant {tenant:?}: {} rows, {} cells were wrapped again", done.rows, done.cells);
     done.disabled.iter().for_each(|arn| text += &format!("\n  {arn} is disabled again"));

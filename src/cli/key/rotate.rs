@@ -48,7 +48,7 @@ pub(super) async fn run(rotate: Rotate, context: &Context) -> Result<(), Failure
         return Err(Failure::Refused(elsewhere(&tenant, running.as_ref())));
     };
     let done = rotation::rotate(&worker, &Request { depth, compromised: reason }, policy).await;
-    shown.end();
+    shown.end(&done);
     let done = done.map_err(failure)?;
     let text = format!(
         "tenant {tenant:?} has a new master key: {} rows, {} cells were wrapped again\n  new {}\n  old {} (disabled)",

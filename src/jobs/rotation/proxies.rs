@@ -11,9 +11,10 @@ const TELL_EVERY: u32 = 20;
 
 /// A proxy whose heartbeat is older has stopped sealing by itself: its lease of 15 s is over. Its row goes, so that it must
 /// register anew.
-const FENCE: &str =
-    "DELETE FROM rowseal.proxy WHERE epoch < $1 AND heartbeat < clock_timestamp() - interval '20 seconds'
-    RETURNING id::text";
+const SILENT: &str = "SELECT id::text FROM rowseal.proxy
+    WHERE epoch < $1 AND heartbeat < clock_timestamp() - interval '20 seconds'";
+const FENCE: &str = "DELETE FROM rowseal.proxy WHERE id = $2::text::uuid
+    AND epoch < $1 AND heartbeat < clock_timestamp() - interval '20 seconds'";
 const BEHIND: &str = "SELECT count(*) FROM rowseal.proxy WHERE epoch < $1";
 
 /// Returns once every live proxy has acknowledged the epoch; the others are fenced.
@@ -25,8 +26,10 @@ pub(super) async fn acknowledged(worker: &Worker<'_>, epoch: Option<i64>) -> Res
     let failed = || JobError::server("read the table of proxies");
     let mut looks = 0;
     loop {
-        for fenced in worker.client.query(FENCE, &[&epoch]).await.map_err(failed())? {
-            let id: String = fenced.get(0);
+        for silent in worker.client.query(SILENT, &[&epoch]).await.map_err(failed())? {
+            let id: String = silent.get(0);
+            worker.journal.say(format!("fence the silent proxy {id}"), None).await?;
+            worker.client.execute(FENCE, &[&epoch, &id]).await.map_err(failed())?;
             worker.tell(Event::Warning(&format!("proxy {id} has been silent and is fenced")));
         }
         let behind: i64 = worker.client.query_one(BEHIND, &[&epoch]).await.map_err(failed())?.get(0);
