@@ -175,7 +175,11 @@ impl<'a> Passes<'a> {
         let mut found = Found::default();
         for table in tables.iter().filter(|table| !table.is_view && table.oid >= done_to) {
             let from = if table.oid == done_to { self.progress.block } else { 0 };
-            self.table(table, from, &mut found).await?;
+            match self.table(table, from, &mut found).await {
+                // Dropped or altered meanwhile: the next pass sees what there is.
+                Err(error) if is_gone(&error) => found.rows += 1,
+                done => done?,
+            }
         }
         for view in tables.iter().filter(|table| table.is_view) {
             self.refresh(view, &mut found).await?;
@@ -429,6 +433,11 @@ impl Replaced {
         let new = rows.iter().map(|row| row.cells.iter().map(new).collect()).collect();
         Replaced { new, kms_requests: rewrapped.kms_requests, fresh: None }
     }
+}
+
+/// A table or column that is no longer there, or no longer of its type.
+fn is_gone(error: &JobError) -> bool {
+    matches!(error, JobError::Server { code, .. } if matches!(&**code, "42P01" | "42703" | "42804" | "42883"))
 }
 
 /// What one UPDATE is given: ctids, and for each column the old slots and what is to be in their place.
