@@ -31,6 +31,7 @@ mod random_sessions;
 mod random_sql;
 mod recording;
 mod roles;
+mod rotation;
 mod schema;
 #[path = "strict_kms/server.rs"]
 mod strict_kms;

@@ -44,6 +44,11 @@ impl Control {
         Ok(Control { tls: ControlTls(tls.with_context(context)?), config, name })
     }
 
+    /// The role that connects, as far as it is known beforehand.
+    pub(super) fn user(&self) -> &str {
+        self.config.get_user().unwrap_or_default()
+    }
+
     /// One connection, which needs no registry to be there.
     pub(super) async fn client(&self) -> anyhow::Result<Client> {
         let opened = registry::open(&self.tls, &self.config).await;

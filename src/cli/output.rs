@@ -14,6 +14,10 @@ impl Output {
         Output { json }
     }
 
+    pub(super) fn is_json(&self) -> bool {
+        self.json
+    }
+
     /// One result, in the form that was asked for.
     pub(super) fn write(&self, text: impl AsRef<str>, json: &impl Serialize) -> io::Result<()> {
         let mut stdout = io::stdout().lock();

@@ -3,9 +3,11 @@ use clap::Subcommand;
 use serde_json::json;
 
 use super::connect::{self, Control};
+use super::key::status;
 use super::{Context, Failure};
 use crate::config::Wrapping;
-use crate::keys::registry::{Registered, RegistryError, Snapshot, TenantRecord};
+use crate::jobs::keyset::KeySet;
+use crate::keys::registry::{Registered, RegistryError, TenantRecord};
 use crate::policy::GLOBAL_TENANT;
 
 #[derive(Subcommand)]
@@ -24,6 +26,9 @@ pub(super) enum Tenant {
     Show {
         /// Its name.
         name: String,
+        /// Count the cells under each version of its master key, which reads all sealed tables.
+        #[arg(long)]
+        count: bool,
     },
 }
 
@@ -39,7 +44,7 @@ pub(super) async fn run(command: Tenant, context: &Context) -> Result<(), Failur
     match command {
         Tenant::Register { name, wrapping } => register(&name, wrapping, context).await,
         Tenant::List => list(context).await,
-        Tenant::Show { name } => show(&name, context).await,
+        Tenant::Show { name, count } => show(&name, count, context).await,
     }
 }
 
@@ -85,34 +90,28 @@ async fn list(context: &Context) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn show(name: &str, context: &Context) -> Result<(), Failure> {
+async fn show(name: &str, count: bool, context: &Context) -> Result<(), Failure> {
     let settings = context.settings()?;
-    let snapshot = Control::of(&settings, context.database(&settings)?)?.registry().await?.snapshot();
-    let Some(tenant) = snapshot.tenants.get(name) else {
+    let registry = Control::of(&settings, context.database(&settings)?)?.registry().await?;
+    let snapshot = registry.snapshot();
+    let client = registry.dedicated().await?;
+    client.batch_execute("SET search_path = pg_catalog").await?;
+    let (tenant, keys) = (snapshot.tenants.get(name), KeySet::read(&client, name).await?);
+    let (Some(tenant), Some(keys)) = (tenant, keys) else {
         let is_registering = snapshot.registering.iter().any(|other| &**other == name);
         let state = if is_registering { "is not registered to the end: repeat" } else { "is not registered; run" };
         return Err(anyhow::anyhow!("tenant {name:?} {state} `rowseal tenant register`").into());
     };
-    context.output.write(format!("{name}: {}", tenant.wrapping.as_str()), &describe(tenant, &snapshot))?;
-    for (arn, state) in masters(tenant, &snapshot) {
-        context.output.write(format!("  master key {arn}: {state}"), &json!({ "master_key": arn, "state": state }))?;
-    }
-    Ok(())
+    context.output.write(format!("{name}: {}", tenant.wrapping.as_str()), &describe(tenant, &keys))?;
+    let counts = if count { Some(status::counts(&client).await?) } else { None };
+    status::write_versions(&keys, counts.as_ref(), context)
 }
 
-fn describe(tenant: &TenantRecord, snapshot: &Snapshot) -> serde_json::Value {
+fn describe(tenant: &TenantRecord, keys: &KeySet) -> serde_json::Value {
     json!({
         "tenant": &*tenant.name,
         "wrapping": tenant.wrapping.as_str(),
         "searchable": tenant.index.is_some(),
-        "master_keys": masters(tenant, snapshot).len(),
+        "master_keys": keys.masters.len(),
     })
-}
-
-fn masters(tenant: &TenantRecord, snapshot: &Snapshot) -> Vec<(String, String)> {
-    let own = snapshot.masters.values().filter(|master| master.tenant == tenant.name);
-    let mut masters: Vec<_> =
-        own.map(|master| (master.arn.as_str().to_owned(), format!("{:?}", master.state).to_lowercase())).collect();
-    masters.sort_unstable();
-    masters
 }

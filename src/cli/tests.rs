@@ -147,8 +147,8 @@ async fn a_database_is_set_up_checked_and_given_tenants() {
     assert!(matches!(tenant::run(register("_rowseal"), &context).await, Err(Failure::Refused(_))));
     assert!(matches!(tenant::run(register("a\nb"), &context).await, Err(Failure::Refused(_))));
     tenant::run(tenant::Tenant::List, &context).await.unwrap();
-    tenant::run(tenant::Tenant::Show { name: "acme".to_owned() }, &context).await.unwrap();
-    let missing = tenant::Tenant::Show { name: "globex".to_owned() };
+    tenant::run(tenant::Tenant::Show { name: "acme".to_owned(), count: true }, &context).await.unwrap();
+    let missing = tenant::Tenant::Show { name: "globex".to_owned(), count: false };
     assert!(matches!(tenant::run(missing, &context).await, Err(Failure::Failed(_))));
     status::run(&context).await.unwrap();
 }

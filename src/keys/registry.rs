@@ -14,6 +14,7 @@ use tokio_postgres::{Client, Config, NoTls};
 
 use super::kms::KmsError;
 
+pub mod fresh;
 mod records;
 pub mod register;
 

@@ -172,6 +172,16 @@ pub enum Padding {
     Fixed(u32),
 }
 
+impl From<Padding> for crate::crypto::Padding {
+    fn from(padding: Padding) -> Self {
+        match padding {
+            Padding::None => crate::crypto::Padding::None,
+            Padding::Padme => crate::crypto::Padding::Padme,
+            Padding::Fixed(n) => crate::crypto::Padding::Fixed(n),
+        }
+    }
+}
+
 /// How a masked value looks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Mask {

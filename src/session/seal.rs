@@ -352,20 +352,11 @@ pub(super) fn seal_value(
         type_tag: column.logical.tag(),
         value,
         token,
-        padding: padding(column),
+        padding: column.padding.into(),
         slot: &fresh.slot,
     };
     crypto::seal_with(&input, key, crypto::random_bytes(), out)
         .map_err(|_| Refusal::new(Class::TooLarge, format!("a value for column {} is too large", column.qualified)))
-}
-
-/// The padding of `column`, in the terms of the cell format.
-fn padding(column: &Column) -> crypto::Padding {
-    match column.padding {
-        crate::policy::Padding::None => crypto::Padding::None,
-        crate::policy::Padding::Padme => crypto::Padding::Padme,
-        crate::policy::Padding::Fixed(n) => crypto::Padding::Fixed(n),
-    }
 }
 
 /// Adds the index root that the tokens of a column need.

@@ -1,0 +1,88 @@
+//! `rowseal key`: the master keys of a tenant, one file for each act on them.
+use std::sync::Arc;
+
+use clap::Subcommand;
+
+use super::connect::{self, Control};
+use super::{Context, Failure};
+use crate::audit::WhoFields;
+use crate::config::Settings;
+use crate::jobs::worker::Pace;
+use crate::jobs::{JobError, Journal, Watch, Worker};
+use crate::keys::kms::Kms;
+use crate::keys::registry::Registry;
+
+mod operator;
+mod progress;
+mod rewrap;
+mod rotate;
+pub(super) mod status;
+
+#[derive(Subcommand)]
+pub(super) enum Key {
+    /// Give a tenant a new master key, wrap all its data keys with it, and disable the old one; goes on where it stopped.
+    Rotate(rotate::Rotate),
+    /// Say how rotations are and which versions of the master key there are.
+    Status(status::Status),
+    /// Wrap again what hangs on an older version that was reactivated, and disable that again.
+    Rewrap(rewrap::Rewrap),
+}
+
+pub(super) async fn run(command: Key, context: &Context) -> Result<(), Failure> {
+    match command {
+        Key::Rotate(rotate) => rotate::run(rotate, context).await,
+        Key::Status(status) => status::run(status, context).await,
+        Key::Rewrap(rewrap) => rewrap::run(rewrap, context).await,
+    }
+}
+
+/// What a command that changes keys works with.
+struct Bench {
+    registry: Registry,
+    kms: Arc<dyn Kms>,
+    journal: Journal,
+    pace: Pace,
+}
+
+impl Bench {
+    /// `act` is the command, for the audit log.
+    async fn open(
+        context: &Context,
+        (tenant, act): (&str, &str),
+        rows_per_second_max: Option<u32>,
+    ) -> Result<Bench, Failure> {
+        let settings = context.settings()?;
+        let database = context.database(&settings)?;
+        let control = Control::of(&settings, database)?;
+        let journal = journal(&settings, &database.name, &control, (tenant, act));
+        let pace = Pace { kms_calls_max: settings.keys.kms_concurrency, rows_per_second_max };
+        Ok(Bench { registry: control.registry().await?, kms: connect::kms(&settings).await?, journal, pace })
+    }
+
+    /// The worker of a tenant; `None` when it is at work elsewhere.
+    async fn worker<'a>(&self, tenant: &str, watch: Watch<'a>) -> Result<Option<Worker<'a>>, Failure> {
+        let started =
+            Worker::start(&self.registry, self.kms.clone(), self.journal.clone(), tenant, (self.pace, watch)).await;
+        started.map_err(failure)
+    }
+}
+
+/// The audit log of commands stands beside that of the proxy, which holds its own.
+fn journal(settings: &Settings, database: &str, control: &Control, (tenant, act): (&str, &str)) -> Journal {
+    let who = WhoFields {
+        database,
+        user: &operator::name(),
+        role: control.user(),
+        client: "local",
+        application: act,
+        session: 0,
+    };
+    Journal::new(settings.audit.directory.join("admin"), who, tenant)
+}
+
+fn failure(error: JobError) -> Failure {
+    match error {
+        JobError::Refused(message) => Failure::Refused(message),
+        error => error.into(),
+    }
+}
