@@ -77,7 +77,7 @@ impl Inner {
 
     /// `n` fresh data keys that need no call.
     pub(super) fn pooled(self: &Arc<Self>, tenant: &Tenant, n: usize, now: u64) -> Option<Vec<FreshDek>> {
-        if self.registry_is_silent() {
+        if self.is_unleased() {
             return None;
         }
         let snapshot = self.registry.snapshot();

@@ -13,6 +13,7 @@ use super::at_hand::Branch;
 use super::fetch::Unwrapped;
 use super::inner::Inner;
 use super::kms::Kms;
+use super::pins::Pin;
 use super::registry::{Registered, Registry, RegistryError, Wrapping};
 use super::{FreshDek, Granted, KeyError, KeysSettings, Need, OpenedDek, Tenant, background};
 use crate::crypto::{DekId, IndexRoot, OwnedSlot, Slot, WrapAlgorithm};
@@ -188,7 +189,25 @@ impl Keys {
 
     /// Since when nothing was heard of the registry.
     pub fn registry_silence(&self) -> Duration {
-        Duration::from_millis(self.inner.registry_silence())
+        Duration::from_millis(self.inner.lease.age(self.inner.now()))
+    }
+
+    /// Holds on to the present epoch, if `pin` holds none yet: to be done before fresh keys are asked for, and until no
+    /// cell under them is on its way.
+    pub fn pin(&self, pin: &mut Pin) {
+        let term = self.inner.lease.term(self.inner.moment());
+        self.inner.pins.hold(pin, self.inner.registry.epoch(), term);
+    }
+
+    /// Whether cells under keys that were granted since `pin` was taken may still be sent: not once this proxy has been
+    /// silent for so long that a rotation may have gone on without it.
+    pub fn may_send(&self, pin: &Pin) -> bool {
+        !pin.is_held() || self.inner.lease.allows(pin.term(), self.inner.moment())
+    }
+
+    /// True while some session holds on to an epoch.
+    pub fn is_pinned(&self) -> bool {
+        self.inner.pins.any()
     }
 }
 

@@ -160,7 +160,7 @@ impl Inner {
         tenant: &Tenant,
         n: usize,
     ) -> Result<(Vec<FreshDek>, Vec<String>), KeyError> {
-        if self.registry_is_silent() {
+        if self.is_unleased() {
             return Err(KeyError::Unreachable);
         }
         let snapshot = self.registry.snapshot();

@@ -11,7 +11,9 @@ mod fetch;
 mod flight;
 mod inner;
 pub mod kms;
+mod lease;
 mod master;
+mod pins;
 pub mod registry;
 mod settings;
 #[cfg(test)]
@@ -25,6 +27,7 @@ use std::sync::Arc;
 use crate::crypto::{Dek, DekId, IndexRoot, OwnedSlot};
 
 pub use facade::{AtHand, Keys};
+pub use pins::Pin;
 pub use settings::KeysSettings;
 
 /// A tenant's name: the text form of the tenant column's (or setting's) value.

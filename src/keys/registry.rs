@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use tokio::sync::Mutex;
 use tokio_postgres::config::Host;
+use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Config, NoTls};
 
 use super::kms::KmsError;
@@ -167,20 +168,49 @@ impl Registry {
         Ok(())
     }
 
-    /// Records that this proxy lives and has taken up `epoch`; nothing after [`Registry::farewell`].
+    /// The epoch of the records as they were last loaded.
+    pub fn epoch(&self) -> i64 {
+        self.snapshot.load().epoch
+    }
+
+    /// Puts this proxy on the list of those that rotation waits for, with the epoch that it acknowledges and the one that
+    /// it has taken up; nothing after [`Registry::farewell`].
     ///
     /// # Errors
     /// The server did not answer.
-    pub async fn heartbeat(&self, epoch: i64) -> Result<(), RegistryError> {
+    pub async fn enlist(&self, acknowledged: i64, taken_up: i64) -> Result<(), RegistryError> {
+        let enlist = "INSERT INTO rowseal.proxy (id, epoch, taken_up)
+                      VALUES ($1::pg_catalog.text::pg_catalog.uuid, $2, $3)
+                      ON CONFLICT (id) DO UPDATE SET epoch = excluded.epoch, taken_up = excluded.taken_up,
+                          heartbeat = pg_catalog.now()";
+        self.tell(enlist, &[&self.proxy, &acknowledged, &taken_up]).await.map(|_| ())
+    }
+
+    /// Records that this proxy lives, the epoch that it acknowledges and the one that it has taken up. False when it is
+    /// not on the list: whoever waits for proxies does not wait for this one.
+    ///
+    /// # Errors
+    /// The server did not answer.
+    pub async fn heartbeat(&self, acknowledged: i64, taken_up: i64) -> Result<bool, RegistryError> {
+        let beat = "UPDATE rowseal.proxy SET epoch = $2, taken_up = $3, heartbeat = pg_catalog.now()
+                    WHERE id = $1::pg_catalog.text::pg_catalog.uuid";
+        Ok(self.tell(beat, &[&self.proxy, &acknowledged, &taken_up]).await? == 1)
+    }
+
+    /// Tells the registry something of this proxy; gives how many rows that changed, none once it has taken its leave.
+    async fn tell(&self, what: &str, of: &[&(dyn ToSql + Sync)]) -> Result<u64, RegistryError> {
         let present = self.present.lock().await;
         if !*present {
-            return Ok(());
+            return Ok(0);
         }
         let client = self.client().await?;
-        let beat = "INSERT INTO rowseal.proxy (id, epoch) VALUES ($1::pg_catalog.text::pg_catalog.uuid, $2)
-                    ON CONFLICT (id) DO UPDATE SET epoch = excluded.epoch, heartbeat = pg_catalog.now()";
-        self.timed(client.execute(beat, &[&self.proxy, &epoch])).await?;
-        Ok(())
+        self.timed(client.execute(what, of)).await
+    }
+
+    /// Says nothing from now on, so that this proxy stays on the list until its silence is noticed: for one that ends
+    /// while cells may be on their way.
+    pub async fn fall_silent(&self) {
+        *self.present.lock().await = false;
     }
 
     /// Takes this proxy off the list of those that rotation waits for. The last thing a proxy does: no heartbeat is sent
