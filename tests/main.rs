@@ -16,6 +16,7 @@ mod ddl;
 mod demo;
 mod documents;
 mod encodings;
+mod fence;
 mod guard;
 mod kms;
 mod leftover;
