@@ -86,7 +86,8 @@ impl Keys {
         let deadline = Instant::now() + self.inner.settings.deadline;
         let certain = timeout_at(deadline, self.inner.learn(&need)).await.unwrap_or(false);
         let granted = self.grant_known(need, deadline).await;
-        if certain { granted } else { doubt(granted) }
+        let granted = if certain { granted } else { doubt(granted) };
+        self.withhold(granted?)
     }
 
     async fn grant_known(&self, need: Need, deadline: Instant) -> Result<Granted, KeyError> {
@@ -112,6 +113,27 @@ impl Keys {
         }
         granted.kms_requests.sort_unstable();
         granted.kms_requests.dedup();
+        Ok(granted)
+    }
+
+    /// Takes back what was granted of tenants that were revoked while others' keys were waited for.
+    fn withhold(&self, mut granted: Granted) -> Result<Granted, KeyError> {
+        let barred = &self.inner.registry.snapshot().barred;
+        if barred.is_empty() {
+            return Ok(granted);
+        }
+        if let Some(tenant) =
+            granted.fresh.keys().chain(granted.index.keys()).find(|tenant| barred.contains_key(*tenant))
+        {
+            return Err(KeyError::Unavailable(tenant.clone()));
+        }
+        for opened in granted.open.values_mut() {
+            if let Ok(dek) = opened
+                && barred.contains_key(&dek.tenant)
+            {
+                *opened = Err(KeyError::Unavailable(dek.tenant.clone()));
+            }
+        }
         Ok(granted)
     }
 
@@ -242,7 +264,11 @@ impl AtHand<'_> {
 fn doubt(granted: Result<Granted, KeyError>) -> Result<Granted, KeyError> {
     let doubted = |error: KeyError| match error {
         KeyError::UnknownTenant(_) | KeyError::UnknownKey => KeyError::Unreachable,
-        KeyError::Unavailable(_) | KeyError::Damaged | KeyError::Unreachable => error,
+        KeyError::Unavailable(_)
+        | KeyError::Deactivated(_)
+        | KeyError::Purged(_)
+        | KeyError::Damaged
+        | KeyError::Unreachable => error,
     };
     let mut granted = granted.map_err(doubted)?;
     for opened in granted.open.values_mut() {

@@ -101,6 +101,7 @@ impl Inner {
             Ok((plaintext, id)) => {
                 *request = Some(id);
                 master.confirm(began);
+                self.still_admits(master)?;
                 let bytes: &[u8; 32] = plaintext.as_slice().try_into().map_err(|_| KeyError::Damaged)?;
                 Ok(Zeroizing::new(*bytes))
             }
@@ -212,6 +213,7 @@ impl Inner {
         let made = self.kms.generate_data_key(&master.record.arn, &context).await;
         let made = made.map_err(|error| self.failed(master, &error))?;
         master.confirm(began);
+        self.still_admits(master)?;
         let slot = OwnedSlot { dek_id, algorithm: WrapAlgorithm::Kms, key_id: master.record.id, wrapped: made.blob };
         Ok((FreshDek { dek: Dek::from_bytes(*made.plaintext), slot }, made.request_id))
     }

@@ -158,7 +158,7 @@ impl Inner {
     fn knows(&self, need: &Need) -> bool {
         let snapshot = self.registry.snapshot();
         let mut tenants = need.fresh.iter().map(|(tenant, _)| tenant).chain(&need.index);
-        tenants.all(|tenant| snapshot.tenants.contains_key(tenant))
+        tenants.all(|tenant| snapshot.tenants.contains_key(tenant) || snapshot.barred.contains_key(tenant))
             && need.open.iter().all(|slot| master_id(&snapshot, slot).is_some())
     }
 
@@ -187,11 +187,15 @@ impl Inner {
     }
 
     pub(super) fn tenant(snapshot: &Snapshot, tenant: &Tenant) -> Result<Arc<TenantRecord>, KeyError> {
+        if snapshot.barred.contains_key(tenant) {
+            return Err(KeyError::Unavailable(tenant.clone()));
+        }
         snapshot.tenants.get(tenant).cloned().ok_or_else(|| KeyError::UnknownTenant(tenant.clone()))
     }
 
     pub(super) fn master(&self, snapshot: &Snapshot, id: KeyId) -> Result<Arc<Master>, KeyError> {
         let record = snapshot.masters.get(&id).ok_or(KeyError::UnknownKey)?;
+        self.admits(record)?;
         let made = || Arc::new(Master::new(record.clone(), self.settings.pool_target));
         let mut entry = self.masters.entry(id).or_insert_with(made);
         if *entry.record != **record {

@@ -79,9 +79,15 @@ pub enum KeyError {
     /// No such tenant is registered.
     #[error("tenant \"{0}\" is not registered")]
     UnknownTenant(Tenant),
-    /// The tenant's key is disabled, pending deletion or destroyed.
+    /// The tenant is revoked, or its key is disabled, pending deletion or destroyed.
     #[error("the key of tenant \"{0}\" is not available")]
     Unavailable(Tenant),
+    /// The slot hangs on a version that was rotated away and deactivated.
+    #[error("a stored value of tenant \"{0}\" needs an older version of its key, which is deactivated")]
+    Deactivated(Tenant),
+    /// The slot hangs on a version that was purged.
+    #[error("a stored value of tenant \"{0}\" needs an older version of its key, which was purged")]
+    Purged(Tenant),
     /// The slot names a key that the registry does not know.
     #[error("a stored value names a key that is not registered")]
     UnknownKey,

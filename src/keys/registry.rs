@@ -5,6 +5,7 @@
 //! [`Keys`](super::Keys). The tables are in `setup/schema.sql`; registration is in [`register`].
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -19,7 +20,7 @@ pub mod fresh;
 mod records;
 pub mod register;
 
-pub use records::{BranchRecord, MasterRecord, MasterState, Purpose, Snapshot, TenantRecord, Wrapping};
+pub use records::{BranchRecord, MasterRecord, MasterState, Purpose, Snapshot, Standing, TenantRecord, Wrapping};
 pub use register::Registered;
 
 /// How long one statement on the control connection may take.
@@ -52,6 +53,9 @@ pub enum RegistryError {
     /// The key service refused or failed.
     #[error("the key service did not carry out the registration")]
     Kms(#[from] KmsError),
+    /// The keys of the tenant are not to be used.
+    #[error("the tenant is {}", .0.as_str())]
+    Barred(Standing),
     /// A fresh master key that does not give back what it wrapped.
     #[error("the new master key failed its round trip")]
     RoundTrip,
@@ -68,6 +72,7 @@ impl RegistryError {
             | RegistryError::Name
             | RegistryError::Reserved
             | RegistryError::OtherWrapping(_)
+            | RegistryError::Barred(_)
             | RegistryError::RoundTrip => false,
         }
     }
@@ -110,6 +115,9 @@ pub struct Registry {
     /// False once this proxy has taken its leave; held while it is said that it lives, or that it leaves.
     present: Mutex<bool>,
     proxy: String,
+    started: Instant,
+    /// What the database's clock showed when this registry was started, in milliseconds since 1970.
+    started_at: AtomicI64,
 }
 
 impl Registry {
@@ -133,6 +141,8 @@ impl Registry {
             snapshot: ArcSwap::from_pointee(Snapshot::default()),
             refreshed: Mutex::new(None),
             present: Mutex::new(true),
+            started: Instant::now(),
+            started_at: AtomicI64::new(0),
             proxy: uuid::Uuid::from_bytes(crate::crypto::random_bytes()).to_string(),
         };
         registry.refresh().await?;
@@ -159,13 +169,26 @@ impl Registry {
         }
         let began = Instant::now();
         let client = self.client().await?;
-        let row = self.timed(client.query_one("SELECT value FROM rowseal.epoch", &[])).await?;
+        let look = "SELECT value, (1000 * extract(epoch FROM pg_catalog.clock_timestamp()))::pg_catalog.int8
+                    FROM rowseal.epoch";
+        let row = self.timed(client.query_one(look, &[])).await?;
+        // Its clock showed that later than now: what is to end by it ends too early rather than too late.
+        self.started_at.store(row.get::<_, i64>(1) - self.since_start(began), SeqCst);
         if row.get::<_, i64>(0) != self.snapshot.load().epoch {
             let rows = self.timed(client.query(records::LOAD, &[])).await?;
             self.snapshot.store(Arc::new(Snapshot::from_rows(&rows)?));
         }
         *refreshed = Some(began);
         Ok(())
+    }
+
+    /// What the database's clock shows now, as far as is known: milliseconds since 1970.
+    pub fn database_now(&self) -> i64 {
+        self.started_at.load(SeqCst).saturating_add(self.since_start(Instant::now()))
+    }
+
+    fn since_start(&self, at: Instant) -> i64 {
+        i64::try_from(at.saturating_duration_since(self.started).as_millis()).unwrap_or(i64::MAX)
     }
 
     /// The epoch of the records as they were last loaded.
