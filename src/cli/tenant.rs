@@ -3,7 +3,7 @@ use clap::Subcommand;
 use serde_json::json;
 
 use super::connect::{self, Control};
-use super::key::status;
+use super::key::{shred, status};
 use super::{Context, Failure};
 use crate::config::Wrapping;
 use crate::jobs::keyset::KeySet;
@@ -30,6 +30,8 @@ pub(super) enum Tenant {
         #[arg(long)]
         count: bool,
     },
+    /// Make everything that is sealed for a tenant unreadable for ever.
+    Shred(shred::Shred),
 }
 
 fn wrapping(text: &str) -> Result<Wrapping, String> {
@@ -45,6 +47,7 @@ pub(super) async fn run(command: Tenant, context: &Context) -> Result<(), Failur
         Tenant::Register { name, wrapping } => register(&name, wrapping, context).await,
         Tenant::List => list(context).await,
         Tenant::Show { name, count } => show(&name, count, context).await,
+        Tenant::Shred(shred) => shred::run(shred, context).await,
     }
 }
 

@@ -26,6 +26,9 @@ pub use register::Registered;
 /// How long one statement on the control connection may take.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// A proxy whose heartbeat is older is not counted: its lease of at most 15 s is over.
+pub const COUNTED_OUT_AFTER: Duration = Duration::from_secs(20);
+
 /// Why the registry could not answer.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
