@@ -31,6 +31,7 @@ mod postgres;
 mod random_sessions;
 mod random_sql;
 mod recording;
+mod revocation;
 mod roles;
 mod rotation;
 mod schema;
