@@ -266,6 +266,62 @@ fn replace_key(cluster: &Cluster, keyring: &Path) -> String {
 }
 
 #[test]
+fn a_rotation_waits_for_a_transaction_with_sealed_values() {
+    let wired = wired();
+    let mut peer = wired.peer();
+    peer.ask("BEGIN");
+    assert!(peer.ask(&format!("{INSERT} (1, 1, 'a@x')")).starts_with("C(INSERT 0 1"));
+    std::thread::scope(|scope| {
+        let rotation = scope.spawn(|| wired.site.run_ok(&["key", "rotate", "1"]));
+        let state = || wired.cluster.psql("app", "SELECT state FROM rowseal.rotation");
+        poll("the rotation to wait", || (state() == "switching").then_some(()));
+        assert!(!is_let_go(&wired) && state() == "switching", "it goes on while cells may come");
+        // Others have the new key already.
+        assert!(wired.peer().ask(&format!("{INSERT} (2, 1, 'b@x')")).ends_with("Z(I)"));
+        assert!(state() == "switching" && !rotation.is_finished());
+        assert!(peer.ask("COMMIT").ends_with("Z(I)"));
+        rotation.join().unwrap();
+    });
+    let keys = "SELECT count(*), count(DISTINCT rowseal.key_id(email)) FROM users";
+    assert_eq!(wired.cluster.psql("app", keys), "2|1");
+    assert!(peer.ask("SELECT email FROM users").contains("a@x"));
+}
+
+#[test]
+fn no_cell_under_a_key_that_is_rotated_away_is_written_back() {
+    let role = "[[database.role]]\nname = \"keeper\"\nread = \"sealed\"\nsearch = true\n";
+    let cluster = Cluster::start(Version::Any);
+    cluster.createdb("app");
+    let site = Site::new(&cluster, &format!("{POLICY}\n{role}"));
+    site.run_ok(&["setup"]);
+    site.run_ok(&["tenant", "register", "1"]);
+    let table = "CREATE TABLE users (id int8 PRIMARY KEY, account_id int8 NOT NULL, email rowseal.text, \
+                 age rowseal.int4, code rowseal.varchar, amount rowseal.numeric, note text); \
+                 CREATE ROLE keeper; GRANT ALL ON users TO keeper";
+    cluster.psql("app", table);
+    let proxy = site.serve();
+    let (mut peer, mut keeper) = (Peer::connect(proxy.address(), "app"), Peer::connect(proxy.address(), "app"));
+    assert!(peer.ask(&format!("{INSERT} (1, 1, 'a@x')")).ends_with("Z(I)"));
+    keeper.ask("SET ROLE keeper");
+    let cell = cluster.psql("app", "SELECT email FROM users");
+    assert_eq!(keeper.ask(&format!("{INSERT} (2, 1, '{cell}')")), "C(INSERT 0 1\\x00) Z(I)");
+    replace_key(&cluster, &site.path().join("keyring.toml"));
+    let retried = |id: u32, keeper: &mut Peer| keeper.ask(&format!("{INSERT} ({id}, 1, '{cell}')"));
+    let mut id = 2;
+    poll("the change to be taken up", || {
+        id += 1;
+        (retried(id, &mut keeper) == "E(ERROR 55000) Z(I)").then_some(())
+    });
+    keeper.send(&Out::new().query("COPY users (id, account_id, email) FROM STDIN").0);
+    keeper.until(b'G');
+    let row = format!("99\t1\t{}\n", cell.replace('\\', "\\\\"));
+    keeper.send(&Out::new().raw(b'd', row.as_bytes()).raw(b'c', b"").0);
+    assert!(show(&keeper.until_ready(1)).contains("E(ERROR 55000)"));
+    // It opens all the same.
+    assert!(peer.ask("SELECT email FROM users WHERE id = 1").contains("a@x"));
+}
+
+#[test]
 fn a_proxy_that_was_stopped_sends_nothing_under_a_key_that_was_rotated_away() {
     let (cluster, site) = site_with_a_short_lease();
     let proxy = site.serve();

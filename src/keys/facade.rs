@@ -217,8 +217,10 @@ impl Keys {
     /// Holds on to the present epoch, if `pin` holds none yet: to be done before fresh keys are asked for, and until no
     /// cell under them is on its way.
     pub fn pin(&self, pin: &mut Pin) {
-        let term = self.inner.lease.term(self.inner.moment());
-        self.inner.pins.hold(pin, self.inner.registry.epoch(), term);
+        if !pin.is_held() {
+            let term = self.inner.lease.term(self.inner.moment());
+            self.inner.pins.hold(pin, self.inner.registry.epoch(), term);
+        }
     }
 
     /// Whether cells under keys that were granted since `pin` was taken may still be sent: not once this proxy has been

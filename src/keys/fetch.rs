@@ -58,7 +58,7 @@ impl Inner {
         if let (WrapAlgorithm::Branch, Some(record)) = (slot.algorithm, snapshot.branches.get(&slot.key_id)) {
             let (branch, made) = self.branch_key(&master, record).await?;
             *request = made;
-            return Branch::new(&branch, record).unwrap(&slot.as_slot());
+            return Branch::new(&branch, record, &master).unwrap(&slot.as_slot());
         }
         if let Some((opened, of)) =
             self.deks.find(&slot.as_slot(), self.now()).filter(|(_, of)| Arc::ptr_eq(of, &master))
@@ -83,7 +83,7 @@ impl Inner {
         let tenant = master.record.tenant.clone();
         let context = context::dek(&tenant, slot.dek_id);
         let bytes = self.decrypt(master, &slot.wrapped, &context, request).await?;
-        let opened = Arc::new(OpenedDek { dek: Dek::from_bytes(*bytes), tenant });
+        let opened = Arc::new(OpenedDek { dek: Dek::from_bytes(*bytes), tenant, is_leaving: master.is_leaving() });
         self.deks.insert(slot, opened.clone(), master.clone(), self.now());
         Ok(opened)
     }

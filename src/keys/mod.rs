@@ -58,6 +58,8 @@ pub struct OpenedDek {
     pub dek: Dek,
     /// Whose it is.
     pub tenant: Tenant,
+    /// The master key that it hangs on is being rotated away: nothing new is to hang on it.
+    pub is_leaving: bool,
 }
 
 /// What was granted.

@@ -50,11 +50,8 @@ impl Pins {
     }
 
     /// Takes hold of `epoch`, one that the snapshot has or had. Keys are to be taken from a snapshot read after this.
-    /// What is held already is older, and stays.
+    /// What is held already is older, and must stay.
     pub(super) fn hold(&self, pin: &mut Pin, epoch: i64, term: u64) {
-        if pin.is_held {
-            return;
-        }
         let slot = pin.slot.get_or_insert_with(|| self.slot());
         slot.store(epoch, SeqCst);
         fence(SeqCst);
@@ -138,7 +135,9 @@ mod tests {
                     Step::Restore(by) => epoch = (epoch - by).max(1),
                     Step::Grant(session) => {
                         let (pin, oldest) = &mut sessions[session];
-                        pins.hold(pin, epoch, 0);
+                        if !pin.is_held() {
+                            pins.hold(pin, epoch, 0);
+                        }
                         oldest.get_or_insert(epoch);
                     }
                     Step::Release(session) => {
