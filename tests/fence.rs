@@ -203,14 +203,38 @@ fn a_client_that_vanishes_lets_go_once_the_server_has_read_all() {
     other.ask("LOCK TABLE users IN SHARE MODE");
     let mut peer = wired.peer();
     peer.send(&Out::new().query(&format!("{INSERT} (2, 1, 'a@x')")).0);
-    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'INSERT%'";
-    poll("the server to wait", || (wired.cluster.psql("app", waiting) == "1").then_some(()));
+    poll("the server to wait", || (wired.cluster.psql("app", WAITING) == "1").then_some(()));
     drop(peer);
     assert!(!is_let_go(&wired));
     other.ask("COMMIT");
     poll("the epoch to be let go", || is_let_go(&wired).then_some(()));
     assert_eq!(wired.cluster.psql("app", "SELECT string_agg(id::text, ',') FROM users"), "2");
 }
+
+#[test]
+fn a_proxy_that_is_cut_off_while_values_are_on_their_way_stays_on_the_list() {
+    let wired = wired_on(Version::Any, "[limits]\ndrain_timeout = \"1s\"\n");
+    let mut other = Peer::connect(wired.cluster.host_port(), "app");
+    other.ask("BEGIN");
+    other.ask("LOCK TABLE users IN SHARE MODE");
+    let mut peer = wired.peer();
+    peer.send(&Out::new().query(&format!("{INSERT} (1, 1, 'a@x')")).0);
+    poll("the server to wait", || (wired.cluster.psql("app", WAITING) == "1").then_some(()));
+    assert_eq!(wired.proxy.stop(), 0, "{}", wired.proxy.log());
+    // A rotation waits until its silence has lasted; the value arrives after its end.
+    let listed = "SELECT count(*) FROM rowseal.proxy";
+    assert_eq!(wired.cluster.psql("app", listed), "1");
+    other.ask("COMMIT");
+    poll("the value", || (wired.cluster.psql("app", "SELECT count(*) FROM users") == "1").then_some(()));
+    // One that ends with nothing on its way takes its leave.
+    let again = wired.site.serve();
+    poll("the new proxy", || (wired.cluster.psql("app", listed) == "2").then_some(()));
+    Peer::connect(again.address(), "app").ask(&format!("{INSERT} (2, 1, 'a@x')"));
+    assert_eq!(again.stop(), 0);
+    assert_eq!(wired.cluster.psql("app", listed), "1");
+}
+
+const WAITING: &str = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'INSERT%'";
 
 #[test]
 fn a_proxy_that_was_counted_out_begins_anew() {

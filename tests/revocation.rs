@@ -14,7 +14,7 @@ const POLICY: &str = "[[database]]\nname = \"app\"\ncontrol = \"{control}/app\"\
     name = \"public.users\"\ntenant = { column = \"account_id\" }\n\n[database.table.columns]\n\
     email = { type = \"text\", equality = \"tenant\" }\n";
 const TABLE: &str = "CREATE TABLE users (id int8 PRIMARY KEY, account_id int8 NOT NULL, email rowseal.text)";
-/// How soon every proxy goes by a change of the registry, as docs/operations.md says.
+/// How soon every proxy goes by a change of the registry, as docs/threat-model.md says.
 const BOUND: Duration = Duration::from_secs(2);
 /// What a machine that does much else adds.
 const SLACK: Duration = Duration::from_secs(8);
@@ -235,12 +235,17 @@ fn a_shredded_tenant_never_comes_back() {
 
 #[test]
 fn an_older_version_serves_a_restored_backup_for_a_while_and_is_purged_when_nothing_needs_it() {
-    let pair = Pair::start("direct");
+    for wrapping in ["direct", "hierarchical"] {
+        older_version_serves_a_restored_backup(&Pair::start(wrapping));
+    }
+}
+
+fn older_version_serves_a_restored_backup(pair: &Pair) {
     let [mut peer, _] = pair.peers();
-    let backup = Backup::take(&pair);
+    let backup = Backup::take(pair);
     pair.site.run_ok(&["key", "rotate", "1"]);
     rows(&mut peer, ALL).unwrap();
-    backup.restore(&pair);
+    backup.restore(pair);
     let needs = |what: &str| {
         let message = format!("a stored value of tenant \"1\" needs an older version of its key, which {what}");
         Err(("55000".to_owned(), message))
@@ -265,7 +270,7 @@ fn an_older_version_serves_a_restored_backup_for_a_while_and_is_purged_when_noth
     pair.site.run_ok(&["key", "rewrap", "1"]);
     assert_eq!(pair.cluster.psql("app", version), "deactivated|t");
     poll("the rows under the new key", || (rows(&mut peer, ALL).ok()? == ["one@x", "two@x", "three@x"]).then_some(()));
-    purged_and_kept(&pair, &mut peer, &backup);
+    purged_and_kept(pair, &mut peer, &backup);
 }
 
 fn purged_and_kept(pair: &Pair, peer: &mut Peer, backup: &Backup) {

@@ -1,8 +1,8 @@
 //! Revoking a tenant (K5): nobody may use its keys, whatever is cached, until they are reactivated; and shredding it, which
 //! is for ever.
-use super::JobError;
 use super::custody::{Custody, TakenUp};
 use super::keyset::MasterKey;
+use super::{Event, JobError};
 
 /// What was done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub async fn revoke(custody: &Custody<'_>, reason: &str) -> Result<Done, JobErro
     let usable = keys.masters.iter().filter(|key| key.state != "purged");
     let (disabled, taken_up) =
         tokio::join!(custody.each(usable, |key| custody.disable(key, reason)), custody.taken_up(&change));
-    Ok(Done { keys: disabled?, taken_up: taken_up? })
+    ended(custody, disabled, taken_up?)
 }
 
 /// Enables the keys of a revoked tenant, then lets proxies use them again.
@@ -74,7 +74,17 @@ pub async fn shred(custody: &Custody<'_>, days: u8, reason: &str) -> Result<Done
         custody.each(there, |key| custody.schedule_deletion(key, days, reason)),
         custody.taken_up(&change)
     );
-    Ok(Done { keys: scheduled?, taken_up: taken_up? })
+    ended(custody, scheduled, taken_up?)
+}
+
+/// Where the key service has failed, it is said that the proxies have stopped all the same.
+fn ended(custody: &Custody<'_>, keys: Result<usize, JobError>, taken_up: TakenUp) -> Result<Done, JobError> {
+    if keys.is_err() {
+        let proxies = taken_up.proxies;
+        let text = format!("{proxies} proxies refuse the tenant's keys, but the key service does not: run this again");
+        (custody.watch)(Event::Warning(&text));
+    }
+    Ok(Done { keys: keys?, taken_up })
 }
 
 pub(super) fn refuse_shredded(custody: &Custody<'_>, state: &str) -> Result<(), JobError> {
