@@ -4,5 +4,5 @@ mod aws;
 mod facade;
 mod local;
 mod moto;
-mod proxy;
+pub mod proxy;
 mod suite;

@@ -7,16 +7,23 @@ use super::connect::{self, Control};
 use super::{Context, Failure};
 use crate::audit::WhoFields;
 use crate::config::Settings;
+use crate::jobs::custody::TakenUp;
 use crate::jobs::worker::Pace;
-use crate::jobs::{JobError, Journal, Watch, Worker};
+use crate::jobs::{Custody, JobError, Journal, Watch, Worker, older};
 use crate::keys::kms::Kms;
 use crate::keys::registry::Registry;
 
+mod confirm;
+mod deactivate;
 mod operator;
 mod progress;
+mod purge;
+mod reactivate;
 mod rewrap;
 mod rotate;
+pub(super) mod shred;
 pub(super) mod status;
+mod unpurge;
 
 #[derive(Subcommand)]
 pub(super) enum Key {
@@ -26,6 +33,14 @@ pub(super) enum Key {
     Status(status::Status),
     /// Wrap again what hangs on an older version that was reactivated, and disable that again.
     Rewrap(rewrap::Rewrap),
+    /// Stop every use of a tenant's keys, whatever is cached, and disable them.
+    Deactivate(deactivate::Deactivate),
+    /// Let the keys of a deactivated tenant be used again; or older versions, for a restored backup.
+    Reactivate(reactivate::Reactivate),
+    /// Schedule the deletion of versions that were rotated away, if no stored value needs them.
+    Purge(purge::Purge),
+    /// Cancel the deletion of purged versions.
+    Unpurge(unpurge::Unpurge),
 }
 
 pub(super) async fn run(command: Key, context: &Context) -> Result<(), Failure> {
@@ -33,6 +48,10 @@ pub(super) async fn run(command: Key, context: &Context) -> Result<(), Failure> 
         Key::Rotate(rotate) => rotate::run(rotate, context).await,
         Key::Status(status) => status::run(status, context).await,
         Key::Rewrap(rewrap) => rewrap::run(rewrap, context).await,
+        Key::Deactivate(deactivate) => deactivate::run(deactivate, context).await,
+        Key::Reactivate(reactivate) => reactivate::run(reactivate, context).await,
+        Key::Purge(purge) => purge::run(purge, context).await,
+        Key::Unpurge(unpurge) => unpurge::run(unpurge, context).await,
     }
 }
 
@@ -65,6 +84,15 @@ impl Bench {
             Worker::start(&self.registry, self.kms.clone(), self.journal.clone(), tenant, (self.pace, watch)).await;
         started.map_err(failure)
     }
+
+    /// What it takes to act on the keys of a tenant. Versions whose time for a restored backup is over are deactivated
+    /// first.
+    async fn custody<'a>(&self, tenant: &'a str, watch: Watch<'a>) -> Result<Custody<'a>, Failure> {
+        let tools = (self.kms.clone(), self.journal.clone());
+        let custody = Custody::new(&self.registry, tools, tenant, watch).await.map_err(failure)?;
+        older::take_back(&custody).await.map_err(failure)?;
+        Ok(custody)
+    }
 }
 
 /// The audit log of commands stands beside that of the proxy, which holds its own.
@@ -78,6 +106,22 @@ fn journal(settings: &Settings, database: &str, control: &Control, (tenant, act)
         session: 0,
     };
     Journal::new(settings.audit.directory.join("admin"), who, tenant)
+}
+
+/// A reason that is one.
+fn reason(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    if text.is_empty() { Err("say why".to_owned()) } else { Ok(text.to_owned()) }
+}
+
+/// How the proxies took a change up, in words.
+fn taken_up(taken_up: &TakenUp) -> String {
+    let TakenUp { proxies, silent, took } = taken_up;
+    let mut text = format!("taken up by {proxies} live proxies after {:.1} s", took.as_secs_f64());
+    for id in silent {
+        text += &format!("\n  proxy {id} is silent: what it has cached ends with keys.confirm_interval");
+    }
+    text
 }
 
 fn failure(error: JobError) -> Failure {

@@ -174,6 +174,7 @@ pub fn keys_settings(settings: &Settings) -> KeysSettings {
     let keys = &settings.keys;
     let mut bounds = KeysSettings {
         confirm_interval: keys.confirm_interval,
+        registry_stale: keys.lease,
         pool_target: keys.pool_size,
         unwraps_max: keys.kms_concurrency,
         generates_max: keys.kms_concurrency,

@@ -3,11 +3,11 @@ use clap::Subcommand;
 use serde_json::json;
 
 use super::connect::{self, Control};
-use super::key::status;
+use super::key::{shred, status};
 use super::{Context, Failure};
 use crate::config::Wrapping;
 use crate::jobs::keyset::KeySet;
-use crate::keys::registry::{Registered, RegistryError, TenantRecord};
+use crate::keys::registry::{Registered, RegistryError};
 use crate::policy::GLOBAL_TENANT;
 
 #[derive(Subcommand)]
@@ -30,6 +30,8 @@ pub(super) enum Tenant {
         #[arg(long)]
         count: bool,
     },
+    /// Make everything that is sealed for a tenant unreadable for ever.
+    Shred(shred::Shred),
 }
 
 fn wrapping(text: &str) -> Result<Wrapping, String> {
@@ -45,6 +47,7 @@ pub(super) async fn run(command: Tenant, context: &Context) -> Result<(), Failur
         Tenant::Register { name, wrapping } => register(&name, wrapping, context).await,
         Tenant::List => list(context).await,
         Tenant::Show { name, count } => show(&name, count, context).await,
+        Tenant::Shred(shred) => shred::run(shred, context).await,
     }
 }
 
@@ -65,7 +68,7 @@ async fn register(name: &str, wrapping: Option<Wrapping>, context: &Context) -> 
 
 fn failure(error: RegistryError) -> Failure {
     match error {
-        RegistryError::Name | RegistryError::Reserved | RegistryError::OtherWrapping(_) => {
+        RegistryError::Name | RegistryError::Reserved | RegistryError::OtherWrapping(_) | RegistryError::Barred(_) => {
             Failure::Refused(error.to_string())
         }
         error => error.into(),
@@ -82,6 +85,12 @@ async fn list(context: &Context) -> Result<(), Failure> {
         let text = format!("{:<32} active       {wrapping}", tenant.name);
         context.output.write(text, &json!({ "tenant": &*tenant.name, "state": "active", "wrapping": wrapping }))?;
     }
+    let mut barred: Vec<_> = snapshot.barred.iter().collect();
+    barred.sort_by_key(|(name, _)| *name);
+    for (name, standing) in barred {
+        let state = standing.as_str();
+        context.output.write(format!("{name:<32} {state}"), &json!({ "tenant": &**name, "state": state }))?;
+    }
     for name in &snapshot.registering {
         context
             .output
@@ -96,22 +105,24 @@ async fn show(name: &str, count: bool, context: &Context) -> Result<(), Failure>
     let snapshot = registry.snapshot();
     let client = registry.dedicated().await?;
     client.batch_execute("SET search_path = pg_catalog").await?;
-    let (tenant, keys) = (snapshot.tenants.get(name), KeySet::read(&client, name).await?);
-    let (Some(tenant), Some(keys)) = (tenant, keys) else {
+    let keys = KeySet::read(&client, name).await?.filter(|keys| keys.state != "registering");
+    let Some(keys) = keys else {
         let is_registering = snapshot.registering.iter().any(|other| &**other == name);
         let state = if is_registering { "is not registered to the end: repeat" } else { "is not registered; run" };
         return Err(anyhow::anyhow!("tenant {name:?} {state} `rowseal tenant register`").into());
     };
-    context.output.write(format!("{name}: {}", tenant.wrapping.as_str()), &describe(tenant, &keys))?;
+    let state = if keys.state == "active" { String::new() } else { format!(", {}", keys.state) };
+    context.output.write(format!("{name}: {}{state}", keys.wrapping.as_str()), &describe(name, &keys))?;
     let counts = if count { Some(status::counts(&client).await?) } else { None };
     status::write_versions(&keys, counts.as_ref(), context)
 }
 
-fn describe(tenant: &TenantRecord, keys: &KeySet) -> serde_json::Value {
+fn describe(name: &str, keys: &KeySet) -> serde_json::Value {
     json!({
-        "tenant": &*tenant.name,
-        "wrapping": tenant.wrapping.as_str(),
-        "searchable": tenant.index.is_some(),
+        "tenant": name,
+        "state": keys.state,
+        "wrapping": keys.wrapping.as_str(),
+        "searchable": keys.wrapped.iter().any(|key| key.is_index && key.is_active),
         "master_keys": keys.masters.len(),
     })
 }

@@ -67,6 +67,7 @@ fn keys(raw: &mut File, vars: &Variables<'_>) -> Result<(), ConfigError> {
     vars.word("ROWSEAL_KEYS_WRAPPING", &mut keys.wrapping)?;
     vars.parsed("ROWSEAL_KEYS_AUTO_REGISTER", &mut keys.auto_register)?;
     vars.word("ROWSEAL_KEYS_CONFIRM_INTERVAL", &mut keys.confirm_interval)?;
+    vars.word("ROWSEAL_KEYS_LEASE", &mut keys.lease)?;
     vars.parsed("ROWSEAL_KEYS_CACHE_BYTES_MAX", &mut keys.cache_bytes_max)?;
     vars.parsed("ROWSEAL_KEYS_POOL_SIZE", &mut keys.pool_size)?;
     vars.parsed("ROWSEAL_KEYS_KMS_CONCURRENCY", &mut keys.kms_concurrency)?;

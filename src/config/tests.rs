@@ -173,6 +173,8 @@ fn errors_name_their_line_and_column() {
     check("[keys]\nprovider = 'gcp'", "2:12: unknown variant `gcp`, expected `local` or `aws`");
     check("[keys]\npool_size = 0", "2:13: must be at least 1");
     check("[keys]\nconfirm_interval = 'soon'", "2:20: \"soon\" is not a duration, as in \"60s\" or \"5m\"");
+    check("[keys]\nlease = '16s'", "2:9: must be 2s to 15s");
+    check("[keys]\nlease = '1s'", "2:9: must be 2s to 15s");
     check("[keys]\nconfirm_interval = '-1s'", "2:20: \"-1s\" is not a duration, as in \"60s\" or \"5m\"");
     for address in ["kms.local", "http://10.0.0.1:8080"] {
         check(&format!("[keys.aws]\nendpoint = '{address}'"), &format!("2:12: {address:?} {UNSAFE_ENDPOINT}"));

@@ -11,10 +11,13 @@ use crate::audit::AuditError;
 use crate::keys::kms::KmsError;
 use crate::keys::registry::RegistryError;
 
+pub mod custody;
 pub mod journal;
 pub mod keyset;
+pub mod older;
 pub mod references;
 mod reseal;
+pub mod revocation;
 pub mod rewrap;
 pub mod rotation;
 pub mod strays;
@@ -23,6 +26,7 @@ mod verify;
 pub mod worker;
 mod wraps;
 
+pub use custody::Custody;
 pub use journal::Journal;
 pub use worker::Worker;
 

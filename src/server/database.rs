@@ -158,6 +158,10 @@ impl Database {
 
     /// Takes this proxy off the registry's list of those that live; the database is not served any more then.
     pub async fn farewell(&self) {
+        if self.shared.keys.is_pinned() {
+            tracing::warn!(database = %self.shared.policy.name, "sealed values are still on their way to the server");
+            return self.registry.fall_silent().await;
+        }
         if let Err(error) = self.registry.farewell().await {
             tracing::warn!(database = %self.shared.policy.name, %error, "the registry was not told of the end");
         }

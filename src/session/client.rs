@@ -537,6 +537,7 @@ impl Machine {
         inputs: &Inputs<'_>,
         held: &mut Held,
     ) -> Result<Option<Granted>, Refusal> {
+        self.cells_leave(false);
         if let Some(granted) = held.granted.take() {
             return Ok(Some(granted));
         }
@@ -547,6 +548,7 @@ impl Machine {
         if need.fresh.is_empty() && need.index.is_empty() && need.open.is_empty() {
             return Ok(Some(Granted::default()));
         }
+        self.pinned.pin_for(&self.shared.keys, &need);
         if let Some(granted) = self.shared.keys.try_grant(&need) {
             return Ok(Some(granted));
         }

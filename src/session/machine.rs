@@ -22,6 +22,7 @@ use super::copy::CopyIn;
 use super::copy_out::Sending;
 use super::define::Defined;
 use super::facts::Facts;
+use super::hold::Pinned;
 use super::named::{Cursor, Reply};
 use super::names::Gone;
 use super::open::Rows;
@@ -211,6 +212,7 @@ pub struct Machine {
     /// A setting may have been changed since the last Sync.
     pub(super) facts_local: bool,
     pub(super) hold: Option<Hold>,
+    pub(super) pinned: Pinned,
     pub(super) skipping: bool,
     pub(super) unsynced: Unsynced,
     /// The lock query of a simple query has opened an implicit transaction that nothing has ended yet.
@@ -270,6 +272,7 @@ impl Machine {
             passed: HashMap::default(),
             facts_local: false,
             hold: None,
+            pinned: Pinned::default(),
             skipping: false,
             unsynced: Unsynced::Nothing,
             lock_open: false,

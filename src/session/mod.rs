@@ -23,6 +23,7 @@ pub mod driver;
 mod each;
 pub mod elements;
 pub mod facts;
+mod hold;
 pub mod internal;
 mod leftover;
 mod literals;

@@ -87,6 +87,12 @@ impl Stage {
         AwsKms::with_credentials(&settings, "operator", "operator")
     }
 
+    /// What the service says of the tenant's key.
+    pub fn state_of(&self, tenant: &str) -> String {
+        let arn = KeyArn::new(self.arn_of(tenant));
+        format!("{:?}", self.runtime.block_on(self.console().describe(&arn)).unwrap().state)
+    }
+
     fn disable(&self, arn: &str) {
         self.runtime.block_on(self.console().disable(&KeyArn::new(arn))).unwrap();
     }

@@ -3,7 +3,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::progress::{self, Shown};
-use super::{Bench, failure};
+use super::{Bench, failure, reason};
 use crate::cli::{Context, Failure};
 use crate::jobs::rotation::{self, Depth, Record, Request};
 
@@ -23,11 +23,6 @@ pub(in crate::cli) struct Rotate {
     /// Change at most so many rows in a second.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     max_rows_per_second: Option<u32>,
-}
-
-fn reason(text: &str) -> Result<String, String> {
-    let text = text.trim();
-    if text.is_empty() { Err("say why".to_owned()) } else { Ok(text.to_owned()) }
 }
 
 fn depth(text: &str) -> Result<Depth, String> {

@@ -7,7 +7,7 @@ use tokio_postgres::Client;
 use tokio_postgres::types::ToSql;
 
 use super::fresh::{FreshMaster, KeyIntent, fresh_master, provider, wrap_under};
-use super::{Registry, RegistryError, Wrapping};
+use super::{Registry, RegistryError, Standing, Wrapping};
 use crate::crypto::{BranchKey, IndexRoot, KeyId};
 use crate::keys::context;
 use crate::keys::kms::Kms;
@@ -100,13 +100,16 @@ fn check_name(tenant: &str) -> Result<(), RegistryError> {
 async fn write_intent(client: &Client, tenant: &str, wrapping: Wrapping) -> Result<Intent, RegistryError> {
     let insert = "INSERT INTO rowseal.tenant (name, wrapping) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING";
     let is_new = client.execute(insert, &[&tenant, &wrapping.as_str()]).await? == 1;
-    let read = "SELECT t.intent::pg_catalog.text, i.id::pg_catalog.text, t.state = 'active', t.wrapping,
+    let read = "SELECT t.intent::pg_catalog.text, i.id::pg_catalog.text, t.state, t.wrapping,
                 t.created_at > pg_catalog.now() - '1 minute'::pg_catalog.interval
                 FROM rowseal.tenant t, rowseal.installation i WHERE t.name = $1";
     let row = client.query_one(read, &[&tenant]).await?;
     let wrapping = Wrapping::parse(row.get(3))?;
     let key = KeyIntent { id: row.get(0), database: row.get(1), is_new, is_young: row.get(4) };
-    Ok(Intent { key, active: row.get(2), wrapping })
+    match Standing::parse(row.get(2))? {
+        Some(standing @ (Standing::Revoked | Standing::Shredded)) => Err(RegistryError::Barred(standing)),
+        standing => Ok(Intent { key, active: standing.is_some(), wrapping }),
+    }
 }
 
 async fn make_keys(
