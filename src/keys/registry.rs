@@ -45,7 +45,7 @@ pub enum RegistryError {
     #[error("the registry has a {0} record that this release does not understand")]
     Record(&'static str),
     /// A name that a tenant cannot have.
-    #[error("a tenant's name has 1 to 256 letters, digits, spaces and characters of _.:/=+-@")]
+    #[error("a tenant's name has 1 to 256 letters, digits, characters of _.:/=+-@ and, not at its ends, spaces")]
     Name,
     /// A name that the proxy keeps for itself.
     #[error("tenant names that begin with \"_rowseal\" are reserved")]
