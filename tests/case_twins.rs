@@ -1,0 +1,210 @@
+//! Every statement of the case files on real servers: on sealed tables through the proxy and on plain ones directly, by
+//! either protocol, with results in text and binary, with literals and with parameters. Each gives the same columns, types,
+//! rows, tags and SQLSTATE, or is refused as its case file says (T1, T3, T4, T5). No value of a sealed column reaches the
+//! server, no cell the client. What is known to differ is said in [`known`].
+//!
+//! `CASE_TWINS=word` runs only the statements with that word in them.
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use crate::random_sql::compare::shown;
+use crate::support::peer::{Message, Out};
+use crate::support::postgres::Version;
+use files::{Case, Expected};
+use known::Told;
+use twins::{Twins, state};
+
+mod files;
+mod known;
+mod schema;
+mod twins;
+mod ways;
+
+/// Fewer than these mean that the test has stopped testing.
+const CASES_MIN: usize = 1700;
+
+/// What became of the runs of one file.
+#[derive(Debug, Default, Clone, Copy)]
+struct Count {
+    cases: usize,
+    runs: usize,
+    same: usize,
+    errors: usize,
+    refused: usize,
+    known: usize,
+}
+
+/// All of one version.
+struct All {
+    twins: Twins,
+    counts: BTreeMap<String, Count>,
+    known: BTreeMap<&'static str, usize>,
+    wrong: Vec<String>,
+}
+
+/// One way to run a statement.
+struct Run {
+    way: &'static str,
+    sql: String,
+    out: Out,
+    /// It is not the text of the case: whether it is refused is not said there.
+    is_variant: bool,
+}
+
+type Param = (i16, Option<Vec<u8>>);
+
+fn extended(sql: &str, params: &[Param], result: i16) -> Out {
+    let params: Vec<_> = params.iter().map(|(format, value)| (*format, value.as_deref())).collect();
+    let out = Out::new().parse("", sql).describe('S', "").bind_as("", &params, &[result]).describe('P', "");
+    out.execute("", 0).sync()
+}
+
+impl All {
+    fn case(&mut self, case: &Case) {
+        self.counts.entry(case.file.clone()).or_default().cases += 1;
+        let mut runs = vec![Run {
+            way: "simple",
+            sql: case.sql.clone(),
+            out: Out::new().query(&case.sql),
+            is_variant: false,
+        }];
+        runs.extend(self.extended_runs(case));
+        runs.extend(self.variants(case));
+        let before = schema::before(&case.sql);
+        for run in runs {
+            self.run(case, &before, &run);
+        }
+    }
+
+    /// By the extended protocol, with the case's own parameters.
+    fn extended_runs(&mut self, case: &Case) -> Vec<Run> {
+        let sql = &case.sql;
+        let run = |way, out| Run { way, sql: sql.clone(), out, is_variant: false };
+        let types = self.twins.param_types(sql).unwrap_or_default();
+        if types.is_empty() {
+            return vec![run("text", extended(sql, &[], 0)), run("binary", extended(sql, &[], 1))];
+        }
+        let null = types.iter().map(|_| (0, None)).collect::<Vec<Param>>();
+        let mut runs = vec![run("NULL", extended(sql, &null, 0))];
+        let of = |n: usize| -> Vec<Option<&'static str>> {
+            let value = |(at, oid): (usize, &u32)| ways::values(*oid, case.is_sealed(at)).map(|values| values[n]);
+            types.iter().enumerate().map(value).collect()
+        };
+        let text = |values: &[Option<&str>]| -> Vec<Param> {
+            values.iter().map(|value| (0, value.map(|value| value.as_bytes().to_vec()))).collect()
+        };
+        runs.push(run("values as text", extended(sql, &text(&of(0)), 0)));
+        runs.push(run("other values as text", extended(sql, &text(&of(1)), 1)));
+        let binary = self.binary(&types, &of(0));
+        runs.extend(binary.map(|params| run("values as binary", extended(sql, &params, 1))));
+        runs
+    }
+
+    /// With parameters in place of literals, where the plain server takes them.
+    fn variants(&mut self, case: &Case) -> Vec<Run> {
+        let Some((sql, literals)) = ways::parametrized(&case.sql) else { return Vec::new() };
+        let Some(types) = self.twins.param_types(&sql) else { return Vec::new() };
+        let text: Vec<Param> = literals.iter().map(|literal| (0, Some(literal.as_bytes().to_vec()))).collect();
+        let run = |way, out| Run { way, sql: sql.clone(), out, is_variant: true };
+        let literals: Vec<Option<&str>> = literals.iter().map(|literal| Some(&**literal)).collect();
+        let binary = self.binary(&types, &literals);
+        let binary = binary.map(|params| run("literals as binary", extended(&sql, &params, 1)));
+        std::iter::once(run("literals as text", extended(&sql, &text, 0))).chain(binary).collect()
+    }
+
+    /// The values in binary form, where each is one of its type.
+    fn binary(&mut self, types: &[u32], values: &[Option<&str>]) -> Option<Vec<Param>> {
+        let pairs = types.iter().zip(values);
+        pairs
+            .map(|(oid, value)| match value {
+                None => Some((1, None)),
+                Some(value) => self.twins.binary(*oid, value).map(|bytes| (1, Some(bytes))),
+            })
+            .collect()
+    }
+
+    fn run(&mut self, case: &Case, before: &[String], run: &Run) {
+        let Run { way, sql, out, is_variant } = run;
+        let count = self.counts.get_mut(&case.file).unwrap();
+        count.runs += 1;
+        let is_copy = sql.to_ascii_lowercase().contains("copy");
+        let at = format!("{}, {way}: {sql}", case.file);
+        let (plain, sealed) = match self.twins.run(before, out, is_copy) {
+            Ok(answers) => (answers.plain, answers.sealed),
+            Err(why) => return self.wrong.push(format!("{at}\n  {why}")),
+        };
+        let code = state(&sealed).unwrap_or_default();
+        let is_refusal = ["0A000", "42501", "55000"].contains(&&*code);
+        match &case.expected {
+            Expected::Refused(expected) if !is_variant => {
+                if *expected == code {
+                    count.refused += 1;
+                } else {
+                    let told = shown(sql, sealed);
+                    self.wrong.push(format!("{at}\n  expected: {expected}\n  plain: {}\n  sealed: {told}", shown(sql, plain)));
+                }
+                return;
+            }
+            _ if *is_variant && is_refusal => return count.refused += 1,
+            _ => {}
+        }
+        let is_error = state(&plain).is_some();
+        let [plain, sealed] = [plain, sealed].map(|messages| told(case, sql, messages));
+        if plain == sealed {
+            *(if is_error { &mut count.errors } else { &mut count.same }) += 1;
+        } else if let Some(reason) = known::reason(&Told { case, sql, plain: &plain, sealed: &sealed }) {
+            count.known += 1;
+            *self.known.entry(reason).or_default() += 1;
+        } else {
+            self.wrong.push(format!("{at}\n  plain:  {plain}\n  sealed: {sealed}"));
+        }
+    }
+}
+
+/// An answer in the form in which it is compared.
+fn told(case: &Case, sql: &str, mut messages: Vec<Message>) -> String {
+    if case.is_definition() {
+        messages.retain(|(tag, _)| *tag != b'N');
+    }
+    shown(sql, messages)
+}
+
+fn check(version: Version) {
+    let (start, word) = (Instant::now(), std::env::var("CASE_TWINS").ok());
+    let twins = Twins::start(version);
+    let mut all = All { twins, counts: BTreeMap::new(), known: BTreeMap::new(), wrong: Vec::new() };
+    let cases: Vec<Case> = files::all().into_iter().filter(|case| word.as_ref().is_none_or(|w| case.sql.contains(w))).collect();
+    for case in &cases {
+        let (n, at) = (all.wrong.len(), Instant::now());
+        all.case(case);
+        all.wrong[n..].iter().for_each(|wrong| eprintln!("{wrong}"));
+        if at.elapsed().as_millis() > 1000 { eprintln!("slow {:?} {}", at.elapsed(), case.sql); }
+    }
+    let leak = all.twins.leak_in_logs();
+    all.wrong.extend(leak);
+    for (file, count) in &all.counts {
+        eprintln!("{version:?} {file}: {count:?}");
+    }
+    let sum = |of: fn(&Count) -> usize| all.counts.values().map(of).sum::<usize>();
+    let total = Count {
+        cases: sum(|c| c.cases),
+        runs: sum(|c| c.runs),
+        same: sum(|c| c.same),
+        errors: sum(|c| c.errors),
+        refused: sum(|c| c.refused),
+        known: sum(|c| c.known),
+    };
+    eprintln!("{version:?} in {:?}: {total:?}\n  known: {:#?}", start.elapsed(), all.known);
+    assert!(all.wrong.is_empty(), "{version:?}: {} are wrong:\n{}", all.wrong.len(), all.wrong.join("\n"));
+    assert!(word.is_some() || total.cases >= CASES_MIN, "only {total:?}");
+}
+
+#[test]
+fn cases_agree_on_postgres_15() {
+    check(Version::V15);
+}
+
+#[test]
+fn cases_agree_on_postgres_18() {
+    check(Version::V18);
+}
