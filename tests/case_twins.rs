@@ -30,6 +30,8 @@ struct Count {
     runs: usize,
     same: usize,
     errors: usize,
+    /// Errors on both sides, of different kinds.
+    otherwise: usize,
     refused: usize,
     known: usize,
 }
@@ -149,6 +151,10 @@ impl All {
             _ => {}
         }
         let is_error = state(&plain).is_some();
+        let otherwise = state(&plain).is_some_and(|plain| plain != code) && !["", "57014"].contains(&&*code);
+        if otherwise && !["08", "XX"].iter().any(|class| code.starts_with(class)) {
+            return count.otherwise += 1;
+        }
         let [plain, sealed] = [plain, sealed].map(|messages| told(case, sql, messages));
         if plain == sealed {
             *(if is_error { &mut count.errors } else { &mut count.same }) += 1;
@@ -161,10 +167,18 @@ impl All {
     }
 }
 
-/// An answer in the form in which it is compared.
+/// An answer in the form in which it is compared. A plan is one of other tables; which rows a LIMIT gives is the server's
+/// choice, and so is the order of those that are copied.
 fn told(case: &Case, sql: &str, mut messages: Vec<Message>) -> String {
+    let upper = sql.to_ascii_uppercase();
     if case.is_definition() {
         messages.retain(|(tag, _)| *tag != b'N');
+    }
+    if upper.contains("EXPLAIN") || (upper.contains(" LIMIT ") && !upper.contains("ORDER BY")) {
+        messages.retain(|(tag, _)| *tag != b'D');
+    }
+    if !upper.contains("ORDER BY") {
+        messages.chunk_by_mut(|a, b| a.0 == b'd' && b.0 == b'd').for_each(<[Message]>::sort);
     }
     shown(sql, messages)
 }
@@ -176,6 +190,7 @@ fn check(version: Version) {
     let cases: Vec<Case> = files::all().into_iter().filter(|case| word.as_ref().is_none_or(|w| case.sql.contains(w))).collect();
     for case in &cases {
         let (n, at) = (all.wrong.len(), Instant::now());
+        if std::env::var("CASE_TRACE").is_ok() { eprintln!("{}", case.sql); }
         all.case(case);
         all.wrong[n..].iter().for_each(|wrong| eprintln!("{wrong}"));
         if at.elapsed().as_millis() > 1000 { eprintln!("slow {:?} {}", at.elapsed(), case.sql); }
@@ -191,6 +206,7 @@ fn check(version: Version) {
         runs: sum(|c| c.runs),
         same: sum(|c| c.same),
         errors: sum(|c| c.errors),
+        otherwise: sum(|c| c.otherwise),
         refused: sum(|c| c.refused),
         known: sum(|c| c.known),
     };
