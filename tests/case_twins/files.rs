@@ -6,8 +6,8 @@ use std::path::Path;
 pub enum Expected {
     /// It is sent, as it is or rewritten.
     Sent,
-    /// The server is asked about its names first, and may say what is wrong with them.
-    Asked,
+    /// The server is asked about its names first, and may say what is wrong with them; else it may be refused so.
+    Asked(Option<String>),
     /// It is refused with this SQLSTATE.
     Refused(String),
 }
@@ -30,7 +30,7 @@ impl Case {
         let after = |word: &str| told.iter().find_map(|line| line.strip_prefix(word));
         let code = after("refuse ").and_then(|said| said.split(' ').next());
         let expected = match code {
-            _ if told.iter().any(|line| line.starts_with("ask ")) => Expected::Asked,
+            code if told.iter().any(|line| line.starts_with("ask ")) => Expected::Asked(code.map(str::to_owned)),
             Some(code) => Expected::Refused(code.to_owned()),
             None => Expected::Sent,
         };

@@ -1,6 +1,7 @@
 //! Two databases with one schema, one of them sealed and behind the proxy: runs a statement on both.
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use memchr::memmem;
@@ -18,18 +19,27 @@ const REPLY_TIMEOUT: Duration = Duration::from_secs(20);
 /// In every text that is meant for a sealed column, and in hexadecimal digits.
 const MARKS: &[&[u8]] = &[b"SECRET", b"534543524554", "SÉCRET".as_bytes()];
 
-pub struct Twins {
+/// The servers of all, with databases that are the same.
+pub struct Servers {
     sealed: Cluster,
     plain: Cluster,
     proxy: Proxy,
     _site: Site,
     tap: Tap,
+    /// The last bytes that were looked at: what is looked for may stand across two looks.
+    seen: Mutex<Vec<u8>>,
+    log_before: usize,
+}
+
+/// One of the databases on either side.
+pub struct Twins<'a> {
+    servers: &'a Servers,
+    database: String,
     sealed_peer: Peer,
     plain_peer: Peer,
     /// Types of the sealed side that the plain one has under another number.
     types: Vec<([u8; 4], [u8; 4])>,
     binary: HashMap<(u32, String), Vec<u8>>,
-    log_read: usize,
 }
 
 /// What both sides said to a statement.
@@ -38,38 +48,86 @@ pub struct Answers {
     pub sealed: Vec<Message>,
 }
 
-fn peer(address: SocketAddr) -> Peer {
-    let mut peer = Peer::connect(address, "app");
+fn peer(address: SocketAddr, database: &str) -> Peer {
+    let mut peer = Peer::connect(address, database);
     peer.wait_at_most(REPLY_TIMEOUT);
     peer
 }
 
-impl Twins {
-    pub fn start(version: Version) -> Twins {
-        let (sealed, plain) = (Cluster::start(version), Cluster::start(version));
+impl Servers {
+    /// With so many databases: the first is filled, the others are copies of it.
+    pub fn start(version: Version, databases: usize) -> Servers {
+        let start = || Cluster::start_with(version, &[("max_connections", "200")]);
+        let (sealed, plain) = (start(), start());
         let tap = Tap::start(sealed.host_port());
-        let site = Site::with_upstream(tap.address(), &sealed, schema::POLICY);
-        sealed.createdb("app");
-        plain.createdb("app");
-        site.run_ok(&["setup"]);
-        schema::TENANTS.iter().for_each(|tenant| drop(site.run_ok(&["tenant", "register", tenant])));
-        sealed.psql("app", &schema::create(true));
-        plain.psql("app", &schema::create(false));
-        let proxy = site.serve();
-        let (mut sealed_peer, mut plain_peer) = (peer(proxy.address()), peer(plain.host_port()));
-        for sql in schema::ROWS {
-            let insert = [Some("BEGIN"), schema::session(sql), Some(*sql), Some("COMMIT")];
-            for sql in insert.into_iter().flatten() {
-                let (sealed, plain) = (sealed_peer.asked(sql), plain_peer.asked(sql));
-                assert!(sealed[0].0 == 'C' && sealed == plain, "{sealed:?} {plain:?}");
-            }
+        let first = Site::with_upstream(tap.address(), &sealed, &schema::policy(1));
+        [&sealed, &plain].iter().for_each(|cluster| cluster.createdb("app0"));
+        first.run_ok(&["setup"]);
+        schema::TENANTS.iter().for_each(|tenant| drop(first.run_ok(&["tenant", "register", tenant])));
+        sealed.psql("app0", &schema::create(true));
+        plain.psql("app0", &schema::create(false));
+        fill(&first, &sealed, &plain);
+        let policy = schema::policy(databases).replace("{control}", &format!("postgres://postgres@{}", sealed.host_port()));
+        let text = std::fs::read_to_string(first.config()).unwrap();
+        let own = text.find("[[database]]").unwrap();
+        std::fs::write(first.config(), text[..own].to_owned() + &policy).unwrap();
+        let copies = |cluster: &Cluster| {
+            (1..databases).for_each(|n| drop(cluster.psql("postgres", &format!("CREATE DATABASE app{n} TEMPLATE app0"))));
+        };
+        [&sealed, &plain].into_iter().for_each(copies);
+        let (proxy, log_before) = (first.serve(), 0);
+        Servers { sealed, plain, proxy, _site: first, tap, seen: Mutex::default(), log_before }
+    }
+
+    /// A value of a sealed column in what the server was sent since this was asked last.
+    fn leak(&self) -> Option<String> {
+        let mut seen = self.seen.lock().unwrap();
+        seen.extend(self.tap.take_to_server());
+        let found = leak(&seen).map(|leak| format!("the server was sent {leak}"));
+        let end = seen.len().saturating_sub(64);
+        seen.drain(..end);
+        if found.is_some() {
+            seen.clear();
         }
-        [&sealed, &plain].into_iter().for_each(|cluster| drop(cluster.psql("app", &schema::keep())));
+        found
+    }
+
+    /// The same in what the server, or the proxy, has logged.
+    pub fn leak_in_logs(&self) -> Option<String> {
+        let (server, own) = (self.sealed.log(), self.proxy.log());
+        assert!(!own.contains("panicked"), "{own}");
+        leak(&server.as_bytes()[self.log_before..]).or_else(|| leak(own.as_bytes())).map(|leak| format!("in a log: {leak}"))
+    }
+}
+
+/// The rows, put in by the client of each side, and kept.
+fn fill(site: &Site, sealed: &Cluster, plain: &Cluster) {
+    let proxy = site.serve();
+    let (mut sealed_peer, mut plain_peer) = (peer(proxy.address(), "app0"), peer(plain.host_port(), "app0"));
+    for sql in schema::ROWS {
+        let insert = [Some("BEGIN"), schema::session(sql), Some(*sql), Some("COMMIT")];
+        for sql in insert.into_iter().flatten() {
+            let (sealed, plain) = (sealed_peer.asked(sql), plain_peer.asked(sql));
+            assert!(sealed[0].0 == 'C' && sealed == plain, "{sealed:?} {plain:?}");
+        }
+    }
+    for cluster in [sealed, plain] {
         // Not sealed yet: its rows are the same on both sides.
-        [&sealed, &plain].into_iter().for_each(|cluster| drop(cluster.psql("app", "INSERT INTO raw VALUES (1, 'x')")));
-        let types = types(&sealed, &plain);
-        let (binary, log_read) = (HashMap::new(), 0);
-        Twins { sealed, plain, proxy, _site: site, tap, sealed_peer, plain_peer, types, binary, log_read }
+        cluster.psql("app0", &format!("INSERT INTO raw VALUES (1, 'x'); {}", schema::keep()));
+    }
+    drop((sealed_peer, plain_peer));
+    assert_eq!(proxy.stop(), 0);
+    let idle = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'app0'";
+    [sealed, plain].into_iter().for_each(|cluster| drop(cluster.psql("postgres", idle)));
+}
+
+impl<'a> Twins<'a> {
+    pub fn of(servers: &'a Servers, n: usize) -> Twins<'a> {
+        let database = format!("app{n}");
+        let sealed_peer = peer(servers.proxy.address(), &database);
+        let plain_peer = peer(servers.plain.host_port(), &database);
+        let types = types(servers, &database);
+        Twins { servers, database, sealed_peer, plain_peer, types, binary: HashMap::new() }
     }
 
     /// Runs a statement, as these messages say, in a transaction that is rolled back, behind what it needs.
@@ -81,7 +139,7 @@ impl Twins {
         steps.extend(before.iter().map(|sql| Out::new().query(sql)));
         let at = steps.len();
         steps.push(out.clone());
-        let back = [Out::new().query("ROLLBACK")];
+        let back = [Out::new().query("ROLLBACK"), Out::new().query("DEALLOCATE ALL")];
         let answers = |peer: &mut Peer| {
             let answers = exchange(peer, &steps, is_copy)?;
             // What stands behind a value that could not be opened would end the session, as it could not be stopped.
@@ -89,7 +147,7 @@ impl Twins {
         };
         let plain = answers(&mut self.plain_peer).map_err(|why| format!("plain: {why}"));
         let sealed = answers(&mut self.sealed_peer).map_err(|why| format!("sealed: {why}"));
-        let leak = leak(&self.tap.take_to_server()).map(|leak| format!("the server was sent {leak}"));
+        let leak = self.servers.leak();
         let (mut plain, mut sealed) = match (plain, sealed) {
             (Ok(plain), Ok(sealed)) => (plain, sealed),
             (plain, sealed) => {
@@ -118,9 +176,11 @@ impl Twins {
     /// After something was committed, or a session was lost.
     fn restore(&mut self) {
         // The old sessions end first: they may hold locks.
-        (self.sealed_peer, self.plain_peer) = (peer(self.proxy.address()), peer(self.plain.host_port()));
-        for cluster in [&self.sealed, &self.plain] {
-            cluster.psql("app", &format!("SET lock_timeout = '9s'; {}", schema::restore()));
+        let servers = self.servers;
+        self.sealed_peer = peer(servers.proxy.address(), &self.database);
+        self.plain_peer = peer(servers.plain.host_port(), &self.database);
+        for cluster in [&servers.sealed, &servers.plain] {
+            cluster.psql(&self.database, &format!("SET lock_timeout = '9s'; {}", schema::restore()));
         }
     }
 
@@ -152,14 +212,6 @@ impl Twins {
         let (_, row) = replies.iter().find(|(tag, _)| *tag == b'D')?;
         self.binary.insert((oid, text.to_owned()), row[6..].to_vec());
         Some(row[6..].to_vec())
-    }
-
-    /// A value of a sealed column in what the server, or the proxy, has logged since this was asked last.
-    pub fn leak_in_logs(&mut self) -> Option<String> {
-        let (server, own) = (self.sealed.log(), self.proxy.log());
-        let from = std::mem::replace(&mut self.log_read, server.len());
-        assert!(!own.contains("panicked"), "{own}");
-        leak(&server.as_bytes()[from..]).or_else(|| leak(own.as_bytes())).map(|leak| format!("in a log: {leak}"))
     }
 }
 
@@ -207,14 +259,14 @@ fn exchange(peer: &mut Peer, steps: &[Out], is_copy: bool) -> Result<Vec<Vec<Mes
 }
 
 /// Types that are made with the tables, by name, with their numbers on either side.
-fn types(sealed: &Cluster, plain: &Cluster) -> Vec<([u8; 4], [u8; 4])> {
+fn types(servers: &Servers, database: &str) -> Vec<([u8; 4], [u8; 4])> {
     let of = |cluster: &Cluster| -> HashMap<String, u32> {
         let sql = "SELECT t.typname, t.oid FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace \
                    WHERE t.oid >= 16384 AND n.nspname = 'public'";
-        let told = cluster.psql("app", sql);
+        let told = cluster.psql(database, sql);
         told.lines().filter_map(|line| line.split_once('|')).map(|(n, oid)| (n.to_owned(), oid.parse().unwrap())).collect()
     };
-    let plain = of(plain);
-    let pairs = of(sealed).into_iter().filter_map(|(name, oid)| Some((oid, *plain.get(&name)?)));
+    let plain = of(&servers.plain);
+    let pairs = of(&servers.sealed).into_iter().filter_map(|(name, oid)| Some((oid, *plain.get(&name)?)));
     pairs.map(|(sealed, plain)| (sealed.to_be_bytes(), plain.to_be_bytes())).collect()
 }
