@@ -228,10 +228,7 @@ const AWAITED: &[(&str, &str)] = &[
         "\"Person\"",
         "CREATE TABLE \"Person\" (id int4 PRIMARY KEY, email text, name text, age int4, birth timestamp(3), meta jsonb)",
     ),
-    (
-        "clients",
-        "CREATE TABLE clients (id int8, name varchar, email varchar, age int4, birth date, extra jsonb)",
-    ),
+    ("clients", "CREATE TABLE clients (id int8, name varchar, email varchar, age int4, birth date, extra jsonb)"),
     (
         "signup",
         "CREATE TABLE signup (id int4, name varchar(100), email varchar(254), age int4, birth date, extra json)",
@@ -256,12 +253,14 @@ pub fn before(sql: &str) -> Vec<String> {
 
 fn emptied(sql: &str) -> Option<String> {
     let words = words(sql);
-    let at = words.windows(2).position(|at| at[0].eq_ignore_ascii_case("insert") && at[1].eq_ignore_ascii_case("into"))?;
+    let at =
+        words.windows(2).position(|at| at[0].eq_ignore_ascii_case("insert") && at[1].eq_ignore_ascii_case("into"))?;
     let table = *words.get(at + 2)?;
     let bare = |name: &str| name.trim_start_matches("public.").to_ascii_lowercase();
     let is_ours = TABLES.iter().any(|ours| bare(ours) == bare(table));
     let is_alone = words.iter().filter(|word| bare(word) == bare(table)).count() == 1;
-    let conflicts = words.windows(2).any(|at| at[0].eq_ignore_ascii_case("on") && at[1].eq_ignore_ascii_case("conflict"));
+    let conflicts =
+        words.windows(2).any(|at| at[0].eq_ignore_ascii_case("on") && at[1].eq_ignore_ascii_case("conflict"));
     (is_ours && is_alone && !conflicts && !sql.contains(';')).then(|| format!("DELETE FROM {table}"))
 }
 
@@ -270,11 +269,13 @@ fn awaited(sql: &str) -> Vec<String> {
     let bare = |name: &str| name.trim_start_matches("public.").replace('"', "");
     let creates = |name: &str| {
         words.iter().position(|word| word.eq_ignore_ascii_case("table")).is_some_and(|at| {
-            let made = words[at.saturating_sub(1)].eq_ignore_ascii_case("create") || words[at.saturating_sub(1)].eq_ignore_ascii_case("unlogged");
+            let made = words[at.saturating_sub(1)].eq_ignore_ascii_case("create")
+                || words[at.saturating_sub(1)].eq_ignore_ascii_case("unlogged");
             made && words[at + 1..].iter().take(4).any(|word| bare(word) == bare(name))
         })
     };
-    let Some((name, create)) = AWAITED.iter().find(|(name, _)| words.iter().any(|word| bare(word) == bare(name))) else {
+    let Some((name, create)) = AWAITED.iter().find(|(name, _)| words.iter().any(|word| bare(word) == bare(name)))
+    else {
         return Vec::new();
     };
     if creates(name) {
@@ -283,7 +284,10 @@ fn awaited(sql: &str) -> Vec<String> {
     let added = words.windows(3).filter(|at| at[0].eq_ignore_ascii_case("add"));
     let added = added.map(|at| if at[1].eq_ignore_ascii_case("column") { at[2] } else { at[1] });
     let drop = |column: &str| format!("ALTER TABLE {name} DROP COLUMN IF EXISTS {column}");
-    let word = |column: &&str| !["constraint", "unique", "check", "primary", "foreign", "if", "generated", "exclude"].contains(&&*column.to_ascii_lowercase());
+    let word = |column: &&str| {
+        !["constraint", "unique", "check", "primary", "foreign", "if", "generated", "exclude"]
+            .contains(&&*column.to_ascii_lowercase())
+    };
     std::iter::once((*create).to_owned()).chain(added.filter(word).map(drop)).collect()
 }
 
@@ -310,8 +314,14 @@ pub fn create(sealed: bool) -> String {
     if !sealed {
         return out;
     }
-    out.replace(&(index("one_mail", "people") + "account_id, mail)"), "CREATE UNIQUE INDEX one_mail ON people (account_id, rowseal.eq(mail))")
-        .replace(&(index("mail_of_all", "contacts") + "mail)"), "CREATE UNIQUE INDEX mail_of_all ON contacts (rowseal.eq(mail))")
+    out.replace(
+        &(index("one_mail", "people") + "account_id, mail)"),
+        "CREATE UNIQUE INDEX one_mail ON people (account_id, rowseal.eq(mail))",
+    )
+    .replace(
+        &(index("mail_of_all", "contacts") + "mail)"),
+        "CREATE UNIQUE INDEX mail_of_all ON contacts (rowseal.eq(mail))",
+    )
 }
 
 /// Puts the rows aside.

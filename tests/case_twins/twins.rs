@@ -28,7 +28,6 @@ pub struct Servers {
     tap: Tap,
     /// The last bytes that were looked at: what is looked for may stand across two looks.
     seen: Mutex<Vec<u8>>,
-    log_before: usize,
 }
 
 /// One of the databases on either side.
@@ -67,16 +66,18 @@ impl Servers {
         sealed.psql("app0", &schema::create(true));
         plain.psql("app0", &schema::create(false));
         fill(&first, &sealed, &plain);
-        let policy = schema::policy(databases).replace("{control}", &format!("postgres://postgres@{}", sealed.host_port()));
+        let policy =
+            schema::policy(databases).replace("{control}", &format!("postgres://postgres@{}", sealed.host_port()));
         let text = std::fs::read_to_string(first.config()).unwrap();
         let own = text.find("[[database]]").unwrap();
         std::fs::write(first.config(), text[..own].to_owned() + &policy).unwrap();
         let copies = |cluster: &Cluster| {
-            (1..databases).for_each(|n| drop(cluster.psql("postgres", &format!("CREATE DATABASE app{n} TEMPLATE app0"))));
+            (1..databases)
+                .for_each(|n| drop(cluster.psql("postgres", &format!("CREATE DATABASE app{n} TEMPLATE app0"))));
         };
         [&sealed, &plain].into_iter().for_each(copies);
-        let (proxy, log_before) = (first.serve(), 0);
-        Servers { sealed, plain, proxy, _site: first, tap, seen: Mutex::default(), log_before }
+        let proxy = first.serve();
+        Servers { sealed, plain, proxy, _site: first, tap, seen: Mutex::default() }
     }
 
     /// A value of a sealed column in what the server was sent since this was asked last.
@@ -96,7 +97,7 @@ impl Servers {
     pub fn leak_in_logs(&self) -> Option<String> {
         let (server, own) = (self.sealed.log(), self.proxy.log());
         assert!(!own.contains("panicked"), "{own}");
-        leak(&server.as_bytes()[self.log_before..]).or_else(|| leak(own.as_bytes())).map(|leak| format!("in a log: {leak}"))
+        leak(server.as_bytes()).or_else(|| leak(own.as_bytes())).map(|leak| format!("in a log: {leak}"))
     }
 }
 
@@ -159,7 +160,8 @@ impl<'a> Twins<'a> {
         if ended(&plain) || ended(&sealed) {
             self.restore();
         }
-        let cell = sealed.iter().find_map(|messages| shows_cell(messages)).map(|cell| format!("a client was sent {cell}"));
+        let cell =
+            sealed.iter().find_map(|messages| shows_cell(messages)).map(|cell| format!("a client was sent {cell}"));
         if let Some(leak) = leak.or(cell) {
             return Err(leak);
         }
@@ -264,7 +266,10 @@ fn types(servers: &Servers, database: &str) -> Vec<([u8; 4], [u8; 4])> {
         let sql = "SELECT t.typname, t.oid FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace \
                    WHERE t.oid >= 16384 AND n.nspname = 'public'";
         let told = cluster.psql(database, sql);
-        told.lines().filter_map(|line| line.split_once('|')).map(|(n, oid)| (n.to_owned(), oid.parse().unwrap())).collect()
+        told.lines()
+            .filter_map(|line| line.split_once('|'))
+            .map(|(n, oid)| (n.to_owned(), oid.parse().unwrap()))
+            .collect()
     };
     let plain = of(&servers.plain);
     let pairs = of(&servers.sealed).into_iter().filter_map(|(name, oid)| Some((oid, *plain.get(&name)?)));

@@ -38,8 +38,10 @@ pub fn values(oid: u32, is_sealed: bool) -> Option<[&'static str; 2]> {
 /// The statement with a parameter in place of each literal, and what the literals say. `None` where it has none, or where
 /// what stands in it cannot be told by so simple a reader.
 pub fn parametrized(sql: &str) -> Option<(String, Vec<String>)> {
-    let first = sql.trim_start().split_whitespace().next()?.to_ascii_lowercase();
-    if !["select", "insert", "update", "delete", "with", "merge", "(select", "values"].contains(&&*first) || sql.contains(';') {
+    let first = sql.split_whitespace().next()?.to_ascii_lowercase();
+    if !["select", "insert", "update", "delete", "with", "merge", "(select", "values"].contains(&&*first)
+        || sql.contains(';')
+    {
         return None;
     }
     let (mut out, mut literals, mut rest) = (String::new(), Vec::new(), sql);
@@ -98,7 +100,10 @@ fn literals_become_parameters() {
     let of = |sql| parametrized(sql).unwrap();
     assert_eq!(
         of("SELECT t1.a FROM t1 WHERE \"x'1\" = 'it''s' AND b IN (1.5, 20)"),
-        ("SELECT t1.a FROM t1 WHERE \"x'1\" = $1 AND b IN ($2, $3)".into(), vec!["it's".into(), "1.5".into(), "20".into()])
+        (
+            "SELECT t1.a FROM t1 WHERE \"x'1\" = $1 AND b IN ($2, $3)".into(),
+            vec!["it's".into(), "1.5".into(), "20".into()]
+        )
     );
     for sql in ["SELECT a FROM t", "SELECT E'x'", "SELECT $1, 2", "SELECT 1 -- 'x", "DROP TABLE t1", "SELECT 1e5"] {
         assert_eq!(parametrized(sql), None, "{sql}");
