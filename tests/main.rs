@@ -7,6 +7,7 @@ mod badinput;
 mod built;
 mod bulk;
 mod canary;
+mod case_twins;
 mod clients;
 mod control_tls;
 mod copies;

@@ -12,7 +12,7 @@ use compare::{Fault, Twins};
 
 mod bulk;
 mod changes;
-mod compare;
+pub mod compare;
 mod grammar;
 mod known;
 mod params;

@@ -4,7 +4,7 @@ use bytes::{Buf, BufMut, BytesMut};
 
 use crate::refusal::{Class, Refusal};
 use crate::sql::plan::{Copy, StatementPlan};
-use crate::wire::copy::{Bad, FILE_HEADER, Format, Options, Writer, Written};
+use crate::wire::copy::{Bad, FILE_HEADER, Forced, Format, Options, Writer, Written};
 use crate::wire::frame::{self, HEADER, Header, Malformed};
 use crate::wire::frontend;
 use crate::wire::read::Reader;
@@ -213,7 +213,9 @@ pub(super) fn put_names((options, names): (&Options, &[String]), out: &mut Bytes
     if names.is_empty() {
         return;
     }
-    let writer = Writer::new(options, names.len());
+    // Postgres quotes names only where they need it.
+    let options = Options { force_quote: Forced::None, ..options.clone() };
+    let writer = Writer::new(&options, names.len());
     frame::write(out, b'd', |out| {
         for (at, name) in names.iter().enumerate() {
             writer.field(at, Written::Value(name.as_bytes()), out);

@@ -116,6 +116,10 @@ impl Receiving {
                 None if self.reader.held() > self.row_bytes_max => {
                     return Err(here(too_large(self.row_bytes_max), self.reader.line()));
                 }
+                // No line at all is one without names.
+                None if self.is_ended && std::mem::take(&mut self.heads) => {
+                    self.header(copy, b"").map_err(|refusal| here(refusal, 1))?;
+                }
                 None => return Ok(None),
                 Some(Piece::Row(row, line)) if row.len() > self.row_bytes_max => {
                     return Err(here(too_large(self.row_bytes_max), line));

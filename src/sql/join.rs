@@ -26,7 +26,9 @@ impl Planner<'_> {
         side: Side,
     ) -> Result<Condition<'e>, Refusal> {
         let fail = || unsupported("this form of USING");
-        let spelled: Option<Vec<_>> = names.iter().map(|n| parts(n)?.pop()).collect();
+        // A name with a table's in front of it is no SQL, though the parser takes it.
+        let bare = |name: &ObjectName| parts(name).filter(|parts| parts.len() == 1)?.pop();
+        let spelled: Option<Vec<_>> = names.iter().map(bare).collect();
         let spelled = spelled.ok_or_else(fail)?;
         let pairs = pairs(scope, (start, right), &spelled)?;
         if !rewrites(scope, &pairs) {

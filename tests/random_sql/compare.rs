@@ -290,7 +290,7 @@ fn said(messages: &[Message]) -> String {
 }
 
 /// Rows in a fixed order unless the statement asks for one. Which rows come before an error is left to the server.
-fn shown(sql: &str, mut messages: Vec<Message>) -> String {
+pub fn shown(sql: &str, mut messages: Vec<Message>) -> String {
     if messages.iter().any(|(tag, _)| *tag == b'E') {
         messages.retain(|(tag, _)| *tag != b'D');
     }
@@ -312,7 +312,7 @@ pub fn is_ordered(sql: &str) -> bool {
 }
 
 /// A cell, or one in hexadecimal, in what a client was sent.
-fn shows_cell(messages: &[Message]) -> Option<String> {
+pub fn shows_cell(messages: &[Message]) -> Option<String> {
     let cell = |body: &[u8]| {
         [&b"\xc1\x52\x53"[..], b"c15253", b"C15253"].iter().any(|magic| memmem::find(body, magic).is_some())
     };
@@ -323,7 +323,7 @@ fn shows_cell(messages: &[Message]) -> Option<String> {
 /// Values of sealed columns in each form in which the server could be sent them. The digits of a short number would turn
 /// up in the hexadecimal digits of some cell by chance; these do not: ten digits and more, or with other characters in
 /// them. A number's binary form is too short to be looked for.
-fn needles() -> &'static [Vec<u8>] {
+pub fn needles() -> &'static [Vec<u8>] {
     static NEEDLES: std::sync::OnceLock<Vec<Vec<u8>>> = std::sync::OnceLock::new();
     NEEDLES.get_or_init(|| {
         let hex: String = MARK.bytes().map(|b| format!("{b:02x}")).collect();
@@ -343,7 +343,7 @@ fn needles() -> &'static [Vec<u8>] {
 }
 
 /// Where a needle stands; one of digits only not in the midst of hexadecimal digits.
-fn find(bytes: &[u8], needle: &[u8]) -> Option<usize> {
+pub fn find(bytes: &[u8], needle: &[u8]) -> Option<usize> {
     let short = needle.len() < 16 && needle.iter().all(u8::is_ascii_digit);
     let hex = |at: Option<usize>| at.and_then(|at| bytes.get(at)).is_some_and(u8::is_ascii_hexdigit);
     memmem::find_iter(bytes, needle).find(|at| !(short && (hex(at.checked_sub(1)) || hex(Some(at + needle.len())))))
