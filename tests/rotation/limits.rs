@@ -259,6 +259,34 @@ fn nothing_is_done_that_cannot_be_recorded() {
     assert_eq!(stage.arns("'active'").len(), 1);
 }
 
+/// A statement that came before the rotation and waits for a lock has neither a transaction id nor a snapshot yet.
+#[test]
+fn a_writer_that_waits_for_a_lock_is_waited_for() {
+    let stage = filled("hierarchical");
+    let (locker, writer) =
+        stage.runtime.block_on(async { (stage.cluster.connect("app").await, stage.cluster.connect("app").await) });
+    stage.cluster.psql("app", "CREATE TABLE stolen (cell bytea); CREATE TABLE gate ()");
+    stage.cluster.psql("app", "INSERT INTO stolen SELECT note FROM events WHERE account_id = 1 LIMIT 1");
+    let cell = stage.cluster.psql("app", "SELECT encode(cell, 'hex') FROM stolen");
+    stage.runtime.block_on(locker.batch_execute("BEGIN; LOCK TABLE gate")).unwrap();
+    // As a proxy's server does with what it was sent: the cell is in the text.
+    let insert =
+        format!("INSERT INTO events SELECT 20149, 1, decode('{cell}', 'hex') FROM (SELECT count(*) FROM gate) g");
+    let waiting = stage.runtime.spawn(async move { writer.batch_execute(&insert).await });
+    poll("the wait", || {
+        let waits = stage.cluster.psql("app", "SELECT count(*) FROM pg_locks WHERE NOT granted");
+        (waits == "1").then_some(())
+    });
+    let mut rotating = stage.start_rotation(&[]);
+    poll("verifying", || (stage.state() == "verifying").then_some(()));
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    assert!(!rotating.has_ended(), "it did not wait");
+    stage.runtime.block_on(locker.batch_execute("COMMIT")).unwrap();
+    stage.runtime.block_on(waiting).unwrap().unwrap();
+    assert_ok(&rotating.wait());
+    stage.check_done();
+}
+
 #[test]
 fn a_reader_from_before_keeps_the_old_key_until_it_ends() {
     let stage = filled("hierarchical");
