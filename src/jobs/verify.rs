@@ -1,7 +1,7 @@
 //! That nothing hangs on a key any more, so that it may be disabled.
 //!
-//! A row that nobody sees yet may hang on it: written by a transaction that has not ended, or about to be copied by one
-//! that still sees the rows of before. So those that ran when the last pass found nothing are waited for, and then it is
+//! A row that nobody sees yet may hang on it: written by a transaction that has not ended, about to be written by one that
+//! still waits for a lock, or about to be copied by one that still sees the rows of before. So those that ran when the last pass found nothing are waited for, and then it is
 //! counted again.
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -21,11 +21,22 @@ const TELL_EVERY: u32 = 20;
 /// The first transaction that had not begun.
 const MARK: &str = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text";
 
-/// Who still runs of those from before the mark: transactions that write, prepared ones and those of other databases
-/// too, and then sessions of this database that see rows as they were.
+/// Whether a transaction from before the mark may still write: also a prepared one.
 const WRITERS: &str = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::int8 < $1::text::int8";
-const READERS: &str = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
-    AND backend_type IS DISTINCT FROM 'autovacuum worker' AND age(backend_xmin) > age(mod($1::text::int8, 4294967296)::text::xid) ORDER BY pid";
+
+/// The transactions of this database, also those that have not written yet, or wait for a lock and have not even a snapshot:
+/// everyone holds a lock on its own virtual id, which all roles may see.
+const RUNNING: &str = "SELECT l.virtualtransaction, l.pid FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+    WHERE l.locktype = 'virtualxid' AND l.virtualxid = l.virtualtransaction AND l.granted
+    AND a.datname = current_database() AND l.pid <> pg_backend_pid()
+    AND a.backend_type IS DISTINCT FROM 'autovacuum worker' ORDER BY l.pid";
+
+/// Who was at work when it was looked.
+struct Before {
+    mark: String,
+    transactions: HashSet<String>,
+    temporary: Vec<(u32, String)>,
+}
 
 /// Waits for those who may still hold or see cells under these keys, then counts; gives the tables with such rows.
 ///
@@ -33,10 +44,13 @@ const READERS: &str = "SELECT pid FROM pg_stat_activity WHERE datname = current_
 /// A server that does not answer, or refuses.
 pub(super) async fn rows_left(worker: &Worker<'_>, keys: &[KeyId]) -> Result<Vec<(Arc<str>, u64)>, JobError> {
     let client = &worker.client;
-    let mark: String = client.query_one(MARK, &[]).await.map_err(JobError::server("read the snapshot"))?.get(0);
-    let temporary = tables::temporary(client).await?;
+    let before = Before {
+        mark: client.query_one(MARK, &[]).await.map_err(JobError::server("read the snapshot"))?.get(0),
+        transactions: running(client).await?.into_iter().map(|(transaction, _)| transaction).collect(),
+        temporary: tables::temporary(client).await?,
+    };
     let mut looks = 0;
-    while let Some(reason) = blocker(client, &mark, &temporary).await? {
+    while let Some(reason) = blocker(client, &before).await? {
         if looks % TELL_EVERY == 0 {
             worker.tell(Event::Waiting(&reason));
         }
@@ -47,21 +61,27 @@ pub(super) async fn rows_left(worker: &Worker<'_>, keys: &[KeyId]) -> Result<Vec
     references::rows_under(client, &tables, keys).await
 }
 
-async fn blocker(client: &Client, mark: &str, before: &[(u32, String)]) -> Result<Option<String>, JobError> {
-    let failed = || JobError::server("look who is still at work");
-    if client.query_one(WRITERS, &[&mark]).await.map_err(failed())?.get(0) {
-        return Ok(Some("a transaction that began earlier has not ended".to_owned()));
+async fn running(client: &Client) -> Result<Vec<(String, i32)>, JobError> {
+    let rows = client.query(RUNNING, &[]).await.map_err(JobError::server("look who is still at work"))?;
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+}
+
+async fn blocker(client: &Client, before: &Before) -> Result<Option<String>, JobError> {
+    let still = running(client).await?.into_iter().filter(|(transaction, _)| before.transactions.contains(transaction));
+    let pids: Vec<String> = still.map(|(_, pid)| pid.to_string()).collect();
+    if !pids.is_empty() {
+        return Ok(Some(format!("transactions that began earlier have not ended (pid {})", pids.join(", "))));
     }
-    let readers = client.query(READERS, &[&mark]).await.map_err(failed())?;
-    if !readers.is_empty() {
-        let pids: Vec<String> = readers.iter().map(|row| row.get::<_, i32>(0).to_string()).collect();
-        return Ok(Some(format!("sessions that began earlier still read (pid {})", pids.join(", "))));
+    let writers = client.query_one(WRITERS, &[&before.mark]).await;
+    if writers.map_err(JobError::server("look who is still at work"))?.get(0) {
+        return Ok(Some("a transaction of another database, or a prepared one, has not ended".to_owned()));
     }
-    if before.is_empty() {
+    if before.temporary.is_empty() {
         return Ok(None);
     }
     let now: HashSet<u32> = tables::temporary(client).await?.into_iter().map(|(oid, _)| oid).collect();
-    let names: Vec<&str> = before.iter().filter(|(oid, _)| now.contains(oid)).map(|(_, name)| &**name).collect();
+    let left = before.temporary.iter().filter(|(oid, _)| now.contains(oid));
+    let names: Vec<&str> = left.map(|(_, name)| &**name).collect();
     let waits = format!("temporary tables of other sessions may hold old cells: {}", names.join(", "));
     Ok((!names.is_empty()).then_some(waits))
 }

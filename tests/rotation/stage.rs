@@ -19,7 +19,7 @@ const POLICY: &str = "[[database]]\nname = \"app\"\ncontrol = \"{control}/app\"\
 [[database.table]]\nname = \"public.people\"\ntenant = { column = \"account_id\" }
 [database.table.columns]\nemail = { type = \"text\", equality = \"tenant\" }\nssn = { type = \"text\" }\n
 [[database.table]]\nname = \"public.events\"\ntenant = { column = \"account_id\" }
-[database.table.columns]\nnote = { type = \"text\" }\n";
+[database.table.columns]\nnote = { type = \"text\", equality = \"global\" }\n";
 
 /// An ordinary table with a child, a partitioned one, materialized views with and without a unique index, and a trigger.
 const TABLES: &str = "
@@ -238,6 +238,10 @@ impl Stage {
             for (id, (email, _)) in contents.people.iter().step_by(37) {
                 let rows = client.query(&find, &[&account(*id), email]).await.unwrap();
                 assert_eq!(rows.iter().map(|row| row.get::<_, i64>(0)).collect::<Vec<_>>(), [*id], "{email}");
+            }
+            for (id, note) in contents.events.iter().step_by(7) {
+                let rows = client.query("SELECT id FROM events WHERE note = $1", &[note]).await.unwrap();
+                assert_eq!(rows.iter().map(|row| row.get::<_, i64>(0)).collect::<Vec<_>>(), [*id], "{note}");
             }
         });
     }
