@@ -77,6 +77,8 @@ pub struct Entry {
     pub rows: u64,
     pub result: String,
     pub kms_requests: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
     pub prev: String,
     pub hash: String,
 }
@@ -92,6 +94,8 @@ struct Rest<'a> {
     rows: u64,
     result: &'a str,
     kms_requests: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<&'a str>,
 }
 
 /// 16 bytes as hex digits.
@@ -126,6 +130,7 @@ fn body(record: &Record) -> Vec<u8> {
         rows: record.rows,
         result: record.result,
         kms_requests: &record.kms_requests,
+        detail: record.detail.as_deref(),
     };
     let mut out = Vec::with_capacity(BODY_BYTES + DEK_ID_BYTES * record.dek_ids.len());
     for part in [b"\"act\":\"", record.act.word().as_bytes(), b"\",", &record.who.0, b","] {

@@ -108,4 +108,7 @@ pub struct Record {
     pub result: &'static str,
     /// KMS request ids.
     pub kms_requests: Vec<String>,
+    /// What was done to a key, where the act alone does not say it; stands in the line only then. Words and ids of
+    /// ours, or the reason that an operator gave.
+    pub detail: Option<String>,
 }

@@ -25,6 +25,7 @@ fn record(n: u64) -> Record {
         rows: n,
         result: "ok",
         kms_requests: vec!["request".to_owned()],
+        detail: None,
     }
 }
 
@@ -220,6 +221,17 @@ fn the_fields_stand_in_a_fixed_order() {
     ];
     let places: Vec<_> = names.iter().map(|name| line.find(&format!("\"{name}\":")).unwrap()).collect();
     assert!(places.is_sorted(), "{line}");
+}
+
+#[test]
+fn what_was_done_to_a_key_stands_behind_the_rest_and_only_where_it_is_known() {
+    let directory = TempDir::new().unwrap();
+    let audit = Audit::open(directory.path(), Durability::Group).unwrap();
+    audit.append(&[record(1), Record { act: Act::Key, detail: Some("rotate".to_owned()), ..record(2) }]).unwrap();
+    let lines = lines(directory.path());
+    assert!(!lines[0].contains("detail"), "{}", lines[0]);
+    assert!(lines[1].contains("\"kms_requests\":[\"request\"],\"detail\":\"rotate\""), "{}", lines[1]);
+    assert_eq!(verify(directory.path()).unwrap().head.seq, 2);
 }
 
 #[test]

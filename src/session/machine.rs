@@ -372,6 +372,7 @@ impl Machine {
             columns: used.columns,
             result: "ok",
             kms_requests: requests.to_vec(),
+            detail: None,
         }
     }
 
