@@ -5,4 +5,5 @@ mod facade;
 mod local;
 mod moto;
 mod proxy;
+mod reconcile;
 mod suite;

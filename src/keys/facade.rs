@@ -223,7 +223,7 @@ impl AtHand<'_> {
 fn doubt(granted: Result<Granted, KeyError>) -> Result<Granted, KeyError> {
     let doubted = |error: KeyError| match error {
         KeyError::UnknownTenant(_) | KeyError::UnknownKey => KeyError::Unreachable,
-        KeyError::Unavailable(_) | KeyError::Damaged | KeyError::Unreachable => error,
+        KeyError::Unavailable(_) | KeyError::Damaged | KeyError::Unreachable | KeyError::Unrecorded => error,
     };
     let mut granted = granted.map_err(doubted)?;
     for opened in granted.open.values_mut() {

@@ -14,9 +14,11 @@ use tokio_postgres::{Client, Config, NoTls};
 
 use super::kms::KmsError;
 
+mod checkpoints;
 mod records;
 pub mod register;
 
+pub use checkpoints::KeptCheckpoint;
 pub use records::{BranchRecord, MasterRecord, MasterState, Purpose, Snapshot, TenantRecord, Wrapping};
 pub use register::Registered;
 

@@ -90,7 +90,9 @@ pub(super) fn check(
     let slot = cell.slot();
     let dek = match granted.open.get(&slot.dek_id) {
         Some(Ok(dek)) => dek,
-        Some(Err(error @ (KeyError::Unavailable(_) | KeyError::Unreachable))) => return Err(key_refusal(error)),
+        Some(Err(error @ (KeyError::Unavailable(_) | KeyError::Unreachable | KeyError::Unrecorded))) => {
+            return Err(key_refusal(error));
+        }
         Some(Err(KeyError::UnknownTenant(_) | KeyError::UnknownKey | KeyError::Damaged)) | None => {
             return Err(misplaced());
         }

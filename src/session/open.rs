@@ -549,5 +549,6 @@ pub fn key_refusal(error: &KeyError) -> Refusal {
         KeyError::Unavailable(_) => Refusal::new(Class::KeyUnavailable, error.to_string()),
         KeyError::UnknownKey | KeyError::Damaged => Refusal::damaged(),
         KeyError::Unreachable => Refusal::new(Class::Unreachable, error.to_string()).hint("Try again."),
+        KeyError::Unrecorded => Refusal::unrecorded(),
     }
 }

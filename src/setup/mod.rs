@@ -6,7 +6,7 @@
 use tokio_postgres::Client;
 
 /// The steps in order; step n brings the schema to version n + 1.
-const STEPS: &[&str] = &[include_str!("schema.sql"), include_str!("types.sql")];
+const STEPS: &[&str] = &[include_str!("schema.sql"), include_str!("types.sql"), include_str!("audit.sql")];
 
 /// The version of the schema that this release makes and needs.
 pub const LATEST: u32 = STEPS.len() as u32;
