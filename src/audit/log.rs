@@ -4,7 +4,7 @@
 //! ([`Publisher`]) makes tiles and a checkpoint every second.
 use std::fs::File;
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::JoinHandle;
@@ -88,6 +88,7 @@ pub struct Audit {
     durability: Durability,
     torn_bytes: u64,
     verifier: VerifierKey,
+    directory: PathBuf,
     threads: Vec<JoinHandle<()>>,
     /// Held as long as the log is open.
     _lock: File,
@@ -160,7 +161,8 @@ impl Audit {
             threads.insert(0, spawn("audit-sync", shared.clone(), move |shared| shared.sync_until_closed(pause))?);
         }
         let (group, failing) = (Group::default(), AtomicBool::new(false));
-        Ok(Audit { shared, group, failing, durability, torn_bytes, verifier, threads, _lock: lock })
+        let directory = directory.to_owned();
+        Ok(Audit { shared, group, failing, durability, torn_bytes, verifier, directory, threads, _lock: lock })
     }
 
     /// Appends records with one write, in order. Blocks for the disk with [`Durability::Strict`].
@@ -198,6 +200,11 @@ impl Audit {
     /// The disk, or records that are not in the file any more as they were appended.
     pub fn publish(&self) -> Result<(), AuditError> {
         self.shared.publish()
+    }
+
+    /// Whether the log goes through the state that a note tells of.
+    pub fn goes_through(&self, note: &str) -> bool {
+        super::verify::goes_through(&self.directory, &self.verifier, note)
     }
 
     /// The public key that checkpoints are signed with; its name is the log's.

@@ -41,11 +41,11 @@ pub use log::{Audit, AuditError, Durability};
 pub use note::{NoteError, VerifierKey};
 pub use proof::{Proof, ProofError, export, prove};
 pub use publish::Published;
-pub use reconcile::{KmsCall, ReconcileError, Reconciled, Recorded, reconcile};
+pub use reconcile::{KmsCall, ReconcileError, Reconciled, RecordedRequest, reconcile};
 pub use record::Entry;
 pub use show::{Filter, show};
 pub use tree::Hash;
-pub use verify::{Verified, VerifyError, published, verifier, verify};
+pub use verify::{Verified, VerifyError, goes_through, published, verifier, verify};
 
 /// What a key was used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -52,7 +52,7 @@ pub struct KmsCall {
 
 /// A request id in an audit record.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Recorded {
+pub struct RecordedRequest {
     /// The directory of the log.
     pub directory: PathBuf,
     /// The record.
@@ -69,7 +69,7 @@ pub struct Reconciled {
     /// Calls that no record tells of.
     pub unexplained: Vec<KmsCall>,
     /// Requests in records that the service does not know.
-    pub unknown: Vec<Recorded>,
+    pub unknown: Vec<RecordedRequest>,
 }
 
 /// Compares the audit logs in these directories with the key service's log, one JSON object a line. Of the records those
@@ -113,7 +113,7 @@ pub fn reconcile(
 fn read(
     directory: &Path,
     filter: &Filter,
-    requests: &mut HashMap<String, Option<Recorded>>,
+    requests: &mut HashMap<String, Option<RecordedRequest>>,
     created: &mut HashSet<String>,
 ) -> Result<(), ReconcileError> {
     let each = |entry: &Entry| -> Result<(), VerifyError> {
@@ -124,7 +124,7 @@ fn read(
             let known = requests.entry(id.clone()).or_default();
             if known.is_none() && filter.wants(entry) {
                 let (directory, seq) = (directory.to_owned(), entry.seq);
-                *known = Some(Recorded { directory, seq, request_id: id.clone() });
+                *known = Some(RecordedRequest { directory, seq, request_id: id.clone() });
             }
         }
         Ok(())

@@ -1,6 +1,5 @@
 //! The bytes of a record: one JSON object on a line, its fields in the order of [`Entry`]. `seq` counts from 1 without
 //! gaps; the line without its newline is the entry of the log.
-use std::borrow::Cow;
 use std::io::{self, Write};
 use std::sync::Arc;
 
@@ -103,29 +102,30 @@ impl Serialize for Requests<'_> {
 pub(super) fn bodies(records: &[Record]) -> Vec<Vec<u8>> {
     let mut bodies = Vec::with_capacity(records.len());
     for record in records {
-        put_bodies(&mut bodies, Cow::Borrowed(record));
+        put_bodies(&mut bodies, record);
     }
     bodies
 }
 
-fn put_bodies(bodies: &mut Vec<Vec<u8>>, record: Cow<'_, Record>) {
-    let body = body(&record);
+fn put_bodies(bodies: &mut Vec<Vec<u8>>, record: &Record) {
+    let body = body(record);
     if body.len() <= ENTRY_BYTES_MAX - PREFIX_BYTES_MAX {
         return bodies.push(body);
     }
-    match halves(record.into_owned()) {
-        Ok((first, second)) => {
-            put_bodies(bodies, Cow::Owned(first));
-            put_bodies(bodies, Cow::Owned(second));
+    match halves(record) {
+        Some((first, second)) => {
+            put_bodies(bodies, &first);
+            put_bodies(bodies, &second);
         }
         // Nothing is left to divide; the append refuses it.
-        Err(_) => bodies.push(body),
+        None => bodies.push(body),
     }
 }
 
 /// Two records that together say what one does: the longest list is divided. Each data key and each request is named once,
 /// and the rows add up.
-fn halves(mut first: Record) -> Result<(Record, Record), Record> {
+fn halves(record: &Record) -> Option<(Record, Record)> {
+    let mut first = record.clone();
     let columns = fields(&first.columns).len();
     let requests = first.kms_requests.iter().map(|id| id.len().min(REQUEST_BYTES_MAX) + 3).sum::<usize>();
     let deks = first.dek_ids.len() * DEK_ID_BYTES;
@@ -137,11 +137,11 @@ fn halves(mut first: Record) -> Result<(Record, Record), Record> {
     } else if first.kms_requests.len() > 1 {
         second.kms_requests = first.kms_requests.split_off(first.kms_requests.len().div_ceil(2));
     } else {
-        return Err(first);
+        return None;
     }
     second.rows = first.rows.min(second.dek_ids.len() as u64);
     first.rows -= second.rows;
-    Ok((first, second))
+    Some((first, second))
 }
 
 fn body(record: &Record) -> Vec<u8> {

@@ -181,6 +181,14 @@ pub fn published(directory: &Path) -> Result<(Published, VerifierKey), VerifyErr
     Ok((Published { checkpoint: Checkpoint::open(&note, &verifier)?, note }, verifier))
 }
 
+/// Whether the log in `directory` goes through the state that `note` tells of, as its tiles say it. False also where it is not
+/// signed by `verifier`, or cannot be read.
+pub fn goes_through(directory: &Path, verifier: &VerifierKey, note: &str) -> bool {
+    let Ok(kept) = Checkpoint::open(note, verifier) else { return false };
+    let tree = Tiles::new(directory).tree(kept.size);
+    tree.is_ok_and(|tree| tree.is_some_and(|tree| tree.root() == kept.root))
+}
+
 /// The checkpoint in `directory`.
 fn checkpoint(directory: &Path, verifier: &VerifierKey) -> Result<Checkpoint, VerifyError> {
     match fs::read_to_string(directory.join("checkpoint")) {

@@ -91,8 +91,11 @@ pub(super) fn operator_log(settings: &Settings) -> LogPlace {
 pub(super) async fn keep_operator_checkpoint(settings: &Settings, registry: &Registry) {
     let directory = operator_log(settings).directory;
     let Ok((published, verifier)) = audit::published(&directory) else { return };
-    if let Err(error) = registry.keep_checkpoint(&published, &verifier).await {
-        tracing::warn!(%error, "the audit checkpoint of this command was not kept in the registry");
+    let goes_through = |note: &str| audit::goes_through(&directory, &verifier, note);
+    match registry.keep_checkpoint(&published, &verifier, goes_through).await {
+        Ok(true) => {}
+        Ok(false) => tracing::error!("the log of subcommands does not go through the checkpoint in the registry"),
+        Err(error) => tracing::warn!(%error, "the audit checkpoint of this command was not kept in the registry"),
     }
 }
 

@@ -52,7 +52,8 @@ impl Witness {
         if said.size == size {
             return;
         }
-        let kept = self.registry.keep_checkpoint(&published, self.audit.verifier()).await;
+        let goes_through = |note: &str| self.audit.goes_through(note);
+        let kept = self.registry.keep_checkpoint(&published, self.audit.verifier(), goes_through).await;
         if let Ok(true) = kept {
             said.size = size;
         }
@@ -68,8 +69,8 @@ impl Witness {
             Ok(false) if was_troubled => {}
             Ok(false) => tracing::error!(
                 %database,
-                "the registry knows more of this audit log than there is: it was put back to an older state, or another \
-                 proxy writes under its name; run `rowseal audit verify --against registry`"
+                "this audit log does not go through the checkpoint in the registry: it was put back to an older state, or \
+                 another proxy writes under its name; run `rowseal audit verify --against registry`"
             ),
             Err(_) if was_troubled => {}
             Err(error) => tracing::warn!(%database, %error, "an audit checkpoint was not kept in the registry"),

@@ -40,7 +40,7 @@ fn every_call_at_the_service_is_recorded_and_no_other() {
         }
         // Throttled and failed calls count too: each attempt has a name of its own.
         stage.set(&json!({"error_burst": 2, "error_name": "ThrottlingException"}));
-        drop(proxy.stop());
+        assert_eq!(proxy.stop(), 0);
         let proxy = stage.site.serve();
         stage.run(proxy.address(), "SELECT email FROM users WHERE account_id = 1").unwrap();
         // The proxy's own use of keys: canaries, and pools in direct mode.
@@ -53,10 +53,7 @@ fn every_call_at_the_service_is_recorded_and_no_other() {
 
         let shown = stage.site.run_ok(&["audit", "show", "--json"]);
         for detail in ["CreateKey ", "Encrypt (index) ", "Decrypt (canary) "] {
-            assert!(
-                shown.contains(&format!("\"act\":\"key\"")) && shown.contains(&format!("\"detail\":\"{detail}")),
-                "{detail}"
-            );
+            assert!(shown.contains("\"act\":\"key\"") && shown.contains(&format!("\"detail\":\"{detail}")), "{detail}");
         }
         // Somebody else used a key.
         let foreign = json!({"request_id": "foreign", "operation": "Decrypt", "key_id": "arn", "outcome": "ok"});

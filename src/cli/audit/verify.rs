@@ -43,10 +43,14 @@ pub(super) fn run(verify: Verify, context: &Context) -> Result<(), Failure> {
     }
     let mut directories = verify.directories;
     directories.extend(verify.directory);
-    let directories = super::directories(directories, context)?;
-    if let (Some(head), [directory]) = (&verify.head, &directories[..]) {
-        return chain(directory, Some(head), context);
+    if let Some(head) = &verify.head {
+        let given = directories.pop();
+        if !directories.is_empty() {
+            return Err(Failure::Usage("--head is of one log: give one directory".to_owned()));
+        }
+        return chain(&super::directory(given, context)?, Some(head), context);
     }
+    let directories = super::directories(directories, context)?;
     let mut against = Against::read(&verify.against, context)?;
     for directory in &directories {
         if audit::verifier(directory).is_err() && verify.key.is_empty() && verify.against.is_empty() {
