@@ -74,6 +74,8 @@ pub(super) struct Appending<'a> {
 
 impl Appending<'_> {
     pub(super) fn append(&mut self, bodies: &[Vec<u8>]) -> Result<(), AuditError> {
+        // What a log that failed was made whole from is synced: the syncer sleeps.
+        self.was_synced |= self.state.fault.is_some();
         let appended = self.state.append(bodies);
         self.audit.failing.store(appended.is_err(), Ordering::Relaxed);
         appended
@@ -189,7 +191,7 @@ impl Audit {
         self.shared.lock().size
     }
 
-    /// The latest checkpoint; `None` before the first record.
+    /// The latest checkpoint; there is one as soon as the log is open.
     pub fn checkpoint(&self) -> Option<Arc<Published>> {
         self.shared.lock().published.clone()
     }
@@ -256,7 +258,11 @@ impl Audit {
         }
         match self.durability {
             Durability::Relaxed | Durability::Group => Ok(()),
-            Durability::Strict => self.shared.wait_for(log.state, size),
+            Durability::Strict => {
+                let synced = self.shared.wait_for(log.state, size);
+                self.failing.fetch_or(synced.is_err(), Ordering::Relaxed);
+                synced
+            }
         }
     }
 
