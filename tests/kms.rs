@@ -5,4 +5,5 @@ mod facade;
 mod local;
 mod moto;
 pub mod proxy;
+mod reconcile;
 mod suite;

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "support code is written for tests that come and go")]
 
 mod attacks;
+mod audit_log;
 mod badinput;
 mod built;
 mod bulk;

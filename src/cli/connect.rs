@@ -6,15 +6,19 @@ use anyhow::Context as _;
 use tokio_postgres::Client;
 
 use super::Failure;
+use crate::audit;
 use crate::config::{self, Provider, Settings, Wrapping};
 use crate::keys::kms::aws::{AwsKms, AwsSettings};
 use crate::keys::kms::local::LocalKms;
-use crate::keys::kms::{Kms, Patient};
+use crate::keys::kms::{Kms, LogPlace, Patient, Recorded, Recorder};
 use crate::keys::registry::{self, Registry};
 use crate::policy;
 use crate::server::control::is_local;
 use crate::server::tls::TlsError;
 use crate::server::{ControlTls, UpstreamTls};
+
+/// Where below the audit directory the log of subcommands is.
+pub(super) const OPERATOR_DIRECTORY: &str = "operator";
 
 /// Runs a subcommand that waits.
 pub(super) fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
@@ -82,8 +86,32 @@ pub(super) fn upstream_tls(mode: config::UpstreamTls, roots: Option<&Path>) -> R
     }
 }
 
-/// The key service of the settings, asked again when it fails in passing; a keyring that does not exist yet is made.
+/// The log in which subcommands record their own uses of keys, below that of the proxy, which may have its own open.
+pub(super) fn operator_log(settings: &Settings) -> LogPlace {
+    let config::Audit { directory, durability, key } = settings.audit.clone();
+    LogPlace { directory: directory.join(OPERATOR_DIRECTORY), durability, key }
+}
+
+/// Leaves the last checkpoint of that log in a registry. To be called when the key service is dropped: that closes the log.
+pub(super) async fn keep_operator_checkpoint(settings: &Settings, registry: &Registry) {
+    let directory = operator_log(settings).directory;
+    let Ok((published, verifier)) = audit::published(&directory) else { return };
+    let goes_through = |note: &str| audit::goes_through(&directory, &verifier, note);
+    match registry.keep_checkpoint(&published, &verifier, goes_through).await {
+        Ok(true) => {}
+        Ok(false) => tracing::error!("the log of subcommands does not go through the checkpoint in the registry"),
+        Err(error) => tracing::warn!(%error, "the audit checkpoint of this command was not kept in the registry"),
+    }
+}
+
+/// As [`kms_recorded`], for a subcommand.
 pub(super) async fn kms(settings: &Settings) -> anyhow::Result<Arc<dyn Kms>> {
+    kms_recorded(settings, Recorder::at(operator_log(settings))).await
+}
+
+/// The key service of the settings, each call recorded, and asked again when it fails in passing; a keyring that does not
+/// exist yet is made.
+pub(super) async fn kms_recorded(settings: &Settings, recorder: Recorder) -> anyhow::Result<Arc<dyn Kms>> {
     let provider: Arc<dyn Kms> = match &settings.keys.provider {
         Provider::Local { keyring } => Arc::new(LocalKms::open_or_create(keyring)?),
         Provider::Aws { region, endpoint, profile } => {
@@ -94,7 +122,7 @@ pub(super) async fn kms(settings: &Settings) -> anyhow::Result<Arc<dyn Kms>> {
             Arc::new(AwsKms::connect(&settings).await)
         }
     };
-    Ok(Arc::new(Patient::new(provider)))
+    Ok(Arc::new(Patient::new(Arc::new(Recorded::new(provider, recorder)))))
 }
 
 /// The variables in which AWS's tools find another address, held to the same rule as the policy's.

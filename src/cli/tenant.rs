@@ -58,6 +58,8 @@ async fn register(name: &str, wrapping: Option<Wrapping>, context: &Context) -> 
     let registry = Control::of(&settings, database)?.registry().await?;
     let kms = connect::kms(&settings).await?;
     let registered = registry.register(name, wrapping, kms.as_ref()).await.map_err(failure)?;
+    drop(kms);
+    connect::keep_operator_checkpoint(&settings, &registry).await;
     let (text, new) = match registered {
         Registered::Now => (format!("tenant {name:?} is registered ({})", wrapping.as_str()), true),
         Registered::Already => (format!("tenant {name:?} was registered before"), false),

@@ -79,6 +79,7 @@ fn keys(raw: &mut File, vars: &Variables<'_>) -> Result<(), ConfigError> {
 fn audit_and_limits(raw: &mut File, vars: &Variables<'_>) -> Result<(), ConfigError> {
     vars.word("ROWSEAL_AUDIT_DIRECTORY", &mut raw.audit.directory)?;
     vars.word("ROWSEAL_AUDIT_DURABILITY", &mut raw.audit.durability)?;
+    vars.word("ROWSEAL_AUDIT_KEY", &mut raw.audit.key)?;
     let limits = &mut raw.limits;
     vars.parsed("ROWSEAL_LIMITS_CONNECTIONS_MAX", &mut limits.connections_max)?;
     vars.parsed("ROWSEAL_LIMITS_MESSAGE_BYTES_MAX", &mut limits.message_bytes_max)?;

@@ -193,6 +193,8 @@ pub struct Audit {
     pub directory: PathBuf,
     /// When a record is on disk.
     pub durability: Durability,
+    /// The file with the key that signs it; `None`: in its directory.
+    pub key: Option<PathBuf>,
 }
 
 /// Bounds on what clients may ask for.

@@ -124,6 +124,7 @@ pub(super) struct Aws {
 pub(super) struct Audit {
     pub(super) directory: Option<At<String>>,
     pub(super) durability: Option<At<Durability>>,
+    pub(super) key: Option<At<String>>,
 }
 
 #[derive(Default, Deserialize)]

@@ -151,6 +151,7 @@ fn audit(raw: raw::Audit, source: &Source<'_>) -> Audit {
     Audit {
         directory: source.relative(raw.directory.as_ref().map_or("audit", |at| &at.value)),
         durability: raw.durability.map_or(Durability::Group, |at| at.value),
+        key: raw.key.map(|at| source.relative(&at.value)),
     }
 }
 

@@ -270,7 +270,8 @@ fn doubt(granted: Result<Granted, KeyError>) -> Result<Granted, KeyError> {
         | KeyError::Deactivated(_)
         | KeyError::Purged(_)
         | KeyError::Damaged
-        | KeyError::Unreachable => error,
+        | KeyError::Unreachable
+        | KeyError::Unrecorded => error,
     };
     let mut granted = granted.map_err(doubted)?;
     for opened in granted.open.values_mut() {

@@ -99,4 +99,7 @@ pub enum KeyError {
     /// The KMS or the registry cannot be reached now; worth a retry.
     #[error("the key service cannot be reached")]
     Unreachable,
+    /// What was asked of the KMS could not be recorded; worth a retry when the audit log can be written again.
+    #[error("the key use could not be recorded")]
+    Unrecorded,
 }

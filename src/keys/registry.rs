@@ -16,10 +16,12 @@ use tokio_postgres::{Client, Config, NoTls};
 
 use super::kms::KmsError;
 
+mod checkpoints;
 pub mod fresh;
 mod records;
 pub mod register;
 
+pub use checkpoints::KeptCheckpoint;
 pub use records::{BranchRecord, MasterRecord, MasterState, Purpose, Snapshot, Standing, TenantRecord, Wrapping};
 pub use register::Registered;
 

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
 use super::inner::{Inner, millis};
-use super::kms::{KeyState, KmsError};
+use super::kms::{KeyState, KmsError, KmsErrorClass};
 use super::master::Master;
 use super::registry::{MasterRecord, MasterState, Standing};
 use super::{KeyError, context};
@@ -101,6 +101,8 @@ impl Inner {
         if error.revokes_key() {
             self.revoke(master);
             KeyError::Unavailable(master.record.tenant.clone())
+        } else if error.class == KmsErrorClass::Unrecorded {
+            KeyError::Unrecorded
         } else if error.is_definitive() {
             KeyError::Damaged
         } else {

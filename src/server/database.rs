@@ -5,6 +5,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::Mutex;
 
+use super::witness::Witness;
 use crate::audit::Audit;
 use crate::catalog::{Marks, load, marks, roles};
 use crate::keys::Keys;
@@ -82,6 +83,7 @@ pub struct Database {
     /// What its sessions share.
     pub shared: Arc<Shared>,
     registry: Arc<Registry>,
+    witness: Arc<Witness>,
     control: Mutex<Control>,
 }
 
@@ -117,8 +119,9 @@ impl Database {
         let Bounds { auto_register, message_bytes_max, plan_bytes_max } = bounds;
         let plans = Cache::new(plan_bytes_max);
         let roles = ArcSwap::from_pointee(roles);
+        let witness = Witness::new(audit.clone(), registry.clone(), policy.name.clone());
         let shared = Arc::new(Shared { policy, schema, roles, keys, audit, auto_register, message_bytes_max, plans });
-        let database = Arc::new(Database { shared, registry, control: Mutex::new(Control { client, marks }) });
+        let database = Arc::new(Database { shared, registry, witness, control: Mutex::new(Control { client, marks }) });
         tokio::spawn(watch(Arc::downgrade(&database)));
         Ok(database)
     }
@@ -156,8 +159,10 @@ impl Database {
         Ok(())
     }
 
-    /// Takes this proxy off the registry's list of those that live; the database is not served any more then.
+    /// Leaves the last checkpoint of the audit log in the registry and takes this proxy off its list of those that live; the
+    /// database is not served any more then.
     pub async fn farewell(&self) {
+        self.witness.keep_last().await;
         if self.shared.keys.is_pinned() {
             tracing::warn!(database = %self.shared.policy.name, "sealed values are still on their way to the server");
             return self.registry.fall_silent().await;

@@ -415,5 +415,5 @@ impl Machine {
 
 fn unrecorded(error: &AuditError) -> Refusal {
     tracing::error!(%error, "audit record not written");
-    Refusal::new(Class::Unreachable, "the key use could not be recorded").hint("Ask the operator of the proxy.")
+    Refusal::unrecorded()
 }

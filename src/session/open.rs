@@ -561,5 +561,6 @@ pub fn key_refusal(error: &KeyError) -> Refusal {
             .hint(format!("Until then the operator can run: rowseal key unpurge \"{tenant}\".")),
         KeyError::UnknownKey | KeyError::Damaged => Refusal::damaged(),
         KeyError::Unreachable => Refusal::new(Class::Unreachable, error.to_string()).hint("Try again."),
+        KeyError::Unrecorded => Refusal::unrecorded(),
     }
 }

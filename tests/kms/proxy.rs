@@ -73,7 +73,7 @@ impl Stage {
     }
 
     /// Runs one statement on a connection of its own; gives the first value of each row, or the SQLSTATE.
-    fn run(&self, address: SocketAddr, sql: &str) -> Result<Vec<String>, String> {
+    pub fn run(&self, address: SocketAddr, sql: &str) -> Result<Vec<String>, String> {
         self.runtime.block_on(async { first_values(&connect_at(address, "app").await, sql).await })
     }
 
