@@ -91,7 +91,11 @@ pub(super) fn check(
     let dek = match granted.open.get(&slot.dek_id) {
         Some(Ok(dek)) => dek,
         Some(Err(
-            error @ (KeyError::Unavailable(_) | KeyError::Deactivated(_) | KeyError::Purged(_) | KeyError::Unreachable | KeyError::Unrecorded),
+            error @ (KeyError::Unavailable(_)
+            | KeyError::Deactivated(_)
+            | KeyError::Purged(_)
+            | KeyError::Unreachable
+            | KeyError::Unrecorded),
         )) => return Err(key_refusal(error)),
         Some(Err(KeyError::UnknownTenant(_) | KeyError::UnknownKey | KeyError::Damaged)) | None => {
             return Err(misplaced());

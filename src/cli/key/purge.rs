@@ -26,13 +26,15 @@ pub(super) async fn run(purge: Purge, context: &Context) -> Result<(), Failure> 
     let shown = Shown::new(context);
     let watch = |event: crate::jobs::Event<'_>| shown.event(event);
     let custody = bench.custody(&tenant, &watch).await?;
-    // Held until the end, so that nothing is restored or rotated meanwhile.
-    let Some(worker) = bench.worker(&tenant, &watch).await? else {
-        return Err(Failure::Refused(format!("another command works on the keys of tenant {tenant:?}")));
-    };
-    let keys = older::purgeable(&custody, &worker).await.map_err(failure)?;
+    // Held until the end, so that nothing is rotated or lent to a restored backup meanwhile.
+    let worker = bench.only_worker(&tenant, &watch).await?;
+    let mut keys = older::purgeable(&custody, &worker).await.map_err(failure)?;
     let what = format!("{} older versions of the key of tenant {tenant:?} will be deleted in {days} days", keys.len());
-    confirm(&tenant, &what, yes)?;
+    if !yes {
+        confirm(&tenant, &what, yes)?;
+        // Rows may have been restored while somebody thought about it.
+        keys = older::purgeable(&custody, &worker).await.map_err(failure)?;
+    }
     older::purge(&custody, &keys, days).await.map_err(failure)?;
     let mut text = format!("{what}, and with them what backups hold under them");
     keys.iter().for_each(|key| text += &format!("\n  version {} {}", key.version, key.arn));

@@ -30,6 +30,7 @@ pub(super) async fn run(reactivate: Reactivate, context: &Context) -> Result<(),
     let watch = |event: crate::jobs::Event<'_>| shown.event(event);
     let custody = bench.custody(&tenant, &watch).await?;
     if for_restore {
+        let _worker = bench.only_worker(&tenant, &watch).await?;
         return lend(&custody, (&tenant, &reason, hours), context).await;
     }
     let done = revocation::reactivate(&custody, &reason).await.map_err(failure)?;
