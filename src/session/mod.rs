@@ -38,5 +38,5 @@ pub mod schema;
 pub mod seal;
 pub mod server_side;
 pub mod show;
-mod whose;
+pub(crate) mod whose;
 pub mod work;
