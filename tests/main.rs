@@ -32,6 +32,7 @@ mod random_sql;
 mod recording;
 mod roles;
 mod schema;
+mod sealing;
 #[path = "strict_kms/server.rs"]
 mod strict_kms;
 mod structure;

@@ -32,7 +32,7 @@ const KEY: &str = "
 
 /// Privileges on the column alone, as statements on the column that takes its name.
 const GRANTS: &str = "
-    SELECT format('GRANT %s (%I) ON %s TO %s%s', g.privilege_type, a.attname, $3,
+    SELECT format('GRANT %s (%I) ON %s TO %s%s', g.privilege_type, a.attname, $3::text,
         CASE WHEN g.grantee = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(g.grantee)) END,
         CASE WHEN g.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END)
     FROM pg_attribute a CROSS JOIN LATERAL aclexplode(a.attacl) g

@@ -162,6 +162,10 @@ impl ColumnError {
                 let place = db.constraint().map(|name| format!(", {name}")).unwrap_or_default();
                 ColumnError::Server { what: what.into(), code: db.code().code().to_owned(), place }
             }
+            // What it sends or is sent does not fit its statement.
+            None if std::error::Error::source(&error).is_some_and(|cause| !cause.is::<std::io::Error>()) => {
+                ColumnError::Internal("a statement does not fit its parameters or columns")
+            }
             None => ColumnError::Lost(what.into()),
         }
     }
