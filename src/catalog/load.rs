@@ -35,6 +35,12 @@ const INDEXES: &str = "SELECT i.indrelid, (pg_catalog.string_to_array(i.indkey::
      FROM pg_catalog.regexp_matches(i.indexprs::text, ':varattno ([0-9]+)', 'g') found), i.indpred IS NOT NULL FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid \
      WHERE i.indisvalid AND (i.indisprimary OR (i.indisunique AND i.indexprs IS NOT NULL))";
 
+/// Tables with a column that is being sealed or unsealed in place and about to take the other's name: the job says so by an
+/// option of the column.
+const SWITCHING: &str = "SELECT c.relname::text FROM pg_catalog.pg_attribute a \
+     JOIN pg_catalog.pg_class c ON c.oid = a.attrelid \
+     WHERE a.attoptions IS NOT NULL AND NOT a.attisdropped AND a.attname::text LIKE '%\\_rowseal' ORDER BY 1";
+
 /// Marks of the system catalogs that a snapshot is made of: how many rows each has, and the sum of the transactions that
 /// wrote them. Every change makes a row of a later transaction or takes one away, so it changes one of the two.
 const MARKS: &str = "SELECT ARRAY[\
@@ -112,6 +118,9 @@ pub async fn load(
         (read, _) => read?,
     };
     let functions = read_functions(client).await?;
+    let switching = client.query(SWITCHING, &[]).await?;
+    let switching = switching.iter().map(|row| row.try_get(0)).collect::<Result<Vec<String>, _>>()?;
+    switching.hash(&mut hasher);
     (&setters, &functions).hash(&mut hasher);
     for relation in &relations {
         hash_relation(relation, &mut hasher);
@@ -126,6 +135,7 @@ pub async fn load(
     (catalog.fingerprint, catalog.is_partial) = (fingerprint, is_partial);
     catalog.setters = setters.into_iter().collect();
     catalog.functions = functions;
+    catalog.switching = switching;
     catalog.domains = domains;
     catalog.take_policy(&policy.tables);
     Ok(catalog)

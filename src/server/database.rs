@@ -19,6 +19,9 @@ use crate::sql::filter::Filter;
 /// How often the schema is looked at for changes made elsewhere.
 const SCHEMA_POLL: Duration = Duration::from_secs(1);
 
+/// Between two looks while a column is about to be switched.
+const SWITCH_PAUSE: Duration = Duration::from_millis(50);
+
 /// Why a database cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum DatabaseError {
@@ -128,6 +131,10 @@ impl Database {
     /// # Errors
     /// 58030 when the registry's connection cannot be had.
     pub async fn reload(&self) -> Result<(), Refusal> {
+        if !self.shared.schema.load().catalog.switching.is_empty() {
+            // Sessions ask until it is over.
+            tokio::time::sleep(SWITCH_PAUSE).await;
+        }
         let mut control = self.control.lock().await;
         let unreachable = |error: &dyn std::error::Error| {
             tracing::warn!(database = %self.shared.policy.name, %error, "schema not read");

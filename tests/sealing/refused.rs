@@ -54,7 +54,7 @@ const CASES: &[(&str, &str, &[&str])] = &[
     (
         "CREATE FUNCTION latest() RETURNS text LANGUAGE sql BEGIN ATOMIC SELECT max(email) FROM users; END",
         "DROP FUNCTION latest",
-        &["function latest()"],
+        &["function public.latest()"],
     ),
     ("CREATE INDEX lowered ON users (lower(email))", "DROP INDEX lowered", &["index lowered", "--drop-indexes"]),
     ("CREATE INDEX beside ON users (n) INCLUDE (email)", "DROP INDEX beside", &["index beside", "--drop-indexes"]),

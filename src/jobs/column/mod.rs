@@ -212,6 +212,7 @@ impl Job<'_> {
             Some(place) if place.stage == Stage::Finishing => self.end(place).await,
             Some(place) => {
                 let target = self.look(&self.found().await?).await?;
+                switch::recall(self, &target).await?;
                 self.go_on(target, place).await
             }
             None => {

@@ -20,6 +20,7 @@ pub(super) fn all(job: &Job<'_>, target: &Target) -> Vec<String> {
     all.push(index_of_rest(target));
     all.extend(target.indexes.iter().filter_map(|index| index.remade.as_ref()).map(|(_, statement)| statement.clone()));
     all.push(format!("{} -- until there are none", read_rest(job, target)));
+    all.push(announce(&target.found));
     all.push("BEGIN".to_owned());
     all.push(lock(target));
     all.extend(switch(job, target));
@@ -160,6 +161,17 @@ pub(super) fn index_of_rest(target: &Target) -> String {
     format!("CREATE INDEX CONCURRENTLY {name} ON {} ({}) WHERE {}", found.table, key.join(", "), to_do(found))
 }
 
+/// Tells the proxies, which read the catalogs all the time, that the switch is imminent: statements on the table wait for it
+/// there instead of at the server, where they would be read as the column was before.
+pub(super) fn announce(found: &Found) -> String {
+    format!("ALTER TABLE {} ALTER COLUMN {} SET (n_distinct = -1)", found.table, quote(&found.shadow))
+}
+
+/// Takes the announcement back.
+pub(super) fn recall(found: &Found) -> String {
+    format!("ALTER TABLE {} ALTER COLUMN {} RESET (n_distinct)", found.table, quote(&found.shadow))
+}
+
 /// Nobody else reads or writes the table until the switch is committed.
 pub(super) fn lock(target: &Target) -> String {
     format!("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", target.found.table)
@@ -170,6 +182,7 @@ pub(super) fn switch(job: &Job<'_>, target: &Target) -> Vec<String> {
     let found = &target.found;
     let (table, column, shadow) = (&found.table, quote(&found.column), quote(&found.shadow));
     let mut all = remove_trigger(found);
+    all.push(recall(found));
     for index in &target.indexes {
         all.push(match &index.constraint {
             Some(constraint) => format!("ALTER TABLE {table} DROP CONSTRAINT {}", quote(constraint)),

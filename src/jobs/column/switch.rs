@@ -9,6 +9,12 @@ use super::prepare::{ATTEMPT_PAUSE, LOCK_ATTEMPTS, LOCK_NOT_AVAILABLE, again, be
 use super::{ColumnError, Event, Job, depend, fill, statements};
 use crate::sql::ident::quote;
 
+/// How long before the switch the proxies are told: they look once a second.
+const ANNOUNCED_FOR: Duration = Duration::from_millis(2500);
+/// How often the switch is tried, and what the others are left between.
+const SWITCH_ATTEMPTS: u32 = 20;
+const SWITCH_PAUSE: Duration = Duration::from_secs(3);
+
 /// How long rows are filled while others wait.
 const LOCKED_MAX: Duration = Duration::from_secs(2);
 
@@ -44,19 +50,41 @@ async fn make_index(job: &Job<'_>, target: &Target, (name, statement): (&str, &s
 
 /// Puts the shadow in the column's place.
 pub(super) async fn switch(job: &Job<'_>, target: &Target, place: &mut Place) -> Result<(), ColumnError> {
-    for attempt in 1..=LOCK_ATTEMPTS {
+    for _ in 0..SWITCH_ATTEMPTS {
+        fill::drain(job, target).await?;
+        run(job, &statements::announce(&target.found)).await?;
+        tokio::time::sleep(ANNOUNCED_FOR).await;
         fill::drain(job, target).await?;
         match try_switch(job, target, place).await {
             Ok(true) => return Ok(()),
-            Err(error) if error.is(LOCK_NOT_AVAILABLE) && attempt < LOCK_ATTEMPTS => again(job).await?,
-            Err(error) => return Err(error),
             Ok(false) => again(job).await?,
+            Err(error) if error.is(LOCK_NOT_AVAILABLE) => again(job).await?,
+            Err(error) => return Err(give_way(job, target, error).await),
         }
+        run(job, &statements::recall(&target.found)).await?;
+        tokio::time::sleep(SWITCH_PAUSE).await;
     }
     Err(ColumnError::refused(format!(
-        "the table was never free for {:?}, asked every {ATTEMPT_PAUSE:?}: run the same command again when less is going on, or with a longer --lock-timeout",
+        "the table was never free within {:?}, asked {SWITCH_ATTEMPTS} times: run the same command again when less is going on, or with a longer --lock-timeout",
         job.options.lock_timeout
     )))
+}
+
+/// Lets the statements that wait go on; gives why.
+async fn give_way(job: &Job<'_>, target: &Target, why: ColumnError) -> ColumnError {
+    // Should this fail too, the same command takes the announcement back when it goes on.
+    let _ = again(job).await;
+    let _ = run(job, &statements::recall(&target.found)).await;
+    why
+}
+
+/// Takes back what an attempt that was killed may have announced.
+pub(super) async fn recall(job: &Job<'_>, target: &Target) -> Result<(), ColumnError> {
+    run(job, &statements::recall(&target.found)).await
+}
+
+async fn run(job: &Job<'_>, statement: &str) -> Result<(), ColumnError> {
+    job.client.batch_execute(statement).await.map_err(ColumnError::server("announce the switch"))
 }
 
 /// One attempt; false when too many rows have changed meanwhile.
