@@ -95,8 +95,8 @@ fn every_type(version: Version) {
         FROM pg_attribute WHERE attrelid = 'kinds'::regclass AND attname ~ '^an?_' AND NOT attisdropped";
     assert_eq!(
         cluster.psql("app", types),
-        "rowseal.bytea e false, rowseal.date e false, rowseal.jsonb e false, rowseal.numeric e false, \
-         rowseal.text e false, rowseal.varchar e false, rowseal.text_array e false, rowseal.int4 e true"
+        "rowseal.bytea e false, rowseal.date e false, rowseal.jsonb e false, rowseal.\"numeric\" e false, \
+         rowseal.text e false, rowseal.\"varchar\" e false, rowseal.text_array e false, rowseal.int4 e true"
     );
     let proxy = site.serve();
     let ask = |sql: &str| cluster.psql_at(proxy.address(), "app", sql).unwrap();
