@@ -9,6 +9,10 @@ use super::prepare::{ATTEMPT_PAUSE, LOCK_ATTEMPTS, LOCK_NOT_AVAILABLE, again, be
 use super::{ColumnError, Event, Job, depend, fill, statements};
 use crate::sql::ident::quote;
 
+/// Whether a proxy other than this command has been heard of lately.
+const LIVE: &str =
+    "SELECT EXISTS (SELECT FROM rowseal.proxy WHERE id::text <> $1 AND heartbeat > now() - interval '1 minute')";
+
 /// How long before the switch the proxies are told: they look once a second.
 const ANNOUNCED_FOR: Duration = Duration::from_millis(2500);
 /// How often the switch is tried, and what the others are left between.
@@ -53,7 +57,9 @@ pub(super) async fn switch(job: &Job<'_>, target: &Target, place: &mut Place) ->
     for _ in 0..SWITCH_ATTEMPTS {
         fill::drain(job, target).await?;
         run(job, &statements::announce(&target.found)).await?;
-        tokio::time::sleep(ANNOUNCED_FOR).await;
+        if others_live(job).await? {
+            tokio::time::sleep(ANNOUNCED_FOR).await;
+        }
         fill::drain(job, target).await?;
         match try_switch(job, target, place).await {
             Ok(true) => return Ok(()),
@@ -68,6 +74,14 @@ pub(super) async fn switch(job: &Job<'_>, target: &Target, place: &mut Place) ->
         "the table was never free within {:?}, asked {SWITCH_ATTEMPTS} times: run the same command again when less is going on, or with a longer --lock-timeout",
         job.options.lock_timeout
     )))
+}
+
+/// True when there is a proxy that could let statements wait.
+async fn others_live(job: &Job<'_>) -> Result<bool, ColumnError> {
+    let looking = || ColumnError::server("look for live proxies");
+    let own = job.keys.registry().proxy_id();
+    let row = job.client.query_one(LIVE, &[&own]).await.map_err(looking())?;
+    row.try_get(0).map_err(looking())
 }
 
 /// Lets the statements that wait go on; gives why.
