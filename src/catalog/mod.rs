@@ -14,7 +14,7 @@ mod seen;
 mod setters;
 mod views;
 pub use functions::{Function, Gives};
-pub use load::{CatalogError, Marks, load, marks};
+pub use load::{CatalogError, Marks, SWITCH_LOCK, load, marks, switching};
 use rows::Domains;
 pub use seen::{Seen, question};
 

@@ -6,7 +6,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::Mutex;
 
 use crate::audit::Audit;
-use crate::catalog::{Marks, load, marks, roles};
+use crate::catalog::{Marks, load, marks, roles, switching};
 use crate::keys::Keys;
 use crate::keys::registry::{Registry, Wrapping};
 use crate::policy;
@@ -148,10 +148,12 @@ impl Database {
             self.shared.roles.store(Arc::new(roles));
         }
         let marks = marks(&control.client).await.map_err(|error| unreachable(&error))?;
-        if marks == control.marks {
+        let before = self.shared.schema.load_full();
+        let is_over = !before.catalog.switching.is_empty()
+            && switching(&control.client).await.map_err(|error| unreachable(&error))?.is_empty();
+        if marks == control.marks && !is_over {
             return Ok(());
         }
-        let before = self.shared.schema.load_full();
         let loaded = load(&control.client, &self.shared.policy, Some(&before.catalog)).await;
         let catalog = loaded.map_err(|error| unreachable(&error))?;
         let marks = if catalog.is_partial { Marks::default() } else { marks };

@@ -551,6 +551,9 @@ impl Machine {
 
     fn describe_or_close(&mut self, header: Header, input: &mut BytesMut) -> Result<(), Fatal> {
         let (kind, name) = frontend::target(&input[HEADER..header.total])?;
+        if header.tag == b'C' && kind == b'S' && !self.watched.is_empty() {
+            self.watched.remove(name);
+        }
         let expect = match (header.tag, kind) {
             (b'D', b'S') => Expect::Statement(self.statements.get(name).cloned()),
             (b'D', _) => Expect::Portal(self.portal(name)),

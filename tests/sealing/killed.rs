@@ -5,8 +5,10 @@ use std::time::Duration;
 use super::writers::{USERS, Writer, check_cells, fill, known, stored};
 use super::{error, seal, site};
 use crate::support::guard::poll;
+use crate::support::peer::{Out, Peer};
 use crate::support::postgres::{Cluster, Version};
 use crate::support::proxy::{Site, rowseal};
+use crate::support::tap::contains;
 
 /// Times that the work is killed.
 const KILLS: u64 = 10;
@@ -127,4 +129,35 @@ fn a_dry_run_changes_nothing_and_an_abort_leaves_nothing() {
         "direct-2-öñ👋@example.org|direct-2-öñ👋@example.org"
     );
     check_cells(&cluster, "email");
+}
+
+#[test]
+fn statements_wait_for_a_switch_while_its_job_lives() {
+    let cluster = Cluster::start(Version::V15);
+    let site = site(&cluster);
+    cluster.psql("app", USERS);
+    fill(&cluster, "direct");
+    // What a job has made and told when it is about to switch.
+    cluster.psql(
+        "app",
+        "ALTER TABLE users ADD COLUMN email_rowseal rowseal.text, ALTER COLUMN email_rowseal SET (n_distinct = -1)",
+    );
+    let mut job = Peer::connect(cluster.host_port(), "app");
+    job.ask("SELECT pg_advisory_lock_shared(1383036755, 'users'::regclass::oid::int8::bit(32)::int4)");
+    let proxy = site.serve();
+    let mut client = Peer::connect(proxy.address(), "app");
+    client.wait_at_most(Duration::from_secs(1));
+    client.send(&Out::new().query("SELECT email FROM users WHERE id = 7").0);
+    assert!(client.try_receive().is_err(), "it does not wait");
+    // Its end is as good as its word.
+    drop(job);
+    client.wait_at_most(Duration::from_secs(60));
+    let answer = client.until_ready(1);
+    assert!(answer.iter().any(|(tag, body)| *tag == b'D' && contains(body, b"direct-7-")), "no row");
+    // In a transaction that others may wait for, nothing waits.
+    let mut job = Peer::connect(cluster.host_port(), "app");
+    client.ask("BEGIN; DELETE FROM users WHERE id = 8");
+    job.ask("SELECT pg_advisory_lock_shared(1383036755, 'users'::regclass::oid::int8::bit(32)::int4)");
+    let shown = client.ask("SELECT email FROM users WHERE id = 7");
+    assert!(shown.contains("C("), "{shown}");
 }

@@ -34,13 +34,14 @@ const INDEXES: &str = "
     LEFT JOIN pg_constraint k ON k.conindid = i.indexrelid AND k.conrelid = i.indrelid AND k.contype IN ('u', 'p', 'x')
     WHERE i.indexrelid = ANY ($1) ORDER BY c.relname";
 
-/// Triggers that fire when this session updates a row, and those that could change a row behind the trigger `$2`.
+/// Triggers that fire when this session updates a row, and those that could change a row behind the trigger `$2`. Those of
+/// jobs change nothing but their shadow.
 const TRIGGERS: &str = "
     SELECT tgname::text,
         tgtype & 16 <> 0 AND tgenabled::text = ANY (CASE current_setting('session_replication_role')
             WHEN 'replica' THEN ARRAY['R', 'A'] ELSE ARRAY['O', 'A'] END),
         tgtype & 3 = 3 AND tgtype & 20 <> 0 AND tgname::text COLLATE \"C\" > $2
-    FROM pg_trigger WHERE tgrelid = $1 AND NOT tgisinternal AND tgname <> $2 ORDER BY tgname";
+    FROM pg_trigger WHERE tgrelid = $1 AND NOT tgisinternal AND left(tgname::text, 14) <> '~rowseal_mark_' ORDER BY tgname";
 
 const PUBLICATIONS: &str = "
     SELECT DISTINCT p.pubname::text FROM pg_publication_tables p JOIN pg_namespace n ON n.nspname = p.schemaname

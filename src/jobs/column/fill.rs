@@ -9,9 +9,6 @@ use super::look::Target;
 use super::place::{Place, Stage};
 use super::{ColumnError, Direction, Event, Job, statements};
 
-/// The pause when all rows that are left are held by others.
-const HELD_PAUSE: Duration = Duration::from_millis(100);
-
 /// A value as the server sends it in binary form, of any type.
 struct Raw(Zeroizing<Vec<u8>>);
 
@@ -59,18 +56,12 @@ pub(super) async fn fill(job: &Job<'_>, target: &Target, place: &mut Place) -> R
     Ok(())
 }
 
-/// Fills shadows until few are left to be done.
+/// Fills shadows until few are left to be done, apart from those of rows that others hold.
 pub(super) async fn drain(job: &Job<'_>, target: &Target) -> Result<(), ColumnError> {
     loop {
         let rows = read(job, &statements::read_rest(job, target), &[]).await?;
-        if rows.is_empty() {
-            return Ok(());
-        }
-        let (read, stored) = (rows.len(), take_over(job, target, &rows, None).await?);
-        if stored == 0 {
-            tokio::time::sleep(HELD_PAUSE).await;
-        }
-        if read < job.options.batch as usize {
+        take_over(job, target, &rows, None).await?;
+        if rows.len() < job.options.batch as usize {
             return Ok(());
         }
     }

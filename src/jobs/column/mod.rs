@@ -270,6 +270,9 @@ impl Job<'_> {
     }
 
     async fn end(&self, mut place: Place) -> Result<Outcome, ColumnError> {
+        if !self.is_done(&self.found().await?) {
+            return Err(ColumnError::refused("the column is not as the switch has left it: was its table made anew?"));
+        }
         switch::finish(self, &mut place).await?;
         self.journal.act(self, "end").await?;
         Ok(Outcome::Done)

@@ -121,11 +121,11 @@ pub(super) fn read_by_key(job: &Job<'_>, target: &Target, goes_on: bool) -> Stri
     )
 }
 
-/// Rows that are still to be done, in no order, by the index that holds just those.
+/// Rows that are still to be done and that nobody holds, in no order, by the index that holds just those.
 pub(super) fn read_rest(job: &Job<'_>, target: &Target) -> String {
     let found = &target.found;
     format!(
-        "SELECT {} FROM ONLY {} t WHERE {} LIMIT {}",
+        "SELECT {} FROM ONLY {} t WHERE {} LIMIT {} FOR NO KEY UPDATE OF t SKIP LOCKED",
         columns(job, target),
         found.table,
         to_do(found),
@@ -217,8 +217,8 @@ pub(super) fn switch(job: &Job<'_>, target: &Target) -> Vec<String> {
 
 fn remove_trigger(found: &Found) -> Vec<String> {
     vec![
-        format!("DROP TRIGGER {} ON {}", quote(&trigger_name(found)), found.table),
-        format!("DROP FUNCTION {}()", function_name(found)),
+        format!("DROP TRIGGER IF EXISTS {} ON {}", quote(&trigger_name(found)), found.table),
+        format!("DROP FUNCTION IF EXISTS {}()", function_name(found)),
     ]
 }
 
@@ -249,7 +249,7 @@ pub(super) fn analyze(found: &Found) -> String {
 pub(super) fn abort(found: &Found) -> Vec<String> {
     let mut all = remove_trigger(found);
     // Its indexes go with it.
-    all.push(format!("ALTER TABLE {} DROP COLUMN {}", found.table, quote(&found.shadow)));
+    all.push(format!("ALTER TABLE {} DROP COLUMN IF EXISTS {}", found.table, quote(&found.shadow)));
     all
 }
 

@@ -7,6 +7,7 @@ use super::look::Target;
 use super::place::{Place, Stage};
 use super::prepare::{ATTEMPT_PAUSE, LOCK_ATTEMPTS, LOCK_NOT_AVAILABLE, again, begin_with_lock_timeout};
 use super::{ColumnError, Event, Job, depend, fill, statements};
+use crate::catalog::SWITCH_LOCK;
 use crate::sql::ident::quote;
 
 /// Whether a proxy other than this command has been heard of lately.
@@ -54,6 +55,9 @@ async fn make_index(job: &Job<'_>, target: &Target, (name, statement): (&str, &s
 
 /// Puts the shadow in the column's place.
 pub(super) async fn switch(job: &Job<'_>, target: &Target, place: &mut Place) -> Result<(), ColumnError> {
+    // As long as this connection lives, the proxies believe what is announced.
+    let alive = format!("SELECT pg_advisory_lock_shared({SWITCH_LOCK}, {}::int8::bit(32)::int4)", target.found.oid);
+    run(job, &alive).await?;
     for _ in 0..SWITCH_ATTEMPTS {
         fill::drain(job, target).await?;
         run(job, &statements::announce(&target.found)).await?;

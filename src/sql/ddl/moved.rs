@@ -98,3 +98,30 @@ fn unread() -> Refusal {
     Refusal::new(Class::NotSupported, "an index on the column cannot be read")
         .hint("Drop it, and make it anew afterwards.")
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_index_over_tokens_becomes_one_over_values() {
+        let moved = Moved { column: "email", shadow: "email_rowseal", name: "Later" };
+        let definition = "CREATE UNIQUE INDEX one ON public.users USING btree (account_id, rowseal.eq((email)::bytea) DESC, \
+                          lower(email2)) NULLS NOT DISTINCT WHERE ((email IS NOT NULL) AND (n > 0))";
+        assert_eq!(
+            opened_index(definition, moved).unwrap(),
+            "CREATE UNIQUE INDEX CONCURRENTLY \"Later\" ON public.users USING btree (account_id, email_rowseal DESC, \
+             lower(email2)) NULLS NOT DISTINCT WHERE ((email_rowseal IS NOT NULL) AND (n > 0))"
+        );
+        assert!(opened_index("CREATE TABLE one (email text)", moved).is_err());
+    }
+
+    #[test]
+    fn types_are_the_same_however_the_server_prints_them() {
+        let same = |declared: &str, policy: &str| is_declared(declared, LogicalType::parse(policy).unwrap());
+        assert!(same("character varying(20)", "varchar(20)") && !same("character varying(21)", "varchar(20)"));
+        assert!(same("timestamp with time zone", "timestamptz(6)") && same("text[]", "text[]"));
+        assert!(same("public.citext", "citext") && !same("public.email_address", "text") && !same("text", "citext"));
+    }
+}
