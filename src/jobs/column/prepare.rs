@@ -20,13 +20,14 @@ pub(super) const LOCK_NOT_AVAILABLE: &str = "55P03";
 const NAMES_MAX: usize = 5;
 
 /// Settings that decide what is read and logged. Rows are taken by their key or ctid, or by the index of those that are
-/// still to be done, whatever the statistics say.
+/// still to be done, whatever the statistics say; a plan that costs more by these settings is not worth compiling.
 const SETTINGS: &str = "
     SET search_path = pg_catalog; SET row_security = off; SET client_min_messages = error;
     SET DateStyle = 'ISO, MDY'; SET IntervalStyle = 'postgres'; SET TimeZone = 'UTC'; SET extra_float_digits = 1;
     SET bytea_output = 'hex'; SET standard_conforming_strings = on;
     SET statement_timeout = 0; SET lock_timeout = 0; SET idle_in_transaction_session_timeout = 0;
-    SET log_parameter_max_length_on_error = 0; SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_sort = off";
+    SET log_parameter_max_length_on_error = 0; SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_sort = off;
+    SET jit = off";
 
 /// Settings that not every role may make. Without the first, triggers of others are a reason not to begin; the second
 /// keeps values that are opened out of a log of all statements.
