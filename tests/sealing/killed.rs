@@ -77,6 +77,11 @@ fn the_same_command_goes_on_after_kill_9() {
     assert!(again.contains("is sealed"), "{again}");
     let jobs = "SELECT string_agg(kind || ' ' || target || ' ' || state, ',') FROM rowseal.job";
     assert_eq!(cluster.psql("app", jobs), "seal public.users.note done");
+    // Past the proxy the server lets a row go to another tenant, whose cells then are not its own.
+    cluster.psql("app", "UPDATE users SET account_id = 3 - account_id WHERE region = 'quiet' AND id = 4");
+    let read = "SELECT note FROM users WHERE region = 'quiet' AND id = 4";
+    let moved = cluster.psql_at(proxy.address(), "app", read).unwrap_err();
+    assert!(moved.contains("could not be opened"), "{moved}");
 }
 
 #[test]

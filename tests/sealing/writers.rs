@@ -155,7 +155,10 @@ impl Writer {
                 self.model.remove(&id);
             }
             2 if !self.through_proxy => {
-                run(peer, &format!("UPDATE users SET account_id = 3 - account_id {place}"))?;
+                // It names the column, so that it fails once that is sealed: the server itself would take it, and
+                // the row's cells would be those of the tenant that it has left.
+                let column = self.column;
+                run(peer, &format!("UPDATE users SET account_id = 3 - account_id, {column} = {column}::text {place}"))?;
                 row.0 = 3 - row.0;
                 self.model.insert(id, row);
             }
