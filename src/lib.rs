@@ -6,6 +6,7 @@
 //! * [`jobs`]: rotation of master keys, and other long work on stored cells.
 //! * [`config`]: the TOML file, checked into settings before a port opens.
 //! * [`server`]: listener, TLS, upstream connections, drain.
+//! * [`jobs`]: long work on stored data: sealing and unsealing of existing columns.
 //! * [`session`]: one connection: a machine without I/O and the driver that feeds it.
 //! * [`sql`]: what the proxy does to a statement: filter, parse, resolve, plan, edits.
 //! * [`catalog`]: what the proxy knows of the server's schema.

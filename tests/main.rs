@@ -37,6 +37,7 @@ mod revocation;
 mod roles;
 mod rotation;
 mod schema;
+mod sealing;
 #[path = "strict_kms/server.rs"]
 mod strict_kms;
 mod structure;

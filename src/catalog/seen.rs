@@ -115,6 +115,7 @@ impl Seen {
         let version = VERSION.fetch_add(1, Ordering::Relaxed);
         let mut catalog = Catalog::of_shared(version, all, shared.pass_unsealed);
         catalog.setters = shared.setters.clone();
+        catalog.switching.clone_from(&shared.switching);
         catalog.functions = self.functions.unwrap_or_default();
         catalog.domains = Arc::new(domains);
         catalog.take_policy(&policy.tables);

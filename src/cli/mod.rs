@@ -14,6 +14,7 @@ use crate::policy;
 
 mod audit;
 mod check;
+mod column;
 mod connect;
 mod demo;
 mod key;
@@ -68,6 +69,9 @@ enum Command {
     /// Rotate master keys and say how they are.
     #[command(subcommand)]
     Key(key::Key),
+    /// Seal existing plaintext columns in place, and open them again.
+    #[command(subcommand)]
+    Column(column::Column),
     /// Verify and read the audit log.
     #[command(subcommand)]
     Audit(audit::Audit),
@@ -157,6 +161,7 @@ fn dispatch(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Lint(lint) => connect::block_on(lint::run(&lint, context)),
         Command::Tenant(command) => connect::block_on(tenant::run(command, context)),
         Command::Key(command) => connect::block_on(key::run(command, context)),
+        Command::Column(command) => connect::block_on(column::run(command, context)),
         Command::Audit(command) => audit::run(command, context),
         Command::Status => connect::block_on(status::run(context)),
     }

@@ -3,7 +3,8 @@
 //! A [`Worker`] is one connection with a lock: whoever loses the connection loses the lock and can no longer write.
 //! [`rotation`] is the state machine, [`rewrap`] the passes over the tables, `reseal` what the deeper kind of rotation does
 //! to a row, [`tables`] which tables there are and what
-//! the control role lacks, [`references`] which cells hang on which key. How it all fits: docs/decisions/2026-11-key-lifecycle.md.
+//! the control role lacks, [`references`] which cells hang on which key. [`column`] seals existing plaintext columns in place, and
+//! opens them again. How it all fits: docs/decisions/2026-11-key-lifecycle.md.
 //! Nothing here ever shows a value: errors hold SQLSTATEs, names and places.
 use std::fmt;
 
@@ -11,6 +12,7 @@ use crate::audit::AuditError;
 use crate::keys::kms::KmsError;
 use crate::keys::registry::RegistryError;
 
+pub mod column;
 pub mod custody;
 pub mod journal;
 pub mod keyset;

@@ -3,7 +3,7 @@
 //! The lease begins anew with each heartbeat that the registry has taken. When it has run out, or the proxy's row was gone,
 //! the next one is of another *term*: what was granted in an earlier term may be under a key that has been rotated away
 //! since, and is not sent any more.
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::inner::millis;
@@ -31,12 +31,20 @@ pub(super) struct Lease {
     from: AtomicU64,
     from_wall: AtomicU64,
     term: AtomicU64,
+    /// Between the two halves of a renewal into another term.
+    renewing: AtomicBool,
 }
 
 impl Lease {
     pub(super) fn new(length: Duration) -> Self {
         let zero = || AtomicU64::new(0);
-        Lease { length: millis(length), from: zero(), from_wall: zero(), term: zero() }
+        Lease {
+            length: millis(length),
+            from: zero(),
+            from_wall: zero(),
+            term: zero(),
+            renewing: AtomicBool::new(false),
+        }
     }
 
     /// Whether fresh keys may not be given now.
@@ -50,9 +58,10 @@ impl Lease {
         loop {
             let term = self.term.load(SeqCst);
             let is_over = self.is_over(now);
-            if self.term.load(SeqCst) == term {
+            if !self.renewing.load(SeqCst) && self.term.load(SeqCst) == term {
                 return term + u64::from(is_over);
             }
+            std::hint::spin_loop();
         }
     }
 
@@ -64,11 +73,13 @@ impl Lease {
 
     /// The registry has taken a heartbeat that was sent at `sent`, by a proxy that had taken up the present epoch.
     pub(super) fn renew(&self, sent: Moment) {
+        self.renewing.store(true, SeqCst);
         if self.is_over(sent) {
             self.term.fetch_add(1, SeqCst);
         }
         self.from_wall.store(sent.wall, SeqCst);
         self.from.store(sent.since_start, SeqCst);
+        self.renewing.store(false, SeqCst);
     }
 
     /// The registry does not count this proxy: the lease is over.

@@ -13,6 +13,9 @@ mod tests;
 /// The reserved tenant whose index root serves `equality = "global"`.
 pub const GLOBAL_TENANT: &str = "_rowseal";
 
+/// What the name of a column that is being sealed or unsealed in place ends with.
+pub const SHADOW: &str = "_rowseal";
+
 /// The policy of one database.
 ///
 /// # Secrets
@@ -110,6 +113,12 @@ impl Table {
     /// The entry of a column, by its unquoted name.
     pub fn column(&self, name: &str) -> Option<&Arc<Column>> {
         self.columns.iter().find(|column| column.name == name)
+    }
+
+    /// The entry of the column that is being sealed in place into the column of this name, which holds its cells until
+    /// it takes the other's place.
+    pub fn shadowed(&self, name: &str) -> Option<&Arc<Column>> {
+        name.strip_suffix(SHADOW).and_then(|name| self.column(name))
     }
 }
 

@@ -7,7 +7,7 @@ use tokio::sync::Mutex;
 
 use super::witness::Witness;
 use crate::audit::Audit;
-use crate::catalog::{Marks, load, marks, roles};
+use crate::catalog::{Marks, load, marks, roles, switching};
 use crate::keys::Keys;
 use crate::keys::registry::{Registry, Wrapping};
 use crate::policy;
@@ -19,6 +19,9 @@ use crate::sql::filter::Filter;
 
 /// How often the schema is looked at for changes made elsewhere.
 const SCHEMA_POLL: Duration = Duration::from_secs(1);
+
+/// Between two looks while a column is about to be switched.
+const SWITCH_PAUSE: Duration = Duration::from_millis(50);
 
 /// Why a database cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -131,6 +134,10 @@ impl Database {
     /// # Errors
     /// 58030 when the registry's connection cannot be had.
     pub async fn reload(&self) -> Result<(), Refusal> {
+        if !self.shared.schema.load().catalog.switching.is_empty() {
+            // Sessions ask until it is over.
+            tokio::time::sleep(SWITCH_PAUSE).await;
+        }
         let mut control = self.control.lock().await;
         let unreachable = |error: &dyn std::error::Error| {
             tracing::warn!(database = %self.shared.policy.name, %error, "schema not read");
@@ -144,10 +151,12 @@ impl Database {
             self.shared.roles.store(Arc::new(roles));
         }
         let marks = marks(&control.client).await.map_err(|error| unreachable(&error))?;
-        if marks == control.marks {
+        let before = self.shared.schema.load_full();
+        let is_over = !before.catalog.switching.is_empty()
+            && switching(&control.client).await.map_err(|error| unreachable(&error))?.is_empty();
+        if marks == control.marks && !is_over {
             return Ok(());
         }
-        let before = self.shared.schema.load_full();
         let loaded = load(&control.client, &self.shared.policy, Some(&before.catalog)).await;
         let catalog = loaded.map_err(|error| unreachable(&error))?;
         let marks = if catalog.is_partial { Marks::default() } else { marks };

@@ -29,6 +29,7 @@ use super::open::Rows;
 use super::queue::{Expect, Queue};
 use super::schema::OwnSchema;
 use super::seal::{LockedRow, Use};
+use super::switched::Watched;
 use super::work::{ClientWork, Work};
 
 /// Bytes waiting for one side beyond which the other side is not read.
@@ -128,6 +129,8 @@ pub(super) struct Held {
     pub named: bool,
     /// The server has told the session's facts for it.
     pub told: bool,
+    /// How often the schema was read again for it while a switch was imminent.
+    pub waited: u32,
 }
 
 /// Why the client's direction is held up.
@@ -209,6 +212,8 @@ pub struct Machine {
     pub(super) fact_portals: HashMap<Bytes, Changes>,
     /// Statements that name a sealed table but pass: text, and the facts under which they do.
     pub(super) passed: HashMap<Bytes, (Bytes, Arc<Facts>)>,
+    /// Statements whose tables may be sealed or unsealed in place, by name.
+    pub(super) watched: HashMap<Bytes, Watched>,
     /// A setting may have been changed since the last Sync.
     pub(super) facts_local: bool,
     pub(super) hold: Option<Hold>,
@@ -270,6 +275,7 @@ impl Machine {
             fact_statements: HashMap::default(),
             fact_portals: HashMap::default(),
             passed: HashMap::default(),
+            watched: HashMap::default(),
             facts_local: false,
             hold: None,
             pinned: Pinned::default(),

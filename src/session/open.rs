@@ -498,7 +498,7 @@ fn begins_as_cell(value: &[u8]) -> bool {
 ///
 /// # Errors
 /// XX001, whatever is wrong.
-pub(super) fn plaintext(
+pub(crate) fn plaintext(
     cell: &Cell<'_>,
     column: &Column,
     (dek, key): (&OpenedDek, &RowKey),

@@ -341,7 +341,7 @@ impl Sealer<'_> {
 ///
 /// # Errors
 /// 54000 for a value that no cell holds.
-pub(super) fn seal_value(
+pub(crate) fn seal_value(
     (column, tenant): (&Column, &Tenant),
     (value, token): (&[u8], Option<crypto::Token>),
     (fresh, key): (&FreshDek, &RowKey),
@@ -360,7 +360,7 @@ pub(super) fn seal_value(
 }
 
 /// Adds the index root that the tokens of a column need.
-pub(super) fn want_index(need: &mut Need, column: &Column, tenant: &Tenant) {
+pub(crate) fn want_index(need: &mut Need, column: &Column, tenant: &Tenant) {
     if column.equality.is_some() {
         push_unique(&mut need.index, index_tenant(column, tenant));
     }

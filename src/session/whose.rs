@@ -9,7 +9,7 @@ use super::facts::Facts;
 use super::seal::{Inputs, LockedRow, declared, is_text, param_format};
 
 /// The tenant whose index root makes the tokens of `column` in a row of `tenant`.
-pub(super) fn index_tenant(column: &Column, tenant: &Tenant) -> Tenant {
+pub(crate) fn index_tenant(column: &Column, tenant: &Tenant) -> Tenant {
     match column.equality {
         Some(Equality::Global) => GLOBAL_TENANT.into(),
         Some(Equality::Tenant) | None => tenant.clone(),
