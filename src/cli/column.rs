@@ -77,7 +77,7 @@ pub(super) async fn run(command: Column, context: &Context) -> Result<(), Failur
     };
     let registry = Arc::new(Control::of(&settings, database)?.registry().await?);
     let client = registry.dedicated().await?;
-    let keys = Keys::new(registry.clone(), connect::kms(&settings).await?, serve::keys_settings(&settings));
+    let keys = Keys::new(registry.clone(), connect::kms_of_columns(&settings).await?, serve::keys_settings(&settings));
     let journal = Journal::new(settings.audit.directory.join("admin"), &database.name, &operator());
     let teller = Teller::new(&context.output);
     let watch = |event: Event<'_>| teller.tell(event);

@@ -20,6 +20,9 @@ use crate::server::{ControlTls, UpstreamTls};
 /// Where below the audit directory the log of subcommands is.
 pub(super) const OPERATOR_DIRECTORY: &str = "operator";
 
+/// The log of the data keys that sealing of columns asks for.
+const COLUMN_DIRECTORY: &str = "column";
+
 /// Runs a subcommand that waits.
 pub(super) fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -109,10 +112,27 @@ pub(super) async fn kms(settings: &Settings) -> anyhow::Result<Arc<dyn Kms>> {
     kms_recorded(settings, Recorder::at(operator_log(settings))).await
 }
 
+/// As [`kms`], for a command that may work for hours, whose journal has each ReEncrypt: it keeps no log open.
+pub(super) async fn kms_of_jobs(settings: &Settings) -> anyhow::Result<Arc<dyn Kms>> {
+    let recorded = Recorded::new(provider(settings).await?, Recorder::Briefly(operator_log(settings)));
+    Ok(Arc::new(Patient::new(Arc::new(recorded.without_rewraps()))))
+}
+
+/// As [`kms`], for a command that asks for a data key for each row: in a log of its own, which stays open.
+pub(super) async fn kms_of_columns(settings: &Settings) -> anyhow::Result<Arc<dyn Kms>> {
+    let place = operator_log(settings);
+    let directory = settings.audit.directory.join(COLUMN_DIRECTORY);
+    kms_recorded(settings, Recorder::at(LogPlace { directory, ..place })).await
+}
+
 /// The key service of the settings, each call recorded, and asked again when it fails in passing; a keyring that does not
 /// exist yet is made.
 pub(super) async fn kms_recorded(settings: &Settings, recorder: Recorder) -> anyhow::Result<Arc<dyn Kms>> {
-    let provider: Arc<dyn Kms> = match &settings.keys.provider {
+    Ok(Arc::new(Patient::new(Arc::new(Recorded::new(provider(settings).await?, recorder)))))
+}
+
+async fn provider(settings: &Settings) -> anyhow::Result<Arc<dyn Kms>> {
+    Ok(match &settings.keys.provider {
         Provider::Local { keyring } => Arc::new(LocalKms::open_or_create(keyring)?),
         Provider::Aws { region, endpoint, profile } => {
             if endpoint.is_none() {
@@ -121,8 +141,7 @@ pub(super) async fn kms_recorded(settings: &Settings, recorder: Recorder) -> any
             let settings = AwsSettings { region: region.clone(), endpoint: endpoint.clone(), profile: profile.clone() };
             Arc::new(AwsKms::connect(&settings).await)
         }
-    };
-    Ok(Arc::new(Patient::new(Arc::new(Recorded::new(provider, recorder)))))
+    })
 }
 
 /// The variables in which AWS's tools find another address, held to the same rule as the policy's.

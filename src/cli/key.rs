@@ -75,7 +75,7 @@ impl Bench {
         let control = Control::of(&settings, database)?;
         let journal = journal(&settings, &database.name, &control, (tenant, act));
         let pace = Pace { kms_calls_max: settings.keys.kms_concurrency, rows_per_second_max };
-        Ok(Bench { registry: control.registry().await?, kms: connect::kms(&settings).await?, journal, pace })
+        Ok(Bench { registry: control.registry().await?, kms: connect::kms_of_jobs(&settings).await?, journal, pace })
     }
 
     /// The worker of a tenant; `None` when it is at work elsewhere.

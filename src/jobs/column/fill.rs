@@ -8,6 +8,7 @@ use super::convert::{self, Row};
 use super::look::Target;
 use super::place::{Place, Stage};
 use super::{ColumnError, Direction, Event, Job, statements};
+use crate::keys::{KeyError, Pin};
 
 /// A value as the server sends it in binary form, of any type.
 struct Raw(Zeroizing<Vec<u8>>);
@@ -109,7 +110,9 @@ async fn take_over(
     rows: &[Row],
     place: Option<&mut Place>,
 ) -> Result<u64, ColumnError> {
+    let mut pin = pin(job);
     let given = Given::of(job, rows).await?;
+    still_allowed(job, &pin)?;
     job.client.batch_execute("BEGIN").await.map_err(ColumnError::server("begin a transaction"))?;
     let stored = given.store(job, target, rows).await?;
     if let Some(place) = place {
@@ -117,11 +120,29 @@ async fn take_over(
         place.save(job.client).await?;
     }
     job.client.batch_execute("COMMIT").await.map_err(ColumnError::server("store rows"))?;
+    pin.release();
     Ok(stored)
 }
 
+/// A hold on the present epoch: a rotation that begins meanwhile waits until the rows are stored. A job that fails keeps it
+/// until its process is gone.
+fn pin(job: &Job<'_>) -> Pin {
+    let mut pin = Pin::default();
+    job.keys.pin(&mut pin);
+    pin
+}
+
+fn still_allowed(job: &Job<'_>, pin: &Pin) -> Result<(), ColumnError> {
+    if job.keys.may_send(pin) { Ok(()) } else { Err(KeyError::Unreachable.into()) }
+}
+
 async fn store(job: &Job<'_>, target: &Target, rows: &[Row]) -> Result<u64, ColumnError> {
-    Given::of(job, rows).await?.store(job, target, rows).await
+    let mut pin = pin(job);
+    let given = Given::of(job, rows).await?;
+    still_allowed(job, &pin)?;
+    let stored = given.store(job, target, rows).await?;
+    pin.release();
+    Ok(stored)
 }
 
 /// What is to be stored.

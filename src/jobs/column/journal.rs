@@ -37,7 +37,7 @@ impl Journal {
             rows: 0,
             result: "ok",
             kms_requests: vec![],
-        detail: None,
+            detail: None,
         };
         self.append(&[record]).await
     }

@@ -24,6 +24,8 @@ pub enum Recorder {
     Log(Arc<Audit>),
     /// In a log that is opened when the first call is to be recorded: what does not use keys leaves no trace.
     WhenNeeded(LogPlace, OnceLock<Arc<Audit>>),
+    /// In a log that is opened for each record and closed again, so that a long command keeps no other from being recorded.
+    Briefly(LogPlace),
 }
 
 /// What it takes to open a log.
@@ -43,16 +45,17 @@ impl Recorder {
         Recorder::WhenNeeded(place, OnceLock::new())
     }
 
-    fn log(&self) -> Result<&Arc<Audit>, AuditError> {
+    fn log(&self) -> Result<Arc<Audit>, AuditError> {
         match self {
-            Recorder::Log(audit) => Ok(audit),
+            Recorder::Log(audit) => Ok(audit.clone()),
             Recorder::WhenNeeded(place, opened) => match opened.get() {
-                Some(audit) => Ok(audit),
+                Some(audit) => Ok(audit.clone()),
                 None => {
                     let audit = Arc::new(place.open()?);
-                    Ok(opened.get_or_init(|| audit))
+                    Ok(opened.get_or_init(|| audit).clone())
                 }
             },
+            Recorder::Briefly(place) => Ok(Arc::new(place.open()?)),
         }
     }
 }
@@ -75,6 +78,8 @@ pub struct Recorded {
     kms: Arc<dyn Kms>,
     recorder: Recorder,
     who: Who,
+    /// False where the caller records these itself, many at a time.
+    with_rewraps: bool,
 }
 
 /// What a record says of a call.
@@ -105,7 +110,13 @@ impl Recorded {
     /// Records what is asked of `kms`.
     pub fn new(kms: Arc<dyn Kms>, recorder: Recorder) -> Recorded {
         let who = WhoFields { database: "", user: "", role: "", client: "", application: "rowseal", session: 0 };
-        Recorded { kms, recorder, who: Who::new(who) }
+        Recorded { kms, recorder, who: Who::new(who), with_rewraps: true }
+    }
+
+    /// The same for a caller that records each ReEncrypt itself, with its request id.
+    #[must_use]
+    pub fn without_rewraps(self) -> Recorded {
+        Recorded { with_rewraps: false, ..self }
     }
 
     /// Records how a call ended; then the caller may know.
@@ -210,6 +221,9 @@ impl Kms for Recorded {
     fn re_encrypt<'a>(&'a self, source: Under<'a>, destination: Under<'a>, blob: &'a [u8]) -> KmsFuture<'a, Encrypted> {
         Box::pin(async move {
             let outcome = self.kms.re_encrypt(source, destination, blob).await;
+            if !self.with_rewraps {
+                return outcome;
+            }
             let call = Call::bound("ReEncrypt", destination.key, destination.context);
             self.recorded(call, outcome, |(_, id)| Some(id)).await
         })
