@@ -54,7 +54,7 @@ impl Keys {
         for slot in &need.open {
             granted.open.insert(slot.dek_id, Ok(self.inner.cached_dek(&slot.as_slot(), now)?));
         }
-        for tenant in &need.index {
+        for tenant in need.index.iter().chain(&need.seek) {
             granted.index.insert(tenant.clone(), self.inner.cached_root(tenant, now)?);
         }
         for (tenant, n) in &need.fresh {
@@ -85,18 +85,22 @@ impl Keys {
     pub async fn grant(&self, need: Need) -> Result<Granted, KeyError> {
         let deadline = Instant::now() + self.inner.settings.deadline;
         let certain = timeout_at(deadline, self.inner.learn(&need)).await.unwrap_or(false);
+        let sought = need.seek.clone();
         let granted = self.grant_known(need, deadline).await;
-        let granted = if certain { granted } else { doubt(granted) };
+        let granted = if certain { granted } else { doubt(granted, &sought) };
         self.withhold(granted?)
     }
 
     async fn grant_known(&self, need: Need, deadline: Instant) -> Result<Granted, KeyError> {
         let mut granted = Granted::default();
-        let (open, fresh, index) = tokio::join!(
+        let (open, fresh, index, sought) = tokio::join!(
             self.open_all(need.open, deadline),
             self.fresh_all(need.fresh, deadline),
-            self.roots_all(need.index, deadline)
+            self.roots_all(need.index, deadline),
+            self.roots_all(need.seek, deadline)
         );
+        let known = |(_, root): &(Tenant, Root)| !matches!(root, Err(KeyError::UnknownTenant(_)));
+        let index = index.into_iter().chain(sought.into_iter().filter(known));
         for (id, unwrapped) in open {
             granted.open.insert(id, unwrapped.dek);
             granted.kms_requests.extend(unwrapped.request);
@@ -263,7 +267,7 @@ impl AtHand<'_> {
 }
 
 /// Without word from the registry, what it does not know may exist all the same.
-fn doubt(granted: Result<Granted, KeyError>) -> Result<Granted, KeyError> {
+fn doubt(granted: Result<Granted, KeyError>, sought: &[Tenant]) -> Result<Granted, KeyError> {
     let doubted = |error: KeyError| match error {
         KeyError::UnknownTenant(_) | KeyError::UnknownKey => KeyError::Unreachable,
         KeyError::Unavailable(_)
@@ -274,6 +278,9 @@ fn doubt(granted: Result<Granted, KeyError>) -> Result<Granted, KeyError> {
         | KeyError::Unrecorded => error,
     };
     let mut granted = granted.map_err(doubted)?;
+    if sought.iter().any(|tenant| !granted.index.contains_key(tenant)) {
+        return Err(KeyError::Unreachable);
+    }
     for opened in granted.open.values_mut() {
         if let Err(error) = opened {
             *error = doubted(error.clone());

@@ -157,7 +157,7 @@ impl Inner {
 
     fn knows(&self, need: &Need) -> bool {
         let snapshot = self.registry.snapshot();
-        let mut tenants = need.fresh.iter().map(|(tenant, _)| tenant).chain(&need.index);
+        let mut tenants = need.fresh.iter().map(|(tenant, _)| tenant).chain(&need.index).chain(&need.seek);
         tenants.all(|tenant| snapshot.tenants.contains_key(tenant) || snapshot.barred.contains_key(tenant))
             && need.open.iter().all(|slot| master_id(&snapshot, slot).is_some())
     }

@@ -42,6 +42,9 @@ pub struct Need {
     pub open: Vec<OwnedSlot>,
     /// Tenants whose index root is needed, each once.
     pub index: Vec<Tenant>,
+    /// Tenants whose index root is only searched with, each once. One that is not registered has none: there is nothing to
+    /// be found.
+    pub seek: Vec<Tenant>,
 }
 
 /// A fresh data key with the slot to be stored beside the data.

@@ -552,7 +552,7 @@ impl Machine {
         for plan in plans {
             merge(&mut need, seal::needs(plan, inputs)?);
         }
-        if need.fresh.is_empty() && need.index.is_empty() && need.open.is_empty() {
+        if need.fresh.is_empty() && need.index.is_empty() && need.seek.is_empty() && need.open.is_empty() {
             return Ok(Some(Granted::default()));
         }
         self.pinned.pin_for(&self.shared.keys, &need);

