@@ -115,6 +115,6 @@ fn every_type(version: Version) {
     let left = "SELECT count(*) FROM pg_class WHERE relname LIKE 'rowseal%' UNION ALL SELECT count(*) FROM pg_proc
         WHERE proname LIKE 'rowseal%' UNION ALL SELECT count(*) FROM pg_constraint WHERE conname LIKE 'rowseal%'";
     assert_eq!(cluster.psql("app", left), "0\n0\n0");
-    let verified = site.run_ok(&["audit", "verify", "--directory", site.path().join("audit/admin").to_str().unwrap()]);
+    let verified = site.run_ok(&["audit", "verify", "--directory", site.path().join("audit/column").to_str().unwrap()]);
     assert!(verified.contains("records"), "{verified}");
 }

@@ -77,8 +77,10 @@ pub(super) async fn run(command: Column, context: &Context) -> Result<(), Failur
     };
     let registry = Arc::new(Control::of(&settings, database)?.registry().await?);
     let client = registry.dedicated().await?;
-    let keys = Keys::new(registry.clone(), connect::kms_of_columns(&settings).await?, serve::keys_settings(&settings));
-    let journal = Journal::new(settings.audit.directory.join("admin"), &database.name, &operator());
+    let log = connect::column_log(&settings);
+    let kms = connect::kms_recorded(&settings, log.clone()).await?;
+    let keys = Keys::new(registry.clone(), kms, serve::keys_settings(&settings));
+    let journal = Journal::new(log, &database.name, &operator());
     let teller = Teller::new(&context.output);
     let watch = |event: Event<'_>| teller.tell(event);
     let job = Job {

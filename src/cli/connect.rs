@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use tokio_postgres::Client;
 
 use super::Failure;
-use crate::audit;
+use crate::audit::{self, Durability};
 use crate::config::{self, Provider, Settings, Wrapping};
 use crate::keys::kms::aws::{AwsKms, AwsSettings};
 use crate::keys::kms::local::LocalKms;
@@ -20,7 +20,7 @@ use crate::server::{ControlTls, UpstreamTls};
 /// Where below the audit directory the log of subcommands is.
 pub(super) const OPERATOR_DIRECTORY: &str = "operator";
 
-/// The log of the data keys that sealing of columns asks for.
+/// The log of `column`.
 const COLUMN_DIRECTORY: &str = "column";
 
 /// Runs a subcommand that waits.
@@ -118,11 +118,10 @@ pub(super) async fn kms_of_jobs(settings: &Settings) -> anyhow::Result<Arc<dyn K
     Ok(Arc::new(Patient::new(Arc::new(recorded.without_rewraps()))))
 }
 
-/// As [`kms`], for a command that asks for a data key for each row: in a log of its own, which stays open.
-pub(super) async fn kms_of_columns(settings: &Settings) -> anyhow::Result<Arc<dyn Kms>> {
-    let place = operator_log(settings);
+/// The log of `column`, which uses keys for each row: a log of its own, which stays open once it is needed.
+pub(super) fn column_log(settings: &Settings) -> Recorder {
     let directory = settings.audit.directory.join(COLUMN_DIRECTORY);
-    kms_recorded(settings, Recorder::at(LogPlace { directory, ..place })).await
+    Recorder::at(LogPlace { directory, durability: Durability::Strict, ..operator_log(settings) })
 }
 
 /// The key service of the settings, each call recorded, and asked again when it fails in passing; a keyring that does not

@@ -176,9 +176,7 @@ impl Machine {
     /// A Query or Parse: the lexical filter decides whether it is looked at more closely.
     fn text_message(&mut self, header: Header, input: &mut BytesMut) -> Result<(), Fatal> {
         self.statement += 1;
-        if header.tag == b'P' {
-            self.watch(&input[HEADER..header.total]);
-        }
+        self.watch(header.tag, &input[HEADER..header.total]);
         let body = &input[HEADER..header.total];
         let (name, text) = match header.tag {
             b'Q' => (&b""[..], frontend::query(body)?),

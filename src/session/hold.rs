@@ -32,6 +32,9 @@ impl Machine {
 
     /// The server is outside of any transaction: lets go if it has read all cells. A message that waits may wait with keys.
     pub(super) fn unpin_if_done(&mut self) {
+        if self.status != b'I' {
+            return;
+        }
         if self.pinned.pin.is_held() && self.hold.is_none() && self.queue.readies_done() > self.pinned.behind {
             self.pinned.pin.release();
         }

@@ -29,8 +29,8 @@ pub(super) struct Watched {
 
 impl Machine {
     /// Remembers what the client prepares, if columns of a table that it names may be sealed or unsealed in place.
-    pub(super) fn watch(&mut self, body: &[u8]) {
-        let Ok(parse) = frontend::parse(body) else { return };
+    pub(super) fn watch(&mut self, tag: u8, body: &[u8]) {
+        let Some(parse) = (tag == b'P').then(|| frontend::parse(body).ok()).flatten() else { return };
         let schema = self.shared.schema.load();
         if names_any(parse.text, &schema.catalog.watched) {
             let (text, version) = (Bytes::copy_from_slice(parse.text), schema.catalog.version);

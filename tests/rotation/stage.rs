@@ -1,7 +1,6 @@
 //! A site with several kinds of sealed tables full of rows, and what is checked after a rotation.
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 
@@ -254,7 +253,7 @@ impl Stage {
         let directory = self.site.path().join("audit/admin");
         let directory = directory.to_str().unwrap();
         self.site.run_ok(&["audit", "verify", "--directory", directory]);
-        std::fs::read_to_string(Path::new(directory).join("audit.jsonl")).unwrap()
+        self.site.run_ok(&["audit", "show", "--directory", directory, "--json"])
     }
 }
 

@@ -319,7 +319,7 @@ fn check_shape(cluster: &Cluster, site: &Site, proxy: SocketAddr) {
     let traces = "SELECT count(*) FROM pg_class WHERE relname LIKE 'rowseal%' UNION ALL SELECT count(*) FROM pg_trigger
         WHERE tgrelid = 'users'::regclass UNION ALL SELECT count(*) FROM pg_constraint WHERE conname LIKE 'rowseal%'";
     assert_eq!(cluster.psql("app", traces), "0\n0\n0");
-    let admin = site.path().join("audit/admin");
+    let admin = site.path().join("audit/column");
     let uses = site.run_ok(&["audit", "show", "--directory", admin.to_str().unwrap(), "--json"]);
     let sealed: u64 = uses.lines().filter(|line| line.contains("\"act\":\"seal\"")).map(rows).sum();
     assert!(sealed >= 4_900, "{sealed} rows are recorded");

@@ -1,27 +1,19 @@
-//! The audit log of commands, `admin` in the audit directory: a job's begin and end, and the key uses of its batches.
-//!
-//! It is opened for each record and closed again, so that a job of hours keeps no other command from being recorded.
-use std::path::PathBuf;
-use std::time::{Duration, Instant};
-
+//! The audit log of `column`: a job's begin and end, the key uses of its batches and its calls at the key service.
 use super::{ColumnError, Job};
-use crate::audit::{Act, Audit, AuditError, Durability, Record, Who, WhoFields};
-
-/// How long another command's record is waited for.
-const LOCK_WAIT: Duration = Duration::from_secs(10);
-const LOCK_PAUSE: Duration = Duration::from_millis(10);
+use crate::audit::{Act, Record, Who, WhoFields};
+use crate::keys::kms::Recorder;
 
 /// Records what one command does.
 pub struct Journal {
-    directory: PathBuf,
+    log: Recorder,
     database: String,
     operator: String,
 }
 
 impl Journal {
-    /// A journal in `directory`, which is made with the first record; `operator` is who runs the command.
-    pub fn new(directory: PathBuf, database: &str, operator: &str) -> Journal {
-        Journal { directory, database: database.to_owned(), operator: operator.to_owned() }
+    /// A journal in `log`; `operator` is who runs the command.
+    pub fn new(log: Recorder, database: &str, operator: &str) -> Journal {
+        Journal { log, database: database.to_owned(), operator: operator.to_owned() }
     }
 
     /// Records that the job begins or ends.
@@ -56,13 +48,6 @@ impl Journal {
 
     /// Records; on disk when it returns.
     pub(super) async fn append(&self, records: &[Record]) -> Result<(), ColumnError> {
-        let began = Instant::now();
-        loop {
-            match Audit::open(&self.directory, Durability::Strict) {
-                Ok(audit) => return Ok(audit.append(records)?),
-                Err(AuditError::InUse) if began.elapsed() < LOCK_WAIT => tokio::time::sleep(LOCK_PAUSE).await,
-                Err(error) => return Err(error.into()),
-            }
-        }
+        Ok(self.log.log()?.append(records)?)
     }
 }

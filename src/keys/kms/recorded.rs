@@ -19,11 +19,12 @@ const OPEN_TRIES_MAX: u32 = 100;
 const OPEN_PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
 
 /// Where calls are recorded.
+#[derive(Clone)]
 pub enum Recorder {
     /// In this log.
     Log(Arc<Audit>),
     /// In a log that is opened when the first call is to be recorded: what does not use keys leaves no trace.
-    WhenNeeded(LogPlace, OnceLock<Arc<Audit>>),
+    WhenNeeded(LogPlace, Arc<OnceLock<Arc<Audit>>>),
     /// In a log that is opened for each record and closed again, so that a long command keeps no other from being recorded.
     Briefly(LogPlace),
 }
@@ -42,10 +43,14 @@ pub struct LogPlace {
 impl Recorder {
     /// A log that is opened when it is needed.
     pub fn at(place: LogPlace) -> Recorder {
-        Recorder::WhenNeeded(place, OnceLock::new())
+        Recorder::WhenNeeded(place, Arc::default())
     }
 
-    fn log(&self) -> Result<Arc<Audit>, AuditError> {
+    /// The log, opened if need be; waits for a while where another process has it open.
+    ///
+    /// # Errors
+    /// [`AuditError`] when it cannot be opened.
+    pub fn log(&self) -> Result<Arc<Audit>, AuditError> {
         match self {
             Recorder::Log(audit) => Ok(audit.clone()),
             Recorder::WhenNeeded(place, opened) => match opened.get() {
