@@ -3,8 +3,10 @@
 //! The modules in reading order, each importing only from those further down the list:
 //!
 //! * [`cli`]: arguments and subcommands, one file each.
+//! * [`jobs`]: rotation of master keys, and other long work on stored cells.
 //! * [`config`]: the TOML file, checked into settings before a port opens.
 //! * [`server`]: listener, TLS, upstream connections, drain.
+//! * [`jobs`]: long work on stored data: sealing and unsealing of existing columns.
 //! * [`session`]: one connection: a machine without I/O and the driver that feeds it.
 //! * [`sql`]: what the proxy does to a statement: filter, parse, resolve, plan, edits.
 //! * [`catalog`]: what the proxy knows of the server's schema.
@@ -25,6 +27,7 @@ pub mod config;
 pub mod crypto;
 pub mod hash;
 pub mod hex;
+pub mod jobs;
 pub mod keys;
 pub mod policy;
 pub mod refusal;

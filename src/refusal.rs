@@ -154,6 +154,11 @@ impl Refusal {
     pub fn damaged() -> Self {
         Refusal::new(Class::DamagedCell, "a stored value could not be opened")
     }
+
+    /// A key use that is not in the audit log does not happen.
+    pub fn unrecorded() -> Self {
+        Refusal::new(Class::Unreachable, "the key use could not be recorded").hint("Ask the operator of the proxy.")
+    }
 }
 
 impl fmt::Display for Refusal {

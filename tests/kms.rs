@@ -4,5 +4,6 @@ mod aws;
 mod facade;
 mod local;
 mod moto;
-mod proxy;
+pub mod proxy;
+mod reconcile;
 mod suite;

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "support code is written for tests that come and go")]
 
 mod attacks;
+mod audit_log;
 mod badinput;
 mod built;
 mod bulk;
@@ -17,6 +18,7 @@ mod ddl;
 mod demo;
 mod documents;
 mod encodings;
+mod fence;
 mod guard;
 mod kms;
 mod leftover;
@@ -31,8 +33,11 @@ mod postgres;
 mod random_sessions;
 mod random_sql;
 mod recording;
+mod revocation;
 mod roles;
+mod rotation;
 mod schema;
+mod sealing;
 #[path = "strict_kms/server.rs"]
 mod strict_kms;
 mod structure;

@@ -23,6 +23,7 @@ const HOMES: &[(&str, &str)] = &[
     ("aws_config", "src/keys/kms/aws"),
     ("aws_smithy_http_client", "src/keys/kms/aws"),
     ("aes_gcm", "src/crypto/"),
+    ("ed25519_dalek", "src/audit/note"),
     ("rustls", "src/server/"),
     ("tokio_rustls", "src/server/"),
     ("tokio_postgres_rustls", "src/server/control"),

@@ -1,25 +1,23 @@
-//! The bytes of a line.
+//! Logs of earlier releases: one file, each line chained to the one before by SHA-256. They are read, never written.
 //!
-//! A line is one JSON object with its fields in the order of [`Entry`], the last two being `prev` and `hash`, both 64
-//! hex digits. `hash` is SHA-256 of the 32 bytes of `prev` and all bytes of the line before `,"hash":`. The `prev` of
-//! the first record is 32 zero bytes. `seq` counts from 1 without gaps.
+//! Such a file is left as it is; the log that is begun beside it names its end in its first record, and so signs it.
+//!
+//! The last two fields of a line are `prev` and `hash`, both 64 hex digits. `hash` is SHA-256 of the 32 bytes of `prev` and
+//! all bytes of the line before `,"hash":`. The `prev` of the first record is 32 zero bytes. `seq` counts from 1.
 use std::fmt;
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::sync::Arc;
 
-use serde::{Deserialize, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
-use super::Record;
-use crate::crypto::DekId;
+use super::record::Entry;
+use super::verify::VerifyError;
 use crate::hex;
 
 /// The length of `,"hash":"<64 hex digits>"}`.
 const HASH_FIELD_BYTES: usize = 75;
-/// Room for the fields of a usual record, and for one data key more.
-const BODY_BYTES: usize = 512;
-const DEK_ID_BYTES: usize = 35;
 
 /// The end of a chain: how many records and the hash of the last one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,131 +53,77 @@ impl FromStr for Head {
     }
 }
 
-/// One line as it is read back. The order of the fields is that of the log.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "the fields are those of Record")]
-pub struct Entry {
-    pub seq: u64,
-    pub time: String,
-    pub act: String,
-    pub database: String,
-    pub user: String,
-    pub role: String,
-    pub client: String,
-    pub application: String,
-    pub session: u64,
-    pub statement: u64,
-    pub tenant: String,
-    pub key: Option<String>,
-    pub dek_ids: Vec<String>,
-    pub columns: Vec<String>,
-    pub rows: u64,
-    pub result: String,
-    pub kms_requests: Vec<String>,
-    pub prev: String,
-    pub hash: String,
+/// The file of such a log in its directory.
+pub(super) fn path(directory: &Path) -> PathBuf {
+    directory.join("audit.jsonl")
 }
 
-/// What a line says of its record, but for the act, who did it, and what the place in the chain gives.
-#[derive(Serialize)]
-struct Rest<'a> {
-    statement: u64,
-    tenant: &'a str,
-    key: Option<Id<'a>>,
-    dek_ids: Ids<'a>,
-    columns: &'a [Arc<str>],
-    rows: u64,
-    result: &'a str,
-    kms_requests: &'a [String],
-}
-
-/// 16 bytes as hex digits.
-struct Id<'a>(&'a [u8; 16]);
-
-impl Serialize for Id<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(hex::write(self.0, &mut [0; 32]))
-    }
-}
-
-struct Ids<'a>(&'a [DekId]);
-
-impl Serialize for Ids<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.0.iter().map(|id| Id(&id.0)))
-    }
-}
-
-/// The fields of each record as they stand in its line. This is most of the work and needs no head, hence no lock.
-pub(super) fn bodies(records: &[Record]) -> Vec<Vec<u8>> {
-    records.iter().map(body).collect()
-}
-
-fn body(record: &Record) -> Vec<u8> {
-    let rest = Rest {
-        statement: record.statement,
-        tenant: &record.tenant,
-        key: record.key.as_ref().map(|key| Id(&key.0)),
-        dek_ids: Ids(&record.dek_ids),
-        columns: &record.columns,
-        rows: record.rows,
-        result: record.result,
-        kms_requests: &record.kms_requests,
+/// Reads such a log from its first record to its last, with a look at each head on the way; `None` when there is none.
+///
+/// # Errors
+/// [`VerifyError`] for the first fault.
+pub(super) fn read(directory: &Path, mut on_head: impl FnMut(&Head)) -> Result<Option<Head>, VerifyError> {
+    let file = match File::open(path(directory)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened?,
     };
-    let mut out = Vec::with_capacity(BODY_BYTES + DEK_ID_BYTES * record.dek_ids.len());
-    for part in [b"\"act\":\"", record.act.word().as_bytes(), b"\",", &record.who.0, b","] {
-        out.extend_from_slice(part);
+    let (mut lines, mut line, mut head) = (BufReader::new(file), Vec::new(), Head::EMPTY);
+    while lines.read_until(b'\n', &mut line)? > 0 {
+        head = next(&head, &line)?;
+        on_head(&head);
+        line.clear();
     }
-    put_fields(&mut out, &rest);
-    out
+    Ok(Some(head))
 }
 
-/// The fields of an object, without its braces.
-pub(super) fn fields(object: &impl Serialize) -> Vec<u8> {
-    let mut out = Vec::new();
-    put_fields(&mut out, object);
-    out
+/// Verifies the log of an earlier release in `directory`, which must go through a head that was kept, if one was.
+///
+/// # Errors
+/// [`VerifyError`] for the first fault; [`VerifyError::NoVerifier`] where there is no such log either.
+pub fn verify_chain(directory: &Path, kept: Option<&Head>) -> Result<Head, VerifyError> {
+    let mut is_through = kept.is_none_or(|kept| *kept == Head::EMPTY);
+    let head = read(directory, |head| is_through |= kept == Some(head))?.ok_or(VerifyError::NoVerifier)?;
+    let known = kept.map_or(0, |kept| kept.seq);
+    match is_through {
+        true => Ok(head),
+        false if known > head.seq => Err(VerifyError::Truncated { known, found: head.seq }),
+        false => Err(VerifyError::Forked { size: known }),
+    }
 }
 
-fn put_fields(out: &mut Vec<u8>, object: &impl Serialize) {
-    let start = out.len();
-    serde_json::to_writer(&mut *out, object).expect("texts and numbers are JSON, and memory takes them");
-    out.pop();
-    out.remove(start);
-}
-
-/// Appends the line of a record, given by its part of [`bodies`], after `head` to `out` and returns the new head.
-pub(super) fn write(out: &mut Vec<u8>, head: &Head, time: &str, body: &[u8]) -> io::Result<Head> {
-    let (start, seq) = (out.len(), head.seq + 1);
-    write!(out, "{{\"seq\":{seq},\"time\":\"{time}\",")?;
-    out.extend_from_slice(body);
-    write!(out, ",\"prev\":\"{}\"", hex::write(&head.hash, &mut [0; 64]))?;
-    let hash = digest(&head.hash, &out[start..]);
-    writeln!(out, ",\"hash\":\"{}\"}}", hex::write(&hash, &mut [0; 64]))?;
-    Ok(Head { seq, hash })
+fn next(head: &Head, line: &[u8]) -> Result<Head, VerifyError> {
+    let expected = head.seq + 1;
+    let whole = line.strip_suffix(b"\n").ok_or(VerifyError::Torn { seq: expected })?;
+    let parsed = parse(whole).ok_or(VerifyError::NotARecord { seq: expected })?;
+    if parsed.seq != expected {
+        return Err(VerifyError::Sequence { expected, found: parsed.seq });
+    }
+    if !parsed.is_whole {
+        return Err(VerifyError::Changed { seq: expected });
+    }
+    if parsed.prev != head.hash {
+        return Err(VerifyError::Unchained { seq: expected });
+    }
+    Ok(Head { seq: expected, hash: parsed.hash })
 }
 
 /// A line taken apart.
-pub(super) struct Parsed {
-    pub(super) seq: u64,
-    pub(super) prev: [u8; 32],
-    pub(super) hash: [u8; 32],
+struct Parsed {
+    seq: u64,
+    prev: [u8; 32],
+    hash: [u8; 32],
     /// True when `hash` is the hash of the line.
-    pub(super) is_whole: bool,
+    is_whole: bool,
 }
 
 /// Takes a line (without its newline) apart; `None` when it is not a record at all.
-pub(super) fn parse(line: &[u8]) -> Option<Parsed> {
+fn parse(line: &[u8]) -> Option<Parsed> {
     let (body, tail) = line.split_at_checked(line.len().checked_sub(HASH_FIELD_BYTES)?)?;
     let hash = unhex(tail.strip_prefix(b",\"hash\":\"")?.strip_suffix(b"\"}")?)?;
     let entry: Entry = serde_json::from_slice(line).ok()?;
-    let prev = unhex(entry.prev.as_bytes())?;
-    Some(Parsed { seq: entry.seq, prev, hash, is_whole: digest(&prev, body) == hash })
-}
-
-fn digest(prev: &[u8; 32], body: &[u8]) -> [u8; 32] {
-    Sha256::new().chain_update(prev).chain_update(body).finalize().into()
+    let prev = unhex(entry.prev?.as_bytes())?;
+    let digest: [u8; 32] = Sha256::new().chain_update(prev).chain_update(body).finalize().into();
+    Some(Parsed { seq: entry.seq, prev, hash, is_whole: digest == hash })
 }
 
 fn unhex(digits: &[u8]) -> Option<[u8; 32]> {

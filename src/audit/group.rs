@@ -6,8 +6,8 @@ use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::Record;
-use super::chain;
 use super::log::{Appending, Audit, AuditError};
+use super::record;
 
 /// Records handed in and not known to be written yet. Nothing that they tell of may leave before
 /// [`Audit::commit`] has said that they are.
@@ -64,7 +64,7 @@ impl Pending {
 impl Audit {
     /// Hands records in; none is written yet.
     pub fn submit(&self, records: &[Record]) -> Ticket {
-        let bodies = chain::bodies(records);
+        let bodies = record::bodies(records);
         let mut pending = self.group.lock();
         pending.submitted += bodies.len() as u64;
         pending.bodies.extend(bodies);
@@ -93,6 +93,18 @@ impl Audit {
             return Some(outcome);
         }
         Some(self.commit_to(self.try_log()?, ticket))
+    }
+
+    /// Writes what was handed in and nobody waits for any more.
+    pub(super) fn commit_pending(&self) -> Result<(), AuditError> {
+        let ticket = {
+            let pending = self.group.lock();
+            if pending.bodies.is_empty() {
+                return Ok(());
+            }
+            Ticket(pending.submitted)
+        };
+        self.commit(&ticket)
     }
 
     fn commit_to(&self, mut log: Appending<'_>, ticket: &Ticket) -> Result<(), AuditError> {

@@ -1,30 +1,42 @@
 //! Appends records.
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+//!
+//! What is done under the lock is one write and the hash of each line. Two threads do the rest: one syncs, the other
+//! ([`Publisher`]) makes tiles and a checkpoint every second.
+use std::fs::File;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError as TryLockFailed};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Record;
-use super::chain::{self, Head};
 use super::group::Group;
-use super::verify::{Chain, VerifyError};
+use super::note::VerifierKey;
+use super::open::Opened;
+use super::publish::{Access, Published, Publisher};
+use super::record;
+use super::segment::{self, Segment};
+use super::tiles::ENTRY_BYTES_MAX;
+use super::tree::{Hash, leaf};
+use super::verify::VerifyError;
 
-/// How much of the end of a log is verified when it is opened.
-const TAIL_BYTES: u64 = 1 << 20;
 /// How much memory for lines is kept from one append to the next.
 const LINES_BYTES_KEPT: usize = 64 * 1024;
 /// The pause between two syncs of [`Durability::Group`].
 const GROUP_PAUSE: Duration = Duration::from_millis(20);
+/// The pause between two checkpoints.
+const CHECKPOINT_PAUSE: Duration = Duration::from_secs(1);
+/// The pause between two attempts to make a log whole whose file could not be synced.
+const REPAIR_PAUSE: Duration = Duration::from_secs(1);
 
-/// When a record is on disk.
+/// When a record is on disk. A crash of the process loses nothing in any of these modes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Durability {
-    /// Soon after `append` returns: a crash of the process loses nothing, one of the machine the last moments.
+    /// Within a second, before a checkpoint tells of it.
+    Relaxed,
+    /// Within a few hundredths of a second.
     Group,
     /// Before `append` returns.
     Strict,
@@ -39,10 +51,16 @@ pub enum AuditError {
     /// The end of the log is not as it was written.
     #[error("the end of the audit log is damaged")]
     Damaged(#[from] VerifyError),
+    /// The log is there, and the key is not the one that signed it.
+    #[error("the signing key is not the one of this audit log")]
+    OtherKey,
+    /// A record that no entry can hold.
+    #[error("a record is too long for the audit log")]
+    TooLong,
     /// The disk.
     #[error("the audit log cannot be written")]
     Io(#[from] io::Error),
-    /// An earlier failure left the log in a state that is not known; a restart looks at it anew.
+    /// An earlier failure left the log in a state that is not known. The next append tries to make it whole.
     #[error("the audit log failed earlier")]
     Failed,
 }
@@ -56,63 +74,97 @@ pub(super) struct Appending<'a> {
 
 impl Appending<'_> {
     pub(super) fn append(&mut self, bodies: &[Vec<u8>]) -> Result<(), AuditError> {
+        // What a log that failed was made whole from is synced: the syncer sleeps.
+        self.was_synced |= self.state.fault.is_some();
         let appended = self.state.append(bodies);
         self.audit.failing.store(appended.is_err(), Ordering::Relaxed);
         appended
     }
 }
 
-/// The audit log of this process. Dropping it syncs and closes it.
+/// The audit log of this process. Dropping it syncs, signs and closes it.
 pub struct Audit {
     shared: Arc<Shared>,
     pub(super) group: Group,
     failing: AtomicBool,
     durability: Durability,
     torn_bytes: u64,
-    syncer: Option<JoinHandle<()>>,
+    verifier: VerifierKey,
+    directory: PathBuf,
+    threads: Vec<JoinHandle<()>>,
     /// Held as long as the log is open.
     _lock: File,
 }
 
-struct Shared {
+/// What the threads share.
+pub(super) struct Shared {
     state: Mutex<State>,
+    publisher: Mutex<Publisher>,
+    /// Something is to be synced, or was.
     changed: Condvar,
+    /// The log is closing.
+    closing: Condvar,
 }
 
+/// What stands in the way of an append.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    /// A half-written line may stand at the end.
+    Tail,
+    /// A sync failed: what was not on disk before may be lost.
+    Sync,
+}
+
+/// Where the end of the log is.
 pub(super) struct State {
-    file: Arc<File>,
-    length: u64,
-    head: Head,
+    pub(super) segment: Segment,
+    pub(super) file: Arc<File>,
+    pub(super) length: u64,
+    pub(super) size: u64,
+    /// The hashes of the records that no checkpoint tells of yet.
+    pub(super) leaves: Vec<Hash>,
+    pub(super) published: Option<Arc<Published>>,
     /// The lines of the last append; kept for its memory.
     lines: Vec<u8>,
-    synced_seq: u64,
-    is_failed: bool,
+    pub(super) synced: u64,
+    fault: Option<Fault>,
+    repaired_at: Option<Instant>,
     is_closing: bool,
 }
 
 impl Audit {
-    /// Opens the log in `directory` (made if need be) and goes on where it ends, after verifying its end. A last line
-    /// that a crash left half written is set aside as a file of its own; see [`Audit::torn_bytes`].
+    /// Opens the log in `directory` (made if need be), whose key is in the file `signing.key` there, and goes on where it
+    /// ends, after verifying its end. A last line that a crash left half written is set aside as a file of its own; see
+    /// [`Audit::torn_bytes`].
     ///
     /// # Errors
-    /// [`AuditError::InUse`], [`AuditError::Damaged`], [`AuditError::Io`].
+    /// [`AuditError::InUse`], [`AuditError::Damaged`], [`AuditError::OtherKey`], [`AuditError::Io`].
     pub fn open(directory: &Path, durability: Durability) -> Result<Audit, AuditError> {
-        DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-        let lock = lock(directory)?;
-        let mut file = private(OpenOptions::new().read(true)).append(true).create(true).open(path(directory))?;
-        let torn_bytes = set_torn_line_aside(directory, &mut file)?;
-        let head = tail(&mut file)?;
-        file.sync_all()?;
-        File::open(directory)?.sync_all()?;
-        let length = file.metadata()?.len();
-        let state = State::new(file, length, head);
-        let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
-        let syncer = std::thread::Builder::new().name("audit-sync".to_owned()).spawn({
-            let shared = shared.clone();
-            move || shared.sync_until_closed(durability)
-        })?;
+        Audit::open_with_key(directory, durability, None)
+    }
+
+    /// As [`Audit::open`], with the signing key in a file elsewhere. Where there is no key and no log, both are made.
+    ///
+    /// # Errors
+    /// As [`Audit::open`].
+    pub fn open_with_key(directory: &Path, durability: Durability, key: Option<&Path>) -> Result<Audit, AuditError> {
+        let Opened { lock, mut publisher, mut state, torn_bytes } = super::open::open(directory, key)?;
+        publisher.publish(&mut state)?;
+        let verifier = publisher.verifier();
+        let shared = Arc::new(Shared {
+            state: Mutex::new(state),
+            publisher: Mutex::new(publisher),
+            changed: Condvar::new(),
+            closing: Condvar::new(),
+        });
+        let mut threads = vec![spawn("audit-checkpoint", shared.clone(), Shared::publish_until_closed)?];
+        if durability != Durability::Relaxed {
+            let pause = if durability == Durability::Group { GROUP_PAUSE } else { Duration::ZERO };
+            threads.insert(0, spawn("audit-sync", shared.clone(), move |shared| shared.sync_until_closed(pause))?);
+        }
         let (group, failing) = (Group::default(), AtomicBool::new(false));
-        Ok(Audit { shared, group, failing, durability, torn_bytes, syncer: Some(syncer), _lock: lock })
+        let directory = directory.to_owned();
+        Ok(Audit { shared, group, failing, durability, torn_bytes, verifier, directory, threads, _lock: lock })
     }
 
     /// Appends records with one write, in order. Blocks for the disk with [`Durability::Strict`].
@@ -123,7 +175,7 @@ impl Audit {
         if records.is_empty() {
             return Ok(());
         }
-        let bodies = chain::bodies(records);
+        let bodies = record::bodies(records);
         let mut log = self.log();
         log.append(&bodies)?;
         self.settle(log)
@@ -134,13 +186,49 @@ impl Audit {
         self.failing.load(Ordering::Relaxed)
     }
 
-    /// Puts another file in the log's place and gives the one that was there; the log counts as whole again.
+    /// How many records there are.
+    pub fn size(&self) -> u64 {
+        self.shared.lock().size
+    }
+
+    /// The latest checkpoint; there is one as soon as the log is open.
+    pub fn checkpoint(&self) -> Option<Arc<Published>> {
+        self.shared.lock().published.clone()
+    }
+
+    /// Makes a checkpoint of all that is appended, without waiting for the next second. Blocks for the disk.
+    ///
+    /// # Errors
+    /// The disk, or records that are not in the file any more as they were appended.
+    pub fn publish(&self) -> Result<(), AuditError> {
+        self.shared.publish()
+    }
+
+    /// Whether the log goes through the state that a note tells of.
+    pub fn goes_through(&self, note: &str) -> bool {
+        super::verify::goes_through(&self.directory, &self.verifier, note)
+    }
+
+    /// The public key that checkpoints are signed with; its name is the log's.
+    pub fn verifier(&self) -> &VerifierKey {
+        &self.verifier
+    }
+
+    /// Puts another file in the place of the one that is appended to and gives the one that was there.
     #[cfg(test)]
     pub(super) fn replace_file(&self, file: File) -> File {
         let mut state = self.shared.lock();
-        state.is_failed = false;
         let old = std::mem::replace(&mut state.file, Arc::new(file));
         old.try_clone().expect("a descriptor")
+    }
+
+    /// As if the last sync had failed.
+    #[cfg(test)]
+    pub(super) fn fail_sync(&self) {
+        let mut state = self.shared.lock();
+        let (file, size) = (state.file.clone(), state.size);
+        state.synced = size - 1;
+        state.on_synced(&file, size, false);
     }
 
     pub(super) fn log(&self) -> Appending<'_> {
@@ -151,32 +239,31 @@ impl Audit {
     pub(super) fn try_log(&self) -> Option<Appending<'_>> {
         match self.shared.state.try_lock() {
             Ok(state) => Some(self.appending(state)),
-            Err(TryLockFailed::Poisoned(state)) => Some(self.appending(state.into_inner())),
-            Err(TryLockFailed::WouldBlock) => None,
+            Err(TryLockError::Poisoned(state)) => Some(self.appending(state.into_inner())),
+            Err(TryLockError::WouldBlock) => None,
         }
     }
 
     fn appending<'a>(&'a self, state: MutexGuard<'a, State>) -> Appending<'a> {
         // A syncer that is behind looks again by itself; to wake it for each record would cost more than the record.
-        let was_synced = state.synced_seq == state.head.seq;
+        let was_synced = state.synced == state.size;
         Appending { audit: self, state, was_synced }
     }
 
     /// Waits until what was appended is as safe as it is to be.
     pub(super) fn settle(&self, log: Appending<'_>) -> Result<(), AuditError> {
-        let seq = log.state.head.seq;
-        if log.was_synced {
+        let size = log.state.size;
+        if log.was_synced && self.durability != Durability::Relaxed {
             self.shared.changed.notify_all();
         }
         match self.durability {
-            Durability::Group => Ok(()),
-            Durability::Strict => self.shared.wait_for(log.state, seq),
+            Durability::Relaxed | Durability::Group => Ok(()),
+            Durability::Strict => {
+                let synced = self.shared.wait_for(log.state, size);
+                self.failing.fetch_or(synced.is_err(), Ordering::Relaxed);
+                synced
+            }
         }
-    }
-
-    /// The end of the chain.
-    pub fn head(&self) -> Head {
-        self.shared.lock().head
     }
 
     /// The length of the half-written line that [`Audit::open`] found and set aside; 0 for none.
@@ -187,48 +274,86 @@ impl Audit {
 
 impl Drop for Audit {
     fn drop(&mut self) {
+        if let Err(error) = self.commit_pending() {
+            tracing::error!(%error, "the last audit records were not written");
+        }
         self.shared.lock().is_closing = true;
         self.shared.changed.notify_all();
-        if let Some(syncer) = self.syncer.take() {
-            let _ = syncer.join();
+        self.shared.closing.notify_all();
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
         }
     }
 }
 
+fn spawn(
+    name: &str,
+    shared: Arc<Shared>,
+    run: impl FnOnce(&Shared) + Send + 'static,
+) -> Result<JoinHandle<()>, AuditError> {
+    Ok(std::thread::Builder::new().name(name.to_owned()).spawn(move || run(&shared))?)
+}
+
 impl State {
-    fn new(file: File, length: u64, head: Head) -> Self {
-        let (file, lines, synced_seq) = (Arc::new(file), Vec::new(), head.seq);
-        State { file, length, head, lines, synced_seq, is_failed: false, is_closing: false }
-    }
-
-    #[cfg(test)]
-    pub(super) fn on(file: File) -> Self {
-        State::new(file, 0, Head::EMPTY)
-    }
-
-    #[cfg(test)]
-    pub(super) fn head(&self) -> Head {
-        self.head
+    pub(super) fn new(segment: Segment, file: File, length: u64, size: u64) -> Self {
+        State {
+            segment,
+            file: Arc::new(file),
+            length,
+            size,
+            leaves: Vec::new(),
+            published: None,
+            lines: Vec::new(),
+            synced: size,
+            fault: None,
+            repaired_at: None,
+            is_closing: false,
+        }
     }
 
     /// Appends the records of these bodies: what is done under the lock, so no more than must be.
     pub(super) fn append(&mut self, bodies: &[Vec<u8>]) -> Result<(), AuditError> {
-        if self.is_failed {
-            return Err(AuditError::Failed);
+        if self.fault.is_some() {
+            self.repair()?;
         }
         let time = jiff::Timestamp::now().to_string();
-        let mut head = self.head;
+        let known = self.leaves.len();
         self.lines.clear();
         self.lines.shrink_to(LINES_BYTES_KEPT);
-        for body in bodies {
-            head = chain::write(&mut self.lines, &head, &time, body)?;
+        for (seq, body) in (self.size + 1..).zip(bodies) {
+            let start = self.lines.len();
+            record::write(&mut self.lines, seq, &time, body)?;
+            let entry = &self.lines[start..self.lines.len() - 1];
+            if entry.len() > ENTRY_BYTES_MAX {
+                self.leaves.truncate(known);
+                return Err(AuditError::TooLong);
+            }
+            self.leaves.push(leaf(entry));
         }
         if let Err(error) = (&*self.file).write_all(&self.lines) {
-            self.is_failed = self.file.set_len(self.length).is_err();
+            self.leaves.truncate(known);
+            self.fault = self.file.set_len(self.length).is_err().then_some(Fault::Tail);
             return Err(error.into());
         }
         self.length += self.lines.len() as u64;
-        self.head = head;
+        self.size += bodies.len() as u64;
+        Ok(())
+    }
+
+    /// Makes a log whole that failed earlier, if it can be.
+    fn repair(&mut self) -> Result<(), AuditError> {
+        if self.fault == Some(Fault::Tail) && self.file.set_len(self.length).is_ok() {
+            self.fault = None;
+            return Ok(());
+        }
+        if self.repaired_at.is_some_and(|at| at.elapsed() < REPAIR_PAUSE) {
+            return Err(AuditError::Failed);
+        }
+        self.repaired_at = Some(Instant::now());
+        self.file = Arc::new(segment::copy(&self.segment, self.length, &self.leaves)?);
+        self.synced = self.size;
+        self.fault = None;
+        tracing::info!("the audit log is whole again");
         Ok(())
     }
 }
@@ -243,114 +368,103 @@ impl Shared {
         self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wait_for(&self, mut state: MutexGuard<'_, State>, seq: u64) -> Result<(), AuditError> {
-        while state.synced_seq < seq && !state.is_failed {
+    fn wait_for(&self, mut state: MutexGuard<'_, State>, size: u64) -> Result<(), AuditError> {
+        while state.synced < size && state.fault != Some(Fault::Sync) {
             state = self.wait(state);
         }
-        if state.synced_seq < seq { Err(AuditError::Failed) } else { Ok(()) }
+        if state.synced < size { Err(AuditError::Failed) } else { Ok(()) }
     }
 
-    /// What the thread of its own does: one sync for all records appended since the last.
-    fn sync_until_closed(&self, durability: Durability) {
+    /// What a thread of its own does: one sync for all records appended since the last.
+    fn sync_until_closed(&self, pause: Duration) {
         let mut state = self.lock();
         loop {
-            while state.synced_seq == state.head.seq && !state.is_closing {
+            while (state.synced == state.size || state.fault == Some(Fault::Sync)) && !state.is_closing {
                 state = self.wait(state);
             }
-            let (file, seq, is_closing) = (state.file.clone(), state.head.seq, state.is_closing);
+            let (file, size, is_closing) = (state.file.clone(), state.size, state.is_closing);
             drop(state);
             let result = file.sync_data();
             state = self.lock();
-            match result {
-                Ok(()) => state.synced_seq = seq,
-                Err(_) => state.is_failed = true,
-            }
+            state.on_synced(&file, size, result.is_ok());
             self.changed.notify_all();
-            if is_closing || state.is_failed {
+            if is_closing {
                 return;
             }
-            if durability == Durability::Group {
-                let paused = self.changed.wait_timeout_while(state, GROUP_PAUSE, |state| !state.is_closing);
+            if !pause.is_zero() {
+                let paused = self.changed.wait_timeout_while(state, pause, |state| !state.is_closing);
                 state = paused.unwrap_or_else(PoisonError::into_inner).0;
             }
         }
     }
-}
 
-/// The log's file in its directory.
-pub(super) fn path(directory: &Path) -> PathBuf {
-    directory.join("audit.jsonl")
-}
-
-/// How many half-written lines were set aside.
-pub(super) fn torn_files(directory: &Path) -> io::Result<usize> {
-    let mut count = 0;
-    for entry in directory.read_dir()? {
-        count += usize::from(entry?.file_name().to_string_lossy().starts_with("torn-"));
-    }
-    Ok(count)
-}
-
-fn private(options: &mut OpenOptions) -> &mut OpenOptions {
-    options.mode(0o600)
-}
-
-fn lock(directory: &Path) -> Result<File, AuditError> {
-    let lock = private(OpenOptions::new().write(true)).create(true).truncate(false).open(directory.join("lock"))?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => Err(AuditError::InUse),
-        Err(TryLockError::Error(error)) => Err(error.into()),
-    }
-}
-
-/// Moves what stands after the last newline to a file of its own. Such a line was never acknowledged by a proxy that
-/// lived; it is kept because nothing is ever thrown away here.
-fn set_torn_line_aside(directory: &Path, file: &mut File) -> Result<u64, AuditError> {
-    let (start, tail) = read_tail(file)?;
-    let whole = tail.iter().rposition(|&byte| byte == b'\n').map_or(0, |newline| newline + 1);
-    let torn = &tail[whole..];
-    if torn.is_empty() {
-        return Ok(0);
-    }
-    let end = start + whole as u64;
-    let aside = directory.join(format!("torn-{end}-{}", jiff::Timestamp::now().as_nanosecond()));
-    let mut copy = private(OpenOptions::new().write(true)).create_new(true).open(aside)?;
-    copy.write_all(torn)?;
-    copy.sync_all()?;
-    file.set_len(end)?;
-    tracing::warn!(bytes = torn.len(), "the last line of the audit log was half written and was set aside");
-    Ok(torn.len() as u64)
-}
-
-/// The head of the log, after verifying the end of it.
-fn tail(file: &mut File) -> Result<Head, AuditError> {
-    let (start, tail) = read_tail(file)?;
-    let mut lines = tail.split_inclusive(|&byte| byte == b'\n');
-    let mut chain = Chain::new(Head::EMPTY);
-    if start > 0 {
-        lines.next();
-        let Some(first) = lines.next() else {
-            return Err(VerifyError::NotARecord { line: 0 }.into());
-        };
-        let parsed = chain::parse(first.strip_suffix(b"\n").unwrap_or(first));
-        let parsed = parsed.ok_or(VerifyError::NotARecord { line: 0 })?;
-        if !parsed.is_whole {
-            return Err(VerifyError::Changed { line: parsed.seq, seq: parsed.seq }.into());
+    /// What a thread of its own does: a checkpoint every second in which something was appended, and one at the end.
+    fn publish_until_closed(&self) {
+        let mut was_failing = false;
+        loop {
+            let waited = self.closing.wait_timeout_while(self.lock(), CHECKPOINT_PAUSE, |state| !state.is_closing);
+            let is_closing = waited.unwrap_or_else(PoisonError::into_inner).0.is_closing;
+            let published = self.publish();
+            if let (Err(error), false) = (&published, was_failing) {
+                tracing::error!(%error, "no checkpoint of the audit log can be made");
+            }
+            if published.is_ok() && was_failing {
+                tracing::info!("checkpoints of the audit log are made again");
+            }
+            was_failing = published.is_err();
+            if is_closing {
+                return;
+            }
         }
-        chain = Chain::new(Head { seq: parsed.seq, hash: parsed.hash });
     }
-    for line in lines {
-        chain.next(line)?;
+
+    fn publish(&self) -> Result<(), AuditError> {
+        let mut publisher = self.publisher.lock().unwrap_or_else(PoisonError::into_inner);
+        publisher.publish(&mut Locked(self))
     }
-    Ok(chain.head)
 }
 
-/// The last [`TAIL_BYTES`] of the file and where they begin.
-fn read_tail(file: &mut File) -> io::Result<(u64, Vec<u8>)> {
-    let start = file.metadata()?.len().saturating_sub(TAIL_BYTES);
-    file.seek(SeekFrom::Start(start))?;
-    let mut tail = Vec::new();
-    file.read_to_end(&mut tail)?;
-    Ok((start, tail))
+/// The state, locked for each look.
+struct Locked<'a>(&'a Shared);
+
+impl Access for Locked<'_> {
+    fn with<T>(&mut self, act: impl FnOnce(&mut State) -> T) -> T {
+        let done = act(&mut self.0.lock());
+        self.0.changed.notify_all();
+        done
+    }
+}
+
+impl State {
+    /// From now on records go to another file; those in `old`, which is this one, are on disk when this returns. Gives the
+    /// number of records up to its end.
+    pub(super) fn go_on_in(&mut self, old: &File, segment: Segment, file: File) -> Result<u64, AuditError> {
+        if self.fault.is_some() {
+            return Err(AuditError::Failed);
+        }
+        old.sync_data()?;
+        (self.segment, self.file, self.length, self.synced) = (segment, Arc::new(file), 0, self.size);
+        Ok(self.size)
+    }
+
+    /// The publisher has synced a file, or failed to.
+    pub(super) fn on_published_sync(&mut self, segment: &Segment, is_ok: bool) -> Result<(), AuditError> {
+        if !is_ok && self.segment == *segment {
+            self.fault = Some(Fault::Sync);
+        }
+        if self.fault == Some(Fault::Sync) { Err(AuditError::Failed) } else { Ok(()) }
+    }
+
+    /// A sync of `file` ended, which was begun when there were `size` records.
+    fn on_synced(&mut self, file: &Arc<File>, size: u64, is_ok: bool) {
+        if !Arc::ptr_eq(file, &self.file) {
+            // The file that took its place was on disk, as far as this one went, when it did.
+            return;
+        }
+        if is_ok && self.fault != Some(Fault::Sync) {
+            self.synced = self.synced.max(size);
+        } else if !is_ok && self.synced < size {
+            self.fault = Some(Fault::Sync);
+        }
+    }
 }

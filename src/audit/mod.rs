@@ -1,12 +1,13 @@
 //! The record of every key use.
 //!
-//! One file of JSON lines in a directory, one line a [`Record`], each chained to the one before by SHA-256: see
-//! `chain` for the bytes. `log` appends, `group` appends for many sessions at once, `verify` reads the whole chain, `show` filters. A record is appended before
-//! plaintext leaves; if it cannot be, the key use must not happen. Nothing here ever holds a plaintext, a key or a
+//! Each [`Record`] is a line of JSON and a leaf of a Merkle tree whose root is signed every second, so that whoever has
+//! the public key can see that nothing was changed, removed, inserted, moved or cut off: docs/audit.md. A record is appended
+//! before plaintext leaves; if it cannot be, the key use must not happen. Nothing here ever holds a plaintext, a key or a
 //! literal.
 //!
-//! The chain has no key: it shows every change that does not also recompute all hashes after it. Against that, and
-//! against a cut tail, keep the head that [`verify`] gives and hand it to [`verify_from`] later.
+//! Reading order: `record` (the bytes of a line), `tree` (hashes), `tiles` (files), `note` and `checkpoint` (signatures);
+//! `log` appends, `group` appends for many sessions at once, `publish` makes tiles and checkpoints, `open` goes on after a
+//! crash with what is in `segment`; `verify`, `show`, `proof` and `reconcile` read, with `read`. `chain` reads logs of earlier releases.
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -14,19 +15,37 @@ use serde::Serialize;
 use crate::crypto::{DekId, KeyId};
 
 mod chain;
+mod checkpoint;
 mod group;
 mod log;
+mod note;
+mod open;
+mod proof;
+mod publish;
+mod read;
+mod reconcile;
+mod record;
+mod segment;
 mod show;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests;
+mod tiles;
+mod tree;
 mod verify;
 
-pub use chain::{Entry, Head};
+pub use chain::{Head, verify_chain};
+pub use checkpoint::Checkpoint;
 pub use group::Ticket;
 pub use log::{Audit, AuditError, Durability};
+pub use note::{NoteError, VerifierKey};
+pub use proof::{Proof, ProofError, export, prove};
+pub use publish::Published;
+pub use reconcile::{KmsCall, ReconcileError, Reconciled, RecordedRequest, reconcile};
+pub use record::Entry;
 pub use show::{Filter, show};
-pub use verify::{Verified, VerifyError, verify, verify_from};
+pub use tree::Hash;
+pub use verify::{Verified, VerifyError, goes_through, published, verifier, verify};
 
 /// What a key was used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,8 +58,10 @@ pub enum Act {
     Search,
     /// A statement or a key use was refused or failed.
     Refuse,
-    /// A key was created, rotated, disabled ... (`detail` says which).
+    /// A key was created, rotated, disabled, or used by the proxy itself ... (`detail` says which).
     Key,
+    /// Something about the log itself (`detail` says what).
+    Log,
 }
 
 impl Act {
@@ -52,6 +73,7 @@ impl Act {
             Act::Search => "search",
             Act::Refuse => "refuse",
             Act::Key => "key",
+            Act::Log => "log",
         }
     }
 }
@@ -81,7 +103,7 @@ impl Who {
     /// Encodes the fields.
     #[must_use]
     pub fn new(fields: WhoFields<'_>) -> Who {
-        Who(chain::fields(&fields).into())
+        Who(record::fields(&fields).into())
     }
 }
 
@@ -108,4 +130,7 @@ pub struct Record {
     pub result: &'static str,
     /// KMS request ids.
     pub kms_requests: Vec<String>,
+    /// What was done to a key, where the act alone does not say it; stands in the line only then. Words and ids of
+    /// ours, or the reason that an operator gave.
+    pub detail: Option<String>,
 }

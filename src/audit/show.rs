@@ -1,10 +1,11 @@
 //! Reads records back for people.
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{self, BufRead, BufReader};
 use std::path::Path;
 
-use super::chain::Entry;
-use super::log;
+use super::chain;
+use super::read::{Records, Step};
+use super::record::Entry;
 use super::verify::VerifyError;
 
 /// Which records are wanted; what is `None` or empty does not filter.
@@ -38,27 +39,52 @@ impl Filter {
     }
 }
 
-/// Hands each wanted record of the log in `directory` to `each`, oldest first. Does not verify the chain; the last
-/// line may be half written by a proxy at work and is then left out.
+/// Hands each wanted record of the log in `directory` to `each`, oldest first, beginning with those of a chain of an
+/// earlier release. Verifies nothing; the last line may be half written by a proxy at work and is then left out.
 ///
 /// # Errors
-/// [`VerifyError::Read`] and [`VerifyError::NotARecord`], and what `each` returns.
+/// [`VerifyError`] where records cannot be read, and what `each` returns.
 pub fn show<E: From<VerifyError>>(
     directory: &Path,
     filter: &Filter,
     mut each: impl FnMut(&Entry) -> Result<(), E>,
 ) -> Result<(), E> {
-    let file = File::open(log::path(directory)).map_err(VerifyError::from)?;
-    let mut lines = BufReader::new(file);
-    let mut text = Vec::new();
-    let mut line = 0;
-    while lines.read_until(b'\n', &mut text).map_err(VerifyError::from)? > 0 && text.ends_with(b"\n") {
-        line += 1;
-        let entry: Entry = serde_json::from_slice(&text).map_err(|_| VerifyError::NotARecord { line })?;
-        if filter.wants(&entry) {
-            each(&entry)?;
-        }
-        text.clear();
+    let mut wanted = |seq: u64, entry: &[u8]| {
+        let entry: Entry = serde_json::from_slice(entry).map_err(|_| VerifyError::NotARecord { seq })?;
+        if filter.wants(&entry) { each(&entry) } else { Ok(()) }
+    };
+    let had_chain = show_chain(directory, &mut wanted)?;
+    if !had_chain {
+        super::verify::verifier(directory)?;
     }
-    Ok(())
+    let mut records = Records::at_present(directory)?;
+    let mut seq = 0;
+    loop {
+        match records.next()? {
+            Step::Signed(entry) | Step::Unsigned(entry) => {
+                seq += 1;
+                wanted(seq, &entry)?;
+            }
+            Step::Kept { .. } => {}
+            Step::End => return Ok(()),
+        }
+    }
+}
+
+/// False when there is none.
+fn show_chain<E: From<VerifyError>>(
+    directory: &Path,
+    wanted: &mut impl FnMut(u64, &[u8]) -> Result<(), E>,
+) -> Result<bool, E> {
+    let file = match File::open(chain::path(directory)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        file => file.map_err(VerifyError::from)?,
+    };
+    let (mut lines, mut line, mut seq) = (BufReader::new(file), Vec::new(), 0);
+    while lines.read_until(b'\n', &mut line).map_err(VerifyError::from)? > 0 && line.ends_with(b"\n") {
+        seq += 1;
+        wanted(seq, &line)?;
+        line.clear();
+    }
+    Ok(true)
 }

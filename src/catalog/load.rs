@@ -35,6 +35,18 @@ const INDEXES: &str = "SELECT i.indrelid, (pg_catalog.string_to_array(i.indkey::
      FROM pg_catalog.regexp_matches(i.indexprs::text, ':varattno ([0-9]+)', 'g') found), i.indpred IS NOT NULL FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid \
      WHERE i.indisvalid AND (i.indisprimary OR (i.indisunique AND i.indexprs IS NOT NULL))";
 
+/// The first half of the advisory lock that a job holds on a table, by its oid, whose column it is about to switch.
+pub const SWITCH_LOCK: i32 = 0x526f_7753;
+
+/// Tables with a column that is being sealed or unsealed in place and about to take the other's name: the job says so by an
+/// option of the column, and lives as long as it holds its lock.
+const SWITCHING: &str = "SELECT DISTINCT c.relname::text FROM pg_catalog.pg_attribute a \
+     JOIN pg_catalog.pg_class c ON c.oid = a.attrelid \
+     WHERE a.attoptions IS NOT NULL AND NOT a.attisdropped AND a.attname::text LIKE '%\\_rowseal' \
+     AND EXISTS (SELECT FROM pg_catalog.pg_locks l WHERE l.locktype = 'advisory' AND l.granted \
+     AND l.classid::int8 = $1::int4 AND l.objid = c.oid AND l.objsubid = 2 AND l.database = \
+     (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())) ORDER BY 1";
+
 /// Marks of the system catalogs that a snapshot is made of: how many rows each has, and the sum of the transactions that
 /// wrote them. Every change makes a row of a later transaction or takes one away, so it changes one of the two.
 const MARKS: &str = "SELECT ARRAY[\
@@ -112,6 +124,8 @@ pub async fn load(
         (read, _) => read?,
     };
     let functions = read_functions(client).await?;
+    let switching = switching(client).await?;
+    switching.hash(&mut hasher);
     (&setters, &functions).hash(&mut hasher);
     for relation in &relations {
         hash_relation(relation, &mut hasher);
@@ -126,6 +140,7 @@ pub async fn load(
     (catalog.fingerprint, catalog.is_partial) = (fingerprint, is_partial);
     catalog.setters = setters.into_iter().collect();
     catalog.functions = functions;
+    catalog.switching = switching;
     catalog.domains = domains;
     catalog.take_policy(&policy.tables);
     Ok(catalog)
@@ -142,6 +157,16 @@ pub struct Marks(Vec<Option<String>>);
 /// [`CatalogError::Server`] when the query fails.
 pub async fn marks(client: &Client) -> Result<Marks, CatalogError> {
     Ok(Marks(client.query_one(MARKS, &[]).await?.try_get(0)?))
+}
+
+/// The tables of which a column is about to be switched by a job that lives; see [`Catalog::switching`]. A job that was
+/// killed leaves no mark of its end in the system catalogs.
+///
+/// # Errors
+/// [`CatalogError::Server`] when the query fails.
+pub async fn switching(client: &Client) -> Result<Vec<String>, CatalogError> {
+    let rows = client.query(SWITCHING, &[&SWITCH_LOCK]).await?;
+    Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
 }
 
 async fn read_domains(client: &Client) -> Result<Arc<Domains>, CatalogError> {

@@ -14,7 +14,7 @@ mod seen;
 mod setters;
 mod views;
 pub use functions::{Function, Gives};
-pub use load::{CatalogError, Marks, load, marks};
+pub use load::{CatalogError, Marks, SWITCH_LOCK, load, marks, switching};
 use rows::Domains;
 pub use seen::{Seen, question};
 
@@ -39,6 +39,11 @@ pub struct Catalog {
     pub missing: Vec<String>,
     /// The policy's tables, whether they exist or not.
     pub tables: Vec<Arc<PolicyTable>>,
+    /// Names of tables whose columns may be sealed or unsealed in place while they are used: those of the policy under
+    /// `unsealed = "pass"`.
+    pub watched: Vec<String>,
+    /// Names of tables of which a column is about to be switched: the job that does it waits for statements to wait.
+    pub switching: Vec<String>,
     /// Names, in lower case, of what may change a setting: functions of the database, relations that call one unseen,
     /// operators by their symbols.
     pub setters: HashSet<String>,
@@ -139,6 +144,7 @@ impl Catalog {
     pub fn take_policy(&mut self, tables: &[Arc<PolicyTable>]) {
         let exists = |table: &PolicyTable| self.by_name.contains_key(&(table.schema.clone(), table.name.clone()));
         self.missing = tables.iter().filter(|table| !exists(table)).map(|table| table.name.clone()).collect();
+        self.watched = tables.iter().filter(|_| self.pass_unsealed).map(|table| table.name.clone()).collect();
         self.tables = tables.to_vec();
     }
 

@@ -128,8 +128,11 @@ fn relation(row: &ColumnRow, parents: &[(String, String)], policy: &Database) ->
 fn attribute(row: ColumnRow, relation: &Relation, domains: &Domains) -> Option<Attribute> {
     let name = row.name?;
     let cell = cell_domain(row.type_oid, domains);
-    let policy = relation.policy.as_ref().and_then(|t| t.column(&name));
-    let sealed = policy.filter(|c| cell == Some(c.logical.domain())).map(Arc::clone);
+    let table = relation.policy.as_ref();
+    let policy = table.and_then(|t| t.column(&name));
+    // While a column is sealed in place, its cells stand beside it.
+    let shadowed = || table.and_then(|t| t.shadowed(&name)).filter(|_| cell.is_some());
+    let sealed = policy.or_else(shadowed).filter(|c| cell == Some(c.logical.domain())).map(Arc::clone);
     Some(Attribute {
         name,
         attnum: row.attnum,

@@ -3,7 +3,7 @@
 //! [`question`] asks the session's server; [`Seen`] is the answer, and [`Seen::over`] lays it over the snapshot that all
 //! sessions share. Only relations that may be sealed are asked for: those with the name of a policy table, and those
 //! with a column of a domain.
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -97,12 +97,8 @@ impl Seen {
     pub fn over(self, shared: &Catalog, policy: &Database) -> Catalog {
         let links = (self.indexes.unwrap_or_default(), self.parents.unwrap_or_default());
         let domains: Domains = self.domains.into_iter().flatten().map(|row| (row.oid, row.domain)).collect();
-        let mut seen = relations(self.columns.unwrap_or_default(), links, &domains, policy);
-        let definitions: HashMap<u32, &Option<String>> =
-            shared.relations.iter().map(|r| (r.oid, &r.definition)).collect();
-        for relation in &mut seen {
-            relation.definition = definitions.get(&relation.oid).and_then(|known| (*known).clone());
-        }
+        // Views have no definition there: it may be another one by now. They are not looked through.
+        let seen = relations(self.columns.unwrap_or_default(), links, &domains, policy);
         let names: HashSet<&str> = policy.tables.iter().map(|table| table.name.as_str()).collect();
         let oids: HashSet<u32> = seen.iter().map(|r| r.oid).collect();
         let asked =
@@ -115,6 +111,7 @@ impl Seen {
         let version = VERSION.fetch_add(1, Ordering::Relaxed);
         let mut catalog = Catalog::of_shared(version, all, shared.pass_unsealed);
         catalog.setters = shared.setters.clone();
+        catalog.switching.clone_from(&shared.switching);
         catalog.functions = self.functions.unwrap_or_default();
         catalog.domains = Arc::new(domains);
         catalog.take_policy(&policy.tables);

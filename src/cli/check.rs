@@ -179,7 +179,8 @@ fn of_column(entry: &Column, live: &Live, unsealed: Unsealed) -> Option<Finding>
 
 fn without_entry(database: &Database, live: &Live) -> Option<Finding> {
     live.domain.as_ref()?;
-    let entry = database.table(&live.schema, &live.table).and_then(|table| table.column(&live.column));
+    let table = database.table(&live.schema, &live.table);
+    let entry = table.and_then(|table| table.column(&live.column).or_else(|| table.shadowed(&live.column)));
     if entry.is_some() {
         return None;
     }

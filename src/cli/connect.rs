@@ -6,15 +6,22 @@ use anyhow::Context as _;
 use tokio_postgres::Client;
 
 use super::Failure;
+use crate::audit::{self, Durability};
 use crate::config::{self, Provider, Settings, Wrapping};
 use crate::keys::kms::aws::{AwsKms, AwsSettings};
 use crate::keys::kms::local::LocalKms;
-use crate::keys::kms::{Kms, Patient};
+use crate::keys::kms::{Kms, LogPlace, Patient, Recorded, Recorder};
 use crate::keys::registry::{self, Registry};
 use crate::policy;
 use crate::server::control::is_local;
 use crate::server::tls::TlsError;
 use crate::server::{ControlTls, UpstreamTls};
+
+/// Where below the audit directory the log of subcommands is.
+pub(super) const OPERATOR_DIRECTORY: &str = "operator";
+
+/// The log of `column`.
+const COLUMN_DIRECTORY: &str = "column";
 
 /// Runs a subcommand that waits.
 pub(super) fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
@@ -42,6 +49,11 @@ impl Control {
         let config = registry::settings(&control.text).with_context(context)?;
         let tls = if is_local(&config) { Ok(UpstreamTls::Disable) } else { control_tls(&control) };
         Ok(Control { tls: ControlTls(tls.with_context(context)?), config, name })
+    }
+
+    /// The role that connects, as far as it is known beforehand.
+    pub(super) fn user(&self) -> &str {
+        self.config.get_user().unwrap_or_default()
     }
 
     /// One connection, which needs no registry to be there.
@@ -77,9 +89,49 @@ pub(super) fn upstream_tls(mode: config::UpstreamTls, roots: Option<&Path>) -> R
     }
 }
 
-/// The key service of the settings, asked again when it fails in passing; a keyring that does not exist yet is made.
+/// The log in which subcommands record their own uses of keys, below that of the proxy, which may have its own open.
+pub(super) fn operator_log(settings: &Settings) -> LogPlace {
+    let config::Audit { directory, durability, key } = settings.audit.clone();
+    LogPlace { directory: directory.join(OPERATOR_DIRECTORY), durability, key }
+}
+
+/// Leaves the last checkpoint of that log in a registry. To be called when the key service is dropped: that closes the log.
+pub(super) async fn keep_operator_checkpoint(settings: &Settings, registry: &Registry) {
+    let directory = operator_log(settings).directory;
+    let Ok((published, verifier)) = audit::published(&directory) else { return };
+    let goes_through = |note: &str| audit::goes_through(&directory, &verifier, note);
+    match registry.keep_checkpoint(&published, &verifier, goes_through).await {
+        Ok(true) => {}
+        Ok(false) => tracing::error!("the log of subcommands does not go through the checkpoint in the registry"),
+        Err(error) => tracing::warn!(%error, "the audit checkpoint of this command was not kept in the registry"),
+    }
+}
+
+/// As [`kms_recorded`], for a subcommand.
 pub(super) async fn kms(settings: &Settings) -> anyhow::Result<Arc<dyn Kms>> {
-    let provider: Arc<dyn Kms> = match &settings.keys.provider {
+    kms_recorded(settings, Recorder::at(operator_log(settings))).await
+}
+
+/// As [`kms`], for a command that may work for hours, whose journal has each ReEncrypt: it keeps no log open.
+pub(super) async fn kms_of_jobs(settings: &Settings) -> anyhow::Result<Arc<dyn Kms>> {
+    let recorded = Recorded::new(provider(settings).await?, Recorder::Briefly(operator_log(settings)));
+    Ok(Arc::new(Patient::new(Arc::new(recorded.without_rewraps()))))
+}
+
+/// The log of `column`, which uses keys for each row: a log of its own, which stays open once it is needed.
+pub(super) fn column_log(settings: &Settings) -> Recorder {
+    let directory = settings.audit.directory.join(COLUMN_DIRECTORY);
+    Recorder::at(LogPlace { directory, durability: Durability::Strict, ..operator_log(settings) })
+}
+
+/// The key service of the settings, each call recorded, and asked again when it fails in passing; a keyring that does not
+/// exist yet is made.
+pub(super) async fn kms_recorded(settings: &Settings, recorder: Recorder) -> anyhow::Result<Arc<dyn Kms>> {
+    Ok(Arc::new(Patient::new(Arc::new(Recorded::new(provider(settings).await?, recorder)))))
+}
+
+async fn provider(settings: &Settings) -> anyhow::Result<Arc<dyn Kms>> {
+    Ok(match &settings.keys.provider {
         Provider::Local { keyring } => Arc::new(LocalKms::open_or_create(keyring)?),
         Provider::Aws { region, endpoint, profile } => {
             if endpoint.is_none() {
@@ -88,8 +140,7 @@ pub(super) async fn kms(settings: &Settings) -> anyhow::Result<Arc<dyn Kms>> {
             let settings = AwsSettings { region: region.clone(), endpoint: endpoint.clone(), profile: profile.clone() };
             Arc::new(AwsKms::connect(&settings).await)
         }
-    };
-    Ok(Arc::new(Patient::new(provider)))
+    })
 }
 
 /// The variables in which AWS's tools find another address, held to the same rule as the policy's.

@@ -14,8 +14,10 @@ use crate::policy;
 
 mod audit;
 mod check;
+mod column;
 mod connect;
 mod demo;
+mod key;
 mod lint;
 mod output;
 pub mod serve;
@@ -64,6 +66,12 @@ enum Command {
     /// Register and list tenants.
     #[command(subcommand)]
     Tenant(tenant::Tenant),
+    /// Rotate master keys and say how they are.
+    #[command(subcommand)]
+    Key(key::Key),
+    /// Seal existing plaintext columns in place, and open them again.
+    #[command(subcommand)]
+    Column(column::Column),
     /// Verify and read the audit log.
     #[command(subcommand)]
     Audit(audit::Audit),
@@ -152,6 +160,8 @@ fn dispatch(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Check => connect::block_on(check::run(context)),
         Command::Lint(lint) => connect::block_on(lint::run(&lint, context)),
         Command::Tenant(command) => connect::block_on(tenant::run(command, context)),
+        Command::Key(command) => connect::block_on(key::run(command, context)),
+        Command::Column(command) => connect::block_on(column::run(command, context)),
         Command::Audit(command) => audit::run(command, context),
         Command::Status => connect::block_on(status::run(context)),
     }

@@ -1,5 +1,5 @@
 //! What a subcommand writes: text for people, or a JSON value a line for machines.
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use serde::Serialize;
@@ -12,6 +12,15 @@ pub(super) struct Output {
 impl Output {
     pub(super) fn new(json: bool) -> Self {
         Output { json }
+    }
+
+    pub(super) fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// Whether progress is drawn: for people at a terminal.
+    pub(super) fn draws(&self) -> bool {
+        !self.json && io::stderr().is_terminal()
     }
 
     /// One result, in the form that was asked for.

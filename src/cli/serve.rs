@@ -16,7 +16,7 @@ use super::connect::Control;
 use super::{check, connect};
 use crate::audit::Audit;
 use crate::config::Settings;
-use crate::keys::kms::Kms;
+use crate::keys::kms::{Kms, Recorder};
 use crate::keys::{Keys, KeysSettings};
 use crate::policy;
 use crate::server::database::{Bounds, Database, Served};
@@ -58,10 +58,10 @@ async fn start(settings: Settings) -> anyhow::Result<()> {
 /// What is wrong with the configuration.
 pub(super) async fn prepare(settings: &Settings) -> anyhow::Result<(ServerSettings, Arc<Sessions>)> {
     let server = server_settings(settings)?;
-    let kms = connect::kms(settings).await?;
     let directory = &settings.audit.directory;
-    let audit = Audit::open(directory, settings.audit.durability);
+    let audit = Audit::open_with_key(directory, settings.audit.durability, settings.audit.key.as_deref());
     let audit = Arc::new(audit.with_context(|| format!("the audit directory {}", directory.display()))?);
+    let kms = connect::kms_recorded(settings, Recorder::Log(audit.clone())).await?;
     let (mut databases, mut tried) = (HashMap::new(), JoinSet::new());
     for policy in &settings.databases {
         let control = Control::of(settings, policy)?;
@@ -174,6 +174,7 @@ pub fn keys_settings(settings: &Settings) -> KeysSettings {
     let keys = &settings.keys;
     let mut bounds = KeysSettings {
         confirm_interval: keys.confirm_interval,
+        registry_stale: keys.lease,
         pool_target: keys.pool_size,
         unwraps_max: keys.kms_concurrency,
         generates_max: keys.kms_concurrency,

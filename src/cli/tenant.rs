@@ -3,9 +3,11 @@ use clap::Subcommand;
 use serde_json::json;
 
 use super::connect::{self, Control};
+use super::key::{shred, status};
 use super::{Context, Failure};
 use crate::config::Wrapping;
-use crate::keys::registry::{Registered, RegistryError, Snapshot, TenantRecord};
+use crate::jobs::keyset::KeySet;
+use crate::keys::registry::{Registered, RegistryError};
 use crate::policy::GLOBAL_TENANT;
 
 #[derive(Subcommand)]
@@ -24,7 +26,12 @@ pub(super) enum Tenant {
     Show {
         /// Its name.
         name: String,
+        /// Count the cells under each version of its master key, which reads all sealed tables.
+        #[arg(long)]
+        count: bool,
     },
+    /// Make everything that is sealed for a tenant unreadable for ever.
+    Shred(shred::Shred),
 }
 
 fn wrapping(text: &str) -> Result<Wrapping, String> {
@@ -39,7 +46,8 @@ pub(super) async fn run(command: Tenant, context: &Context) -> Result<(), Failur
     match command {
         Tenant::Register { name, wrapping } => register(&name, wrapping, context).await,
         Tenant::List => list(context).await,
-        Tenant::Show { name } => show(&name, context).await,
+        Tenant::Show { name, count } => show(&name, count, context).await,
+        Tenant::Shred(shred) => shred::run(shred, context).await,
     }
 }
 
@@ -50,6 +58,8 @@ async fn register(name: &str, wrapping: Option<Wrapping>, context: &Context) -> 
     let registry = Control::of(&settings, database)?.registry().await?;
     let kms = connect::kms(&settings).await?;
     let registered = registry.register(name, wrapping, kms.as_ref()).await.map_err(failure)?;
+    drop(kms);
+    connect::keep_operator_checkpoint(&settings, &registry).await;
     let (text, new) = match registered {
         Registered::Now => (format!("tenant {name:?} is registered ({})", wrapping.as_str()), true),
         Registered::Already => (format!("tenant {name:?} was registered before"), false),
@@ -60,7 +70,7 @@ async fn register(name: &str, wrapping: Option<Wrapping>, context: &Context) -> 
 
 fn failure(error: RegistryError) -> Failure {
     match error {
-        RegistryError::Name | RegistryError::Reserved | RegistryError::OtherWrapping(_) => {
+        RegistryError::Name | RegistryError::Reserved | RegistryError::OtherWrapping(_) | RegistryError::Barred(_) => {
             Failure::Refused(error.to_string())
         }
         error => error.into(),
@@ -77,6 +87,12 @@ async fn list(context: &Context) -> Result<(), Failure> {
         let text = format!("{:<32} active       {wrapping}", tenant.name);
         context.output.write(text, &json!({ "tenant": &*tenant.name, "state": "active", "wrapping": wrapping }))?;
     }
+    let mut barred: Vec<_> = snapshot.barred.iter().collect();
+    barred.sort_by_key(|(name, _)| *name);
+    for (name, standing) in barred {
+        let state = standing.as_str();
+        context.output.write(format!("{name:<32} {state}"), &json!({ "tenant": &**name, "state": state }))?;
+    }
     for name in &snapshot.registering {
         context
             .output
@@ -85,34 +101,30 @@ async fn list(context: &Context) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn show(name: &str, context: &Context) -> Result<(), Failure> {
+async fn show(name: &str, count: bool, context: &Context) -> Result<(), Failure> {
     let settings = context.settings()?;
-    let snapshot = Control::of(&settings, context.database(&settings)?)?.registry().await?.snapshot();
-    let Some(tenant) = snapshot.tenants.get(name) else {
+    let registry = Control::of(&settings, context.database(&settings)?)?.registry().await?;
+    let snapshot = registry.snapshot();
+    let client = registry.dedicated().await?;
+    client.batch_execute("SET search_path = pg_catalog").await?;
+    let keys = KeySet::read(&client, name).await?.filter(|keys| keys.state != "registering");
+    let Some(keys) = keys else {
         let is_registering = snapshot.registering.iter().any(|other| &**other == name);
         let state = if is_registering { "is not registered to the end: repeat" } else { "is not registered; run" };
         return Err(anyhow::anyhow!("tenant {name:?} {state} `rowseal tenant register`").into());
     };
-    context.output.write(format!("{name}: {}", tenant.wrapping.as_str()), &describe(tenant, &snapshot))?;
-    for (arn, state) in masters(tenant, &snapshot) {
-        context.output.write(format!("  master key {arn}: {state}"), &json!({ "master_key": arn, "state": state }))?;
-    }
-    Ok(())
+    let state = if keys.state == "active" { String::new() } else { format!(", {}", keys.state) };
+    context.output.write(format!("{name}: {}{state}", keys.wrapping.as_str()), &describe(name, &keys))?;
+    let counts = if count { Some(status::counts(&client).await?) } else { None };
+    status::write_versions(&keys, counts.as_ref(), context)
 }
 
-fn describe(tenant: &TenantRecord, snapshot: &Snapshot) -> serde_json::Value {
+fn describe(name: &str, keys: &KeySet) -> serde_json::Value {
     json!({
-        "tenant": &*tenant.name,
-        "wrapping": tenant.wrapping.as_str(),
-        "searchable": tenant.index.is_some(),
-        "master_keys": masters(tenant, snapshot).len(),
+        "tenant": name,
+        "state": keys.state,
+        "wrapping": keys.wrapping.as_str(),
+        "searchable": keys.wrapped.iter().any(|key| key.is_index && key.is_active),
+        "master_keys": keys.masters.len(),
     })
-}
-
-fn masters(tenant: &TenantRecord, snapshot: &Snapshot) -> Vec<(String, String)> {
-    let own = snapshot.masters.values().filter(|master| master.tenant == tenant.name);
-    let mut masters: Vec<_> =
-        own.map(|master| (master.arn.as_str().to_owned(), format!("{:?}", master.state).to_lowercase())).collect();
-    masters.sort_unstable();
-    masters
 }

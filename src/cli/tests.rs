@@ -99,6 +99,22 @@ fn a_log_is_verified_and_shown_by_its_directory() {
     let code = |code: u8| format!("{:?}", ExitCode::from(code));
     assert_eq!(exit_code(&["audit", "verify", "--directory", path]), code(0));
     assert_eq!(exit_code(&["audit", "show", "--tenant", "acme", "--directory", path]), code(0));
+    assert_eq!(exit_code(&["audit", "verify", path]), code(0));
+    assert_eq!(exit_code(&["audit", "key", "--directory", path]), code(0));
+    assert_eq!(exit_code(&["audit", "prove", "1", "--directory", path]), code(1));
+    let key = crate::audit::verifier(directory.path()).unwrap().to_string();
+    let kept = format!("{path}/checkpoint");
+    assert_eq!(exit_code(&["audit", "verify", path, "--key", &key, "--against", &kept]), code(0));
+    let other = tempfile::TempDir::new().unwrap();
+    drop(crate::audit::Audit::open(other.path(), crate::audit::Durability::Group).unwrap());
+    let other = other.path().to_str().unwrap();
+    assert_eq!(exit_code(&["audit", "verify", other, "--key", &key]), code(1));
+    assert_eq!(exit_code(&["audit", "verify", other, path, "--key", &key, "--against", &kept]), code(0));
+    assert_eq!(exit_code(&["audit", "verify", other, "--against", &kept]), code(1));
+    assert_eq!(exit_code(&["audit", "verify", other, "--against", &kept, "--allow-missing"]), code(0));
+    assert_eq!(exit_code(&["audit", "verify", path, "--key", "name+key"]), code(64));
+    assert_eq!(exit_code(&["audit", "verify", "--proof", &kept, "--key", &key]), code(1));
+    assert_eq!(exit_code(&["audit", "verify", "--proof", &kept]), code(64));
     let head = format!("3:{}", "a".repeat(64));
     assert_eq!(exit_code(&["audit", "verify", "--head", &head, "--directory", path]), code(1));
 }
@@ -147,8 +163,8 @@ async fn a_database_is_set_up_checked_and_given_tenants() {
     assert!(matches!(tenant::run(register("_rowseal"), &context).await, Err(Failure::Refused(_))));
     assert!(matches!(tenant::run(register("a\nb"), &context).await, Err(Failure::Refused(_))));
     tenant::run(tenant::Tenant::List, &context).await.unwrap();
-    tenant::run(tenant::Tenant::Show { name: "acme".to_owned() }, &context).await.unwrap();
-    let missing = tenant::Tenant::Show { name: "globex".to_owned() };
+    tenant::run(tenant::Tenant::Show { name: "acme".to_owned(), count: true }, &context).await.unwrap();
+    let missing = tenant::Tenant::Show { name: "globex".to_owned(), count: false };
     assert!(matches!(tenant::run(missing, &context).await, Err(Failure::Failed(_))));
     status::run(&context).await.unwrap();
 }

@@ -67,6 +67,7 @@ fn keys(raw: &mut File, vars: &Variables<'_>) -> Result<(), ConfigError> {
     vars.word("ROWSEAL_KEYS_WRAPPING", &mut keys.wrapping)?;
     vars.parsed("ROWSEAL_KEYS_AUTO_REGISTER", &mut keys.auto_register)?;
     vars.word("ROWSEAL_KEYS_CONFIRM_INTERVAL", &mut keys.confirm_interval)?;
+    vars.word("ROWSEAL_KEYS_LEASE", &mut keys.lease)?;
     vars.parsed("ROWSEAL_KEYS_CACHE_BYTES_MAX", &mut keys.cache_bytes_max)?;
     vars.parsed("ROWSEAL_KEYS_POOL_SIZE", &mut keys.pool_size)?;
     vars.parsed("ROWSEAL_KEYS_KMS_CONCURRENCY", &mut keys.kms_concurrency)?;
@@ -78,6 +79,7 @@ fn keys(raw: &mut File, vars: &Variables<'_>) -> Result<(), ConfigError> {
 fn audit_and_limits(raw: &mut File, vars: &Variables<'_>) -> Result<(), ConfigError> {
     vars.word("ROWSEAL_AUDIT_DIRECTORY", &mut raw.audit.directory)?;
     vars.word("ROWSEAL_AUDIT_DURABILITY", &mut raw.audit.durability)?;
+    vars.word("ROWSEAL_AUDIT_KEY", &mut raw.audit.key)?;
     let limits = &mut raw.limits;
     vars.parsed("ROWSEAL_LIMITS_CONNECTIONS_MAX", &mut limits.connections_max)?;
     vars.parsed("ROWSEAL_LIMITS_MESSAGE_BYTES_MAX", &mut limits.message_bytes_max)?;

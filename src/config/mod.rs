@@ -147,6 +147,8 @@ pub struct Keys {
     pub auto_register: bool,
     /// How long a cached key may be used without its master key being confirmed.
     pub confirm_interval: Duration,
+    /// How long the registry may be silent before nothing is sealed, and nothing that was sealed is sent.
+    pub lease: Duration,
     /// Bound of the cache of opened data keys.
     pub cache_bytes_max: u64,
     /// Data keys kept ready for each active tenant (direct mode).
@@ -191,6 +193,8 @@ pub struct Audit {
     pub directory: PathBuf,
     /// When a record is on disk.
     pub durability: Durability,
+    /// The file with the key that signs it; `None`: in its directory.
+    pub key: Option<PathBuf>,
 }
 
 /// Bounds on what clients may ask for.

@@ -104,6 +104,7 @@ pub(super) struct Keys {
     pub(super) wrapping: Option<At<Wrapping>>,
     pub(super) auto_register: Option<At<bool>>,
     pub(super) confirm_interval: Option<At<String>>,
+    pub(super) lease: Option<At<String>>,
     pub(super) cache_bytes_max: Option<At<u64>>,
     pub(super) pool_size: Option<At<u64>>,
     pub(super) kms_concurrency: Option<At<u64>>,
@@ -123,6 +124,7 @@ pub(super) struct Aws {
 pub(super) struct Audit {
     pub(super) directory: Option<At<String>>,
     pub(super) durability: Option<At<Durability>>,
+    pub(super) key: Option<At<String>>,
 }
 
 #[derive(Default, Deserialize)]

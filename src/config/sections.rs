@@ -11,6 +11,7 @@ use crate::audit::Durability;
 
 const POSTGRES_PORT: u16 = 5432;
 const CACHE_BYTES_DEFAULT: u64 = 64 << 20;
+const LEASE_SECONDS_MAX: u64 = 15;
 const MESSAGE_BYTES_DEFAULT: u64 = 64 << 20;
 const PLAN_BYTES_DEFAULT: u64 = 32 << 20;
 
@@ -94,10 +95,22 @@ fn keys(raw: raw::Keys, source: &Source<'_>) -> Result<Keys, ConfigError> {
         wrapping: raw.wrapping.map_or(Wrapping::Direct, |at| at.value),
         auto_register: raw.auto_register.is_some_and(|at| at.value),
         confirm_interval: duration(raw.confirm_interval.as_ref(), 60, source)?,
+        lease: lease(raw.lease.as_ref(), source)?,
         cache_bytes_max: number(raw.cache_bytes_max.as_ref(), CACHE_BYTES_DEFAULT, 1 << 16, source)?,
         pool_size: count(raw.pool_size.as_ref(), 32, source)?,
         kms_concurrency: count(raw.kms_concurrency.as_ref(), 64, source)?,
     })
+}
+
+/// A rotation counts on the longest one (docs/decisions/2026-11-key-lifecycle.md); the heartbeat comes each second.
+fn lease(at: Option<&At<String>>, source: &Source<'_>) -> Result<Duration, ConfigError> {
+    let lease = duration(at, LEASE_SECONDS_MAX, source)?;
+    match at {
+        Some(at) if !(Duration::from_secs(2)..=Duration::from_secs(LEASE_SECONDS_MAX)).contains(&lease) => {
+            Err(source.error(&at.place, format!("must be 2s to {LEASE_SECONDS_MAX}s")))
+        }
+        _ => Ok(lease),
+    }
 }
 
 fn provider(raw: &raw::Keys, source: &Source<'_>) -> Result<Provider, ConfigError> {
@@ -138,6 +151,7 @@ fn audit(raw: raw::Audit, source: &Source<'_>) -> Audit {
     Audit {
         directory: source.relative(raw.directory.as_ref().map_or("audit", |at| &at.value)),
         durability: raw.durability.map_or(Durability::Group, |at| at.value),
+        key: raw.key.map(|at| source.relative(&at.value)),
     }
 }
 

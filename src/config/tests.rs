@@ -72,7 +72,7 @@ fn the_example_of_the_design_is_read_as_it_means() {
     assert_eq!(settings.keys.wrapping, Wrapping::Direct);
     assert_eq!(settings.keys.confirm_interval, Duration::from_secs(60));
     assert!(!settings.keys.auto_register);
-    assert_eq!(settings.audit.directory, PathBuf::from("etc/audit"));
+    assert_eq!((&settings.audit.directory, &settings.audit.key), (&PathBuf::from("etc/audit"), &None));
     let database = settings.database("app").unwrap();
     assert_eq!(database.unsealed, Unsealed::Refuse);
     assert_eq!((database.read, database.on_key_unavailable), (Read::Open, OnKeyUnavailable::Error));
@@ -173,12 +173,16 @@ fn errors_name_their_line_and_column() {
     check("[keys]\nprovider = 'gcp'", "2:12: unknown variant `gcp`, expected `local` or `aws`");
     check("[keys]\npool_size = 0", "2:13: must be at least 1");
     check("[keys]\nconfirm_interval = 'soon'", "2:20: \"soon\" is not a duration, as in \"60s\" or \"5m\"");
+    check("[keys]\nlease = '16s'", "2:9: must be 2s to 15s");
+    check("[keys]\nlease = '1s'", "2:9: must be 2s to 15s");
     check("[keys]\nconfirm_interval = '-1s'", "2:20: \"-1s\" is not a duration, as in \"60s\" or \"5m\"");
     for address in ["kms.local", "http://10.0.0.1:8080"] {
         check(&format!("[keys.aws]\nendpoint = '{address}'"), &format!("2:12: {address:?} {UNSAFE_ENDPOINT}"));
     }
     check("[keys.aws]\nzone = 'a'", "2:1: unknown field `zone`, expected one of `region`, `endpoint`, `profile`");
-    check("[audit]\ndurability = 'none'", "2:14: unknown variant `none`, expected `group` or `strict`");
+    check("[audit]\ndurability = 'none'", "2:14: unknown variant `none`, expected one of `relaxed`, `group`, `strict`");
+    assert_eq!(parsed("[audit]\nkey = 'k/log.key'").unwrap().audit.key, Some(PathBuf::from("etc/k/log.key")));
+    assert_eq!(parsed("[audit]\ndurability = 'relaxed'").unwrap().audit.durability, Durability::Relaxed);
     check("[admin]\naddress = ':1'", "2:11: \":1\" is not an IP address and port, as in \"127.0.0.1:6432\"");
 }
 

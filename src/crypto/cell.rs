@@ -107,6 +107,27 @@ impl<'a> Cell<'a> {
 }
 
 impl OwnedSlot {
+    /// Reads a slot that stands alone, as `rowseal.slot(cell)` gives it.
+    ///
+    /// # Errors
+    /// [`OpenError::Damaged`] for anything that is not exactly one well-formed slot.
+    pub fn parse(bytes: &[u8]) -> Result<Self, OpenError> {
+        let mut rest = Reader(bytes);
+        let slot = read_slot(&mut rest)?;
+        ensure(rest.0.is_empty())?;
+        Ok(slot.owned())
+    }
+
+    /// As it stands in a cell; what `rowseal.with_slot(cell, slot)` takes.
+    ///
+    /// # Errors
+    /// [`SealError::BadSlot`] for a wrapped key of a length that cannot be.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, SealError> {
+        let mut bytes = Vec::with_capacity(SLOT_FIXED_LEN + self.wrapped.len());
+        write_slot(self, &mut bytes)?;
+        Ok(bytes)
+    }
+
     /// The same, borrowed.
     pub fn as_slot(&self) -> Slot<'_> {
         Slot { dek_id: self.dek_id, algorithm: self.algorithm, key_id: self.key_id, wrapped: &self.wrapped }

@@ -211,6 +211,22 @@ fn a_slot_is_replaced_without_touching_the_payload() {
 }
 
 #[test]
+fn a_slot_alone_is_read_as_it_stands_in_a_cell() {
+    let row = Row::new();
+    let bytes = row.slot.to_bytes().unwrap();
+    assert_eq!(OwnedSlot::parse(&bytes), Ok(row.slot.clone()));
+    let cell = row.seal(b"value", None, Padding::None);
+    assert!(cell.windows(bytes.len()).any(|part| part == bytes));
+    assert_eq!(OwnedSlot::parse(&[&bytes[..], b"x"].concat()), Err(OpenError::Damaged));
+    for at in 0..bytes.len() {
+        assert_eq!(OwnedSlot::parse(&bytes[..at]), Err(OpenError::Damaged));
+    }
+    let mut unknown = bytes;
+    unknown[16] = 3;
+    assert_eq!(OwnedSlot::parse(&unknown), Err(OpenError::Damaged));
+}
+
+#[test]
 fn a_slot_of_another_data_key_or_of_impossible_length_replaces_nothing() {
     let row = Row::new();
     let cell = row.seal(b"v", None, Padding::None);

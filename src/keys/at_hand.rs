@@ -15,11 +15,12 @@ use crate::hash::DashMap;
 pub(super) struct Branch {
     record: Arc<BranchRecord>,
     wrap: BranchWrap,
+    is_leaving: bool,
 }
 
 impl Branch {
-    pub(super) fn new(key: &BranchKey, record: &Arc<BranchRecord>) -> Self {
-        Branch { record: record.clone(), wrap: BranchWrap::new(key) }
+    pub(super) fn new(key: &BranchKey, record: &Arc<BranchRecord>, master: &Master) -> Self {
+        Branch { record: record.clone(), wrap: BranchWrap::new(key), is_leaving: master.is_leaving() }
     }
 
     pub(super) fn is_of(&self, slot: &Slot<'_>) -> bool {
@@ -30,7 +31,7 @@ impl Branch {
         let record = &self.record;
         let dek = self.wrap.unwrap(&record.tenant, record.id, slot.dek_id, slot.wrapped);
         let dek = dek.map_err(|_| KeyError::Damaged)?;
-        Ok(Arc::new(OpenedDek { dek, tenant: record.tenant.clone() }))
+        Ok(Arc::new(OpenedDek { dek, tenant: record.tenant.clone(), is_leaving: self.is_leaving }))
     }
 }
 
@@ -50,7 +51,7 @@ impl Inner {
         let record = self.registry.snapshot().branches.get(id)?.clone();
         let master = self.known_master(&record.master)?;
         let key = self.cached_key(&master, &master.branches, &record, now)?;
-        Some(Branch::new(&key, &record))
+        Some(Branch::new(&key, &record, &master))
     }
 
     pub(super) fn cached_root(&self, tenant: &Tenant, now: u64) -> Option<Arc<IndexRoot>> {
@@ -77,7 +78,7 @@ impl Inner {
 
     /// `n` fresh data keys that need no call.
     pub(super) fn pooled(self: &Arc<Self>, tenant: &Tenant, n: usize, now: u64) -> Option<Vec<FreshDek>> {
-        if self.registry_is_silent() {
+        if self.is_unleased() {
             return None;
         }
         let snapshot = self.registry.snapshot();

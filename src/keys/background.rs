@@ -55,12 +55,7 @@ async fn confirm_used(inner: Arc<Inner>) {
 
 /// Takes up a new epoch, drops the keys it affects, and only then acknowledges it.
 async fn follow_registry(inner: Arc<Inner>) {
-    if let Err(error) = inner.refresh().await {
+    if let Err(error) = inner.follow().await {
         tracing::warn!(%error, "the registry does not answer");
-        return;
-    }
-    let epoch = inner.take_up();
-    if let Err(error) = inner.registry.heartbeat(epoch).await {
-        tracing::warn!(%error, "the registry does not take the heartbeat");
     }
 }

@@ -9,9 +9,14 @@ pub const TAG_INTENT: &str = "rowseal:intent";
 /// Tag: the installation that a key was created for.
 pub const TAG_DATABASE: &str = "rowseal:database";
 
+/// Context pair: the data key in direct mode.
+pub const DEK: &str = "rowseal:dek";
+/// Context pair: what another key is for.
+pub const PURPOSE: &str = "rowseal:purpose";
+
 /// Of a data key in direct mode.
 pub fn dek(tenant: &str, dek_id: DekId) -> EncryptionContext {
-    of(tenant).with("rowseal:dek", dek_id.to_string())
+    of(tenant).with(DEK, dek_id.to_string())
 }
 
 /// Of an index root.
@@ -35,7 +40,7 @@ pub fn verify(tenant: &str) -> EncryptionContext {
 }
 
 fn purpose(tenant: &str, purpose: &str) -> EncryptionContext {
-    of(tenant).with("rowseal:purpose", purpose)
+    of(tenant).with(PURPOSE, purpose)
 }
 
 fn of(tenant: &str) -> EncryptionContext {

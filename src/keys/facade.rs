@@ -13,6 +13,7 @@ use super::at_hand::Branch;
 use super::fetch::Unwrapped;
 use super::inner::Inner;
 use super::kms::Kms;
+use super::pins::Pin;
 use super::registry::{Registered, Registry, RegistryError, Wrapping};
 use super::{FreshDek, Granted, KeyError, KeysSettings, Need, OpenedDek, Tenant, background};
 use crate::crypto::{DekId, IndexRoot, OwnedSlot, Slot, WrapAlgorithm};
@@ -86,7 +87,8 @@ impl Keys {
         let certain = timeout_at(deadline, self.inner.learn(&need)).await.unwrap_or(false);
         let sought = need.seek.clone();
         let granted = self.grant_known(need, deadline).await;
-        if certain { granted } else { doubt(granted, &sought) }
+        let granted = if certain { granted } else { doubt(granted, &sought) };
+        self.withhold(granted?)
     }
 
     async fn grant_known(&self, need: Need, deadline: Instant) -> Result<Granted, KeyError> {
@@ -115,6 +117,27 @@ impl Keys {
         }
         granted.kms_requests.sort_unstable();
         granted.kms_requests.dedup();
+        Ok(granted)
+    }
+
+    /// Takes back what was granted of tenants that were revoked while others' keys were waited for.
+    fn withhold(&self, mut granted: Granted) -> Result<Granted, KeyError> {
+        let barred = &self.inner.registry.snapshot().barred;
+        if barred.is_empty() {
+            return Ok(granted);
+        }
+        if let Some(tenant) =
+            granted.fresh.keys().chain(granted.index.keys()).find(|tenant| barred.contains_key(*tenant))
+        {
+            return Err(KeyError::Unavailable(tenant.clone()));
+        }
+        for opened in granted.open.values_mut() {
+            if let Ok(dek) = opened
+                && barred.contains_key(&dek.tenant)
+            {
+                *opened = Err(KeyError::Unavailable(dek.tenant.clone()));
+            }
+        }
         Ok(granted)
     }
 
@@ -192,7 +215,27 @@ impl Keys {
 
     /// Since when nothing was heard of the registry.
     pub fn registry_silence(&self) -> Duration {
-        Duration::from_millis(self.inner.registry_silence())
+        Duration::from_millis(self.inner.lease.age(self.inner.now()))
+    }
+
+    /// Holds on to the present epoch, if `pin` holds none yet: to be done before fresh keys are asked for, and until no
+    /// cell under them is on its way.
+    pub fn pin(&self, pin: &mut Pin) {
+        if !pin.is_held() {
+            let term = self.inner.lease.term(self.inner.moment());
+            self.inner.pins.hold(pin, self.inner.registry.epoch(), term);
+        }
+    }
+
+    /// Whether cells under keys that were granted since `pin` was taken may still be sent: not once this proxy has been
+    /// silent for so long that a rotation may have gone on without it.
+    pub fn may_send(&self, pin: &Pin) -> bool {
+        !pin.is_held() || self.inner.lease.allows(pin.term(), self.inner.moment())
+    }
+
+    /// True while some session holds on to an epoch.
+    pub fn is_pinned(&self) -> bool {
+        self.inner.pins.any()
     }
 }
 
@@ -227,7 +270,12 @@ impl AtHand<'_> {
 fn doubt(granted: Result<Granted, KeyError>, sought: &[Tenant]) -> Result<Granted, KeyError> {
     let doubted = |error: KeyError| match error {
         KeyError::UnknownTenant(_) | KeyError::UnknownKey => KeyError::Unreachable,
-        KeyError::Unavailable(_) | KeyError::Damaged | KeyError::Unreachable => error,
+        KeyError::Unavailable(_)
+        | KeyError::Deactivated(_)
+        | KeyError::Purged(_)
+        | KeyError::Damaged
+        | KeyError::Unreachable
+        | KeyError::Unrecorded => error,
     };
     let mut granted = granted.map_err(doubted)?;
     if sought.iter().any(|tenant| !granted.index.contains_key(tenant)) {

@@ -58,7 +58,7 @@ impl Inner {
         if let (WrapAlgorithm::Branch, Some(record)) = (slot.algorithm, snapshot.branches.get(&slot.key_id)) {
             let (branch, made) = self.branch_key(&master, record).await?;
             *request = made;
-            return Branch::new(&branch, record).unwrap(&slot.as_slot());
+            return Branch::new(&branch, record, &master).unwrap(&slot.as_slot());
         }
         if let Some((opened, of)) =
             self.deks.find(&slot.as_slot(), self.now()).filter(|(_, of)| Arc::ptr_eq(of, &master))
@@ -83,7 +83,7 @@ impl Inner {
         let tenant = master.record.tenant.clone();
         let context = context::dek(&tenant, slot.dek_id);
         let bytes = self.decrypt(master, &slot.wrapped, &context, request).await?;
-        let opened = Arc::new(OpenedDek { dek: Dek::from_bytes(*bytes), tenant });
+        let opened = Arc::new(OpenedDek { dek: Dek::from_bytes(*bytes), tenant, is_leaving: master.is_leaving() });
         self.deks.insert(slot, opened.clone(), master.clone(), self.now());
         Ok(opened)
     }
@@ -101,6 +101,7 @@ impl Inner {
             Ok((plaintext, id)) => {
                 *request = Some(id);
                 master.confirm(began);
+                self.still_admits(master)?;
                 let bytes: &[u8; 32] = plaintext.as_slice().try_into().map_err(|_| KeyError::Damaged)?;
                 Ok(Zeroizing::new(*bytes))
             }
@@ -160,7 +161,7 @@ impl Inner {
         tenant: &Tenant,
         n: usize,
     ) -> Result<(Vec<FreshDek>, Vec<String>), KeyError> {
-        if self.registry_is_silent() {
+        if self.is_unleased() {
             return Err(KeyError::Unreachable);
         }
         let snapshot = self.registry.snapshot();
@@ -212,6 +213,7 @@ impl Inner {
         let made = self.kms.generate_data_key(&master.record.arn, &context).await;
         let made = made.map_err(|error| self.failed(master, &error))?;
         master.confirm(began);
+        self.still_admits(master)?;
         let slot = OwnedSlot { dek_id, algorithm: WrapAlgorithm::Kms, key_id: master.record.id, wrapped: made.blob };
         Ok((FreshDek { dek: Dek::from_bytes(*made.plaintext), slot }, made.request_id))
     }

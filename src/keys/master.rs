@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::FreshDek;
-use super::registry::{BranchRecord, MasterRecord};
+use super::registry::{BranchRecord, MasterRecord, MasterState};
 use crate::crypto::{BranchKey, IndexRoot, KeyId};
 use crate::hash::{DashMap, RandomState};
 
@@ -51,6 +51,11 @@ impl Master {
             pool: Mutex::new(VecDeque::new()),
             pool_target: AtomicUsize::new(pool_target),
         }
+    }
+
+    /// Whether it is being rotated away, and not lent to a restored backup.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.record.state == MasterState::Retiring && self.record.until.is_none()
     }
 
     /// Whether cached keys may be used at `now`.

@@ -11,7 +11,9 @@ mod fetch;
 mod flight;
 mod inner;
 pub mod kms;
+mod lease;
 mod master;
+mod pins;
 pub mod registry;
 mod settings;
 #[cfg(test)]
@@ -25,6 +27,7 @@ use std::sync::Arc;
 use crate::crypto::{Dek, DekId, IndexRoot, OwnedSlot};
 
 pub use facade::{AtHand, Keys};
+pub use pins::Pin;
 pub use settings::KeysSettings;
 
 /// A tenant's name: the text form of the tenant column's (or setting's) value.
@@ -58,6 +61,8 @@ pub struct OpenedDek {
     pub dek: Dek,
     /// Whose it is.
     pub tenant: Tenant,
+    /// The master key that it hangs on is being rotated away: nothing new is to hang on it.
+    pub is_leaving: bool,
 }
 
 /// What was granted.
@@ -79,9 +84,15 @@ pub enum KeyError {
     /// No such tenant is registered.
     #[error("tenant \"{0}\" is not registered")]
     UnknownTenant(Tenant),
-    /// The tenant's key is disabled, pending deletion or destroyed.
+    /// The tenant is revoked, or its key is disabled, pending deletion or destroyed.
     #[error("the key of tenant \"{0}\" is not available")]
     Unavailable(Tenant),
+    /// The slot hangs on a version that was rotated away and deactivated.
+    #[error("a stored value of tenant \"{0}\" needs an older version of its key, which is deactivated")]
+    Deactivated(Tenant),
+    /// The slot hangs on a version that was purged.
+    #[error("a stored value of tenant \"{0}\" needs an older version of its key, which was purged")]
+    Purged(Tenant),
     /// The slot names a key that the registry does not know.
     #[error("a stored value names a key that is not registered")]
     UnknownKey,
@@ -91,4 +102,7 @@ pub enum KeyError {
     /// The KMS or the registry cannot be reached now; worth a retry.
     #[error("the key service cannot be reached")]
     Unreachable,
+    /// What was asked of the KMS could not be recorded; worth a retry when the audit log can be written again.
+    #[error("the key use could not be recorded")]
+    Unrecorded,
 }

@@ -5,23 +5,31 @@
 //! [`Keys`](super::Keys). The tables are in `setup/schema.sql`; registration is in [`register`].
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use tokio::sync::Mutex;
 use tokio_postgres::config::Host;
+use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Config, NoTls};
 
 use super::kms::KmsError;
 
+mod checkpoints;
+pub mod fresh;
 mod records;
 pub mod register;
 
-pub use records::{BranchRecord, MasterRecord, MasterState, Purpose, Snapshot, TenantRecord, Wrapping};
+pub use checkpoints::KeptCheckpoint;
+pub use records::{BranchRecord, MasterRecord, MasterState, Purpose, Snapshot, Standing, TenantRecord, Wrapping};
 pub use register::Registered;
 
 /// How long one statement on the control connection may take.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A proxy whose heartbeat is older is not counted: its lease of at most 15 s is over.
+pub const COUNTED_OUT_AFTER: Duration = Duration::from_secs(20);
 
 /// Why the registry could not answer.
 #[derive(Debug, thiserror::Error)]
@@ -39,7 +47,7 @@ pub enum RegistryError {
     #[error("the registry has a {0} record that this release does not understand")]
     Record(&'static str),
     /// A name that a tenant cannot have.
-    #[error("a tenant's name has 1 to 256 letters, digits, spaces and characters of _.:/=+-@")]
+    #[error("a tenant's name has 1 to 256 letters, digits, characters of _.:/=+-@ and, not at its ends, spaces")]
     Name,
     /// A name that the proxy keeps for itself.
     #[error("tenant names that begin with \"_rowseal\" are reserved")]
@@ -50,6 +58,9 @@ pub enum RegistryError {
     /// The key service refused or failed.
     #[error("the key service did not carry out the registration")]
     Kms(#[from] KmsError),
+    /// The keys of the tenant are not to be used.
+    #[error("the tenant is {}", .0.as_str())]
+    Barred(Standing),
     /// A fresh master key that does not give back what it wrapped.
     #[error("the new master key failed its round trip")]
     RoundTrip,
@@ -66,6 +77,7 @@ impl RegistryError {
             | RegistryError::Name
             | RegistryError::Reserved
             | RegistryError::OtherWrapping(_)
+            | RegistryError::Barred(_)
             | RegistryError::RoundTrip => false,
         }
     }
@@ -108,6 +120,9 @@ pub struct Registry {
     /// False once this proxy has taken its leave; held while it is said that it lives, or that it leaves.
     present: Mutex<bool>,
     proxy: String,
+    started: Instant,
+    /// What the database's clock showed when this registry was started, in milliseconds since 1970.
+    started_at: AtomicI64,
 }
 
 impl Registry {
@@ -131,6 +146,8 @@ impl Registry {
             snapshot: ArcSwap::from_pointee(Snapshot::default()),
             refreshed: Mutex::new(None),
             present: Mutex::new(true),
+            started: Instant::now(),
+            started_at: AtomicI64::new(0),
             proxy: uuid::Uuid::from_bytes(crate::crypto::random_bytes()).to_string(),
         };
         registry.refresh().await?;
@@ -157,7 +174,11 @@ impl Registry {
         }
         let began = Instant::now();
         let client = self.client().await?;
-        let row = self.timed(client.query_one("SELECT value FROM rowseal.epoch", &[])).await?;
+        let look = "SELECT value, (1000 * extract(epoch FROM pg_catalog.clock_timestamp()))::pg_catalog.int8
+                    FROM rowseal.epoch";
+        let row = self.timed(client.query_one(look, &[])).await?;
+        // Its clock showed that later than now: what is to end by it ends too early rather than too late.
+        self.started_at.store(row.get::<_, i64>(1) - self.since_start(began), SeqCst);
         if row.get::<_, i64>(0) != self.snapshot.load().epoch {
             let rows = self.timed(client.query(records::LOAD, &[])).await?;
             self.snapshot.store(Arc::new(Snapshot::from_rows(&rows)?));
@@ -166,20 +187,58 @@ impl Registry {
         Ok(())
     }
 
-    /// Records that this proxy lives and has taken up `epoch`; nothing after [`Registry::farewell`].
+    /// What the database's clock shows now, as far as is known: milliseconds since 1970.
+    pub fn database_now(&self) -> i64 {
+        self.started_at.load(SeqCst).saturating_add(self.since_start(Instant::now()))
+    }
+
+    fn since_start(&self, at: Instant) -> i64 {
+        i64::try_from(at.saturating_duration_since(self.started).as_millis()).unwrap_or(i64::MAX)
+    }
+
+    /// The epoch of the records as they were last loaded.
+    pub fn epoch(&self) -> i64 {
+        self.snapshot.load().epoch
+    }
+
+    /// Puts this proxy on the list of those that rotation waits for, with the epoch that it acknowledges and the one that
+    /// it has taken up; nothing after [`Registry::farewell`].
     ///
     /// # Errors
     /// The server did not answer.
-    pub async fn heartbeat(&self, epoch: i64) -> Result<(), RegistryError> {
+    pub async fn enlist(&self, acknowledged: i64, taken_up: i64) -> Result<(), RegistryError> {
+        let enlist = "INSERT INTO rowseal.proxy (id, epoch, taken_up)
+                      VALUES ($1::pg_catalog.text::pg_catalog.uuid, $2, $3)
+                      ON CONFLICT (id) DO UPDATE SET epoch = excluded.epoch, taken_up = excluded.taken_up,
+                          heartbeat = pg_catalog.now()";
+        self.tell(enlist, &[&self.proxy, &acknowledged, &taken_up]).await.map(|_| ())
+    }
+
+    /// Records that this proxy lives, the epoch that it acknowledges and the one that it has taken up. False when it is
+    /// not on the list: whoever waits for proxies does not wait for this one.
+    ///
+    /// # Errors
+    /// The server did not answer.
+    pub async fn heartbeat(&self, acknowledged: i64, taken_up: i64) -> Result<bool, RegistryError> {
+        let beat = "UPDATE rowseal.proxy SET epoch = $2, taken_up = $3, heartbeat = pg_catalog.now()
+                    WHERE id = $1::pg_catalog.text::pg_catalog.uuid";
+        Ok(self.tell(beat, &[&self.proxy, &acknowledged, &taken_up]).await? == 1)
+    }
+
+    /// Tells the registry something of this proxy; gives how many rows that changed, none once it has taken its leave.
+    async fn tell(&self, what: &str, of: &[&(dyn ToSql + Sync)]) -> Result<u64, RegistryError> {
         let present = self.present.lock().await;
         if !*present {
-            return Ok(());
+            return Ok(0);
         }
         let client = self.client().await?;
-        let beat = "INSERT INTO rowseal.proxy (id, epoch) VALUES ($1::pg_catalog.text::pg_catalog.uuid, $2)
-                    ON CONFLICT (id) DO UPDATE SET epoch = excluded.epoch, heartbeat = pg_catalog.now()";
-        self.timed(client.execute(beat, &[&self.proxy, &epoch])).await?;
-        Ok(())
+        self.timed(client.execute(what, of)).await
+    }
+
+    /// Says nothing from now on, so that this proxy stays on the list until its silence is noticed: for one that ends
+    /// while cells may be on their way.
+    pub async fn fall_silent(&self) {
+        *self.present.lock().await = false;
     }
 
     /// Takes this proxy off the list of those that rotation waits for. The last thing a proxy does: no heartbeat is sent

@@ -174,7 +174,7 @@ async fn registration_goes_on_after_a_crash_at_every_step() {
     }
     let other = registry.register("acme", Wrapping::Hierarchical, &*bench.kms).await;
     assert!(matches!(other, Err(RegistryError::OtherWrapping(Wrapping::Direct))));
-    for name in ["", "a\nb", "a\"b"] {
+    for name in [" a", "a ", "", "a\nb", "a\"b"] {
         assert!(matches!(registry.register(name, Wrapping::Direct, &*bench.kms).await, Err(RegistryError::Name)));
     }
     let reserved = registry.register("_rowseal", Wrapping::Direct, &*bench.kms).await;

@@ -3,14 +3,38 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
 use super::inner::{Inner, millis};
-use super::kms::{KeyState, KmsError};
+use super::kms::{KeyState, KmsError, KmsErrorClass};
 use super::master::Master;
+use super::registry::{MasterRecord, MasterState, Standing};
 use super::{KeyError, context};
 
 impl Inner {
     /// Whether what hangs on the master may be used at `now` without asking the KMS.
     pub(super) fn usable(&self, master: &Master, now: u64) -> bool {
-        master.usable(now, millis(self.settings.confirm_interval))
+        master.usable(now, millis(self.settings.confirm_interval)) && self.admits(&master.record).is_ok()
+    }
+
+    /// Whether the registry lets anybody use this version of a master key now.
+    pub(super) fn admits(&self, record: &MasterRecord) -> Result<(), KeyError> {
+        let tenant = || record.tenant.clone();
+        match (record.standing, record.state) {
+            (Standing::Revoked | Standing::Shredded, _) => Err(KeyError::Unavailable(tenant())),
+            (Standing::Active, MasterState::Purged) => Err(KeyError::Purged(tenant())),
+            (Standing::Active, MasterState::Deactivated) => Err(KeyError::Deactivated(tenant())),
+            (Standing::Active, MasterState::Active | MasterState::Retiring) => match record.until {
+                Some(until) if self.registry.database_now() >= until => Err(KeyError::Deactivated(tenant())),
+                Some(_) | None => Ok(()),
+            },
+        }
+    }
+
+    /// Whether what the KMS has answered by now may still be used: a key may be revoked while it is asked.
+    pub(super) fn still_admits(&self, master: &Master) -> Result<(), KeyError> {
+        if !master.is_dropped() {
+            return self.admits(&master.record);
+        }
+        let snapshot = self.registry.snapshot();
+        self.admits(snapshot.masters.get(&master.record.id).ok_or(KeyError::UnknownKey)?)
     }
 
     pub(super) fn refuses(&self, master: &Master) -> bool {
@@ -77,6 +101,8 @@ impl Inner {
         if error.revokes_key() {
             self.revoke(master);
             KeyError::Unavailable(master.record.tenant.clone())
+        } else if error.class == KmsErrorClass::Unrecorded {
+            KeyError::Unrecorded
         } else if error.is_definitive() {
             KeyError::Damaged
         } else {

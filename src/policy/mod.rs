@@ -13,6 +13,9 @@ mod tests;
 /// The reserved tenant whose index root serves `equality = "global"`.
 pub const GLOBAL_TENANT: &str = "_rowseal";
 
+/// What the name of a column that is being sealed or unsealed in place ends with.
+pub const SHADOW: &str = "_rowseal";
+
 /// The policy of one database.
 ///
 /// # Secrets
@@ -111,6 +114,12 @@ impl Table {
     pub fn column(&self, name: &str) -> Option<&Arc<Column>> {
         self.columns.iter().find(|column| column.name == name)
     }
+
+    /// The entry of the column that is being sealed in place into the column of this name, which holds its cells until
+    /// it takes the other's place.
+    pub fn shadowed(&self, name: &str) -> Option<&Arc<Column>> {
+        name.strip_suffix(SHADOW).and_then(|name| self.column(name))
+    }
 }
 
 /// How the tenant of a row is found.
@@ -170,6 +179,16 @@ pub enum Padding {
     Padme,
     /// To a multiple-free fixed length in bytes; longer values are not padded.
     Fixed(u32),
+}
+
+impl From<Padding> for crate::crypto::Padding {
+    fn from(padding: Padding) -> Self {
+        match padding {
+            Padding::None => crate::crypto::Padding::None,
+            Padding::Padme => crate::crypto::Padding::Padme,
+            Padding::Fixed(n) => crate::crypto::Padding::Fixed(n),
+        }
+    }
 }
 
 /// How a masked value looks.

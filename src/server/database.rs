@@ -5,8 +5,9 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::Mutex;
 
+use super::witness::Witness;
 use crate::audit::Audit;
-use crate::catalog::{Marks, load, marks, roles};
+use crate::catalog::{Marks, load, marks, roles, switching};
 use crate::keys::Keys;
 use crate::keys::registry::{Registry, Wrapping};
 use crate::policy;
@@ -18,6 +19,9 @@ use crate::sql::filter::Filter;
 
 /// How often the schema is looked at for changes made elsewhere.
 const SCHEMA_POLL: Duration = Duration::from_secs(1);
+
+/// Between two looks while a column is about to be switched.
+const SWITCH_PAUSE: Duration = Duration::from_millis(50);
 
 /// Why a database cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -82,6 +86,7 @@ pub struct Database {
     /// What its sessions share.
     pub shared: Arc<Shared>,
     registry: Arc<Registry>,
+    witness: Arc<Witness>,
     control: Mutex<Control>,
 }
 
@@ -117,8 +122,9 @@ impl Database {
         let Bounds { auto_register, message_bytes_max, plan_bytes_max } = bounds;
         let plans = Cache::new(plan_bytes_max);
         let roles = ArcSwap::from_pointee(roles);
+        let witness = Witness::new(audit.clone(), registry.clone(), policy.name.clone());
         let shared = Arc::new(Shared { policy, schema, roles, keys, audit, auto_register, message_bytes_max, plans });
-        let database = Arc::new(Database { shared, registry, control: Mutex::new(Control { client, marks }) });
+        let database = Arc::new(Database { shared, registry, witness, control: Mutex::new(Control { client, marks }) });
         tokio::spawn(watch(Arc::downgrade(&database)));
         Ok(database)
     }
@@ -128,6 +134,10 @@ impl Database {
     /// # Errors
     /// 58030 when the registry's connection cannot be had.
     pub async fn reload(&self) -> Result<(), Refusal> {
+        if !self.shared.schema.load().catalog.switching.is_empty() {
+            // Sessions ask until it is over.
+            tokio::time::sleep(SWITCH_PAUSE).await;
+        }
         let mut control = self.control.lock().await;
         let unreachable = |error: &dyn std::error::Error| {
             tracing::warn!(database = %self.shared.policy.name, %error, "schema not read");
@@ -141,10 +151,12 @@ impl Database {
             self.shared.roles.store(Arc::new(roles));
         }
         let marks = marks(&control.client).await.map_err(|error| unreachable(&error))?;
-        if marks == control.marks {
+        let before = self.shared.schema.load_full();
+        let is_over = !before.catalog.switching.is_empty()
+            && switching(&control.client).await.map_err(|error| unreachable(&error))?.is_empty();
+        if marks == control.marks && !is_over {
             return Ok(());
         }
-        let before = self.shared.schema.load_full();
         let loaded = load(&control.client, &self.shared.policy, Some(&before.catalog)).await;
         let catalog = loaded.map_err(|error| unreachable(&error))?;
         let marks = if catalog.is_partial { Marks::default() } else { marks };
@@ -156,8 +168,14 @@ impl Database {
         Ok(())
     }
 
-    /// Takes this proxy off the registry's list of those that live; the database is not served any more then.
+    /// Leaves the last checkpoint of the audit log in the registry and takes this proxy off its list of those that live; the
+    /// database is not served any more then.
     pub async fn farewell(&self) {
+        self.witness.keep_last().await;
+        if self.shared.keys.is_pinned() {
+            tracing::warn!(database = %self.shared.policy.name, "sealed values are still on their way to the server");
+            return self.registry.fall_silent().await;
+        }
         if let Err(error) = self.registry.farewell().await {
             tracing::warn!(database = %self.shared.policy.name, %error, "the registry was not told of the end");
         }

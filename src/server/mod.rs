@@ -3,7 +3,7 @@
 //! Owns every socket until a session is established, then hands both to a [`SessionRunner`]. It never looks at a
 //! statement. rustls has its only home here ([`tls`]). Reading order: [`listener`] (who runs where), [`accept`] (the
 //! client's first packets), [`upstream`] (the hop to the server), [`auth`] (the login), [`cancel`].
-//! The proxy's own connections, to the registry, are [`control`].
+//! The proxy's own connections, to the registry, are [`control`]; `witness` keeps checkpoints of the audit log there.
 pub mod accept;
 mod affinity;
 pub mod auth;
@@ -16,6 +16,7 @@ pub mod runner;
 pub mod stream;
 pub mod tls;
 pub mod upstream;
+mod witness;
 
 #[cfg(test)]
 mod tests;

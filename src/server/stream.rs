@@ -3,14 +3,17 @@
 //! Enums and not trait objects: the session's hot loop reads and writes through them. The TLS variants are boxed, so
 //! that a clear-text connection does not pay for their size.
 use std::io::{self, IoSlice};
+use std::net::Shutdown;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::tls::Leaf;
+use crate::session::driver::ServerEnd;
 
 /// The connection to the application.
 pub enum ClientStream {
@@ -65,6 +68,18 @@ impl ServerStream {
             ServerStream::Tls(tls) => Leaf::of_peer(tls.get_ref().1),
             ServerStream::Tcp(_) | ServerStream::Unix(_) => None,
         }
+    }
+}
+
+impl ServerEnd for ServerStream {
+    fn close(&self) {
+        let socket = match self {
+            ServerStream::Tcp(stream) => SockRef::from(stream),
+            ServerStream::Unix(stream) => SockRef::from(stream),
+            ServerStream::Tls(tls) => SockRef::from(tls.get_ref().0),
+        };
+        // An error says that it is closed.
+        let _ = socket.shutdown(Shutdown::Write);
     }
 }
 

@@ -78,7 +78,7 @@ pub(super) fn want_key(need: &mut Need, cell: &[u8], column: &Column) -> Result<
 /// Says under which keys a cell is, if it would open in this column in a row of this tenant.
 ///
 /// # Errors
-/// 42501 when not, whatever the cause; 55000 or 58030 when the key cannot be had.
+/// 42501 when not, whatever the cause; 55000 or 58030 when the key cannot be had, or is being rotated away.
 pub(super) fn check(
     bytes: &[u8],
     column: &Column,
@@ -90,7 +90,13 @@ pub(super) fn check(
     let slot = cell.slot();
     let dek = match granted.open.get(&slot.dek_id) {
         Some(Ok(dek)) => dek,
-        Some(Err(error @ (KeyError::Unavailable(_) | KeyError::Unreachable))) => return Err(key_refusal(error)),
+        Some(Err(
+            error @ (KeyError::Unavailable(_)
+            | KeyError::Deactivated(_)
+            | KeyError::Purged(_)
+            | KeyError::Unreachable
+            | KeyError::Unrecorded),
+        )) => return Err(key_refusal(error)),
         Some(Err(KeyError::UnknownTenant(_) | KeyError::UnknownKey | KeyError::Damaged)) | None => {
             return Err(misplaced());
         }
@@ -100,6 +106,12 @@ pub(super) fn check(
     }
     let root = granted.index.get(&index_tenant(column, tenant)).map(|root| &**root);
     plaintext(&cell, column, (dek, &RowKey::new(&dek.dek)), root).map_err(|_| misplaced())?;
+    if dek.is_leaving {
+        let message =
+            format!("a cell under a key that is being rotated away cannot be written to {}", column.qualified);
+        return Err(Refusal::new(Class::KeyUnavailable, message)
+            .hint("Read it anew, or wait until the rotation is done and reactivate the older version."));
+    }
     Ok((Act::Open, slot.key_id, slot.dek_id))
 }
 

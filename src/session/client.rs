@@ -176,6 +176,7 @@ impl Machine {
     /// A Query or Parse: the lexical filter decides whether it is looked at more closely.
     fn text_message(&mut self, header: Header, input: &mut BytesMut) -> Result<(), Fatal> {
         self.statement += 1;
+        self.watch(header.tag, &input[HEADER..header.total]);
         let body = &input[HEADER..header.total];
         let (name, text) = match header.tag {
             b'Q' => (&b""[..], frontend::query(body)?),
@@ -249,6 +250,9 @@ impl Machine {
 
     /// Carries a message on that was held, or that needs a closer look.
     pub(super) fn resume(&mut self, held: Held) -> Result<(), Fatal> {
+        if self.waits_for_switch(&held) {
+            return self.wait_for_schema(Held { waited: held.waited + 1, ..held });
+        }
         // Those that have just been told hold, though the roles be those of a transaction that nobody else sees.
         let facts = if held.told { self.facts.clone() } else { self.known_facts() };
         let Some(facts) = facts else { return self.ask_facts(held) };
@@ -486,6 +490,7 @@ impl Machine {
             frontend::put_bind(&mut self.to_server, bind.portal, &nobody, &[], &[]);
             return Ok(());
         }
+        self.look_again(bind.statement, facts)?;
         let Some(prepared) = self.statements.get(bind.statement).cloned() else {
             return self.bind_passed(&body, (bind.portal, bind.statement), facts);
         };
@@ -537,6 +542,7 @@ impl Machine {
         inputs: &Inputs<'_>,
         held: &mut Held,
     ) -> Result<Option<Granted>, Refusal> {
+        self.cells_leave(false);
         if let Some(granted) = held.granted.take() {
             return Ok(Some(granted));
         }
@@ -547,6 +553,7 @@ impl Machine {
         if need.fresh.is_empty() && need.index.is_empty() && need.seek.is_empty() && need.open.is_empty() {
             return Ok(Some(Granted::default()));
         }
+        self.pinned.pin_for(&self.shared.keys, &need);
         if let Some(granted) = self.shared.keys.try_grant(&need) {
             return Ok(Some(granted));
         }
@@ -556,6 +563,9 @@ impl Machine {
 
     fn describe_or_close(&mut self, header: Header, input: &mut BytesMut) -> Result<(), Fatal> {
         let (kind, name) = frontend::target(&input[HEADER..header.total])?;
+        if header.tag == b'C' && kind == b'S' && !self.watched.is_empty() {
+            self.watched.remove(name);
+        }
         let expect = match (header.tag, kind) {
             (b'D', b'S') => Expect::Statement(self.statements.get(name).cloned()),
             (b'D', _) => Expect::Portal(self.portal(name)),

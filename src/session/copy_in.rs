@@ -198,10 +198,12 @@ impl Machine {
                 }
                 return;
             }
-            match self.shared.keys.try_grant(&receiving.taken.need) {
+            let need = &receiving.taken.need;
+            self.pinned.pin_for(&self.shared.keys, need);
+            match self.shared.keys.try_grant(need) {
                 Some(granted) => self.seal_rows(plan, granted),
                 None => {
-                    self.client_work.put(Work::Grant(receiving.taken.need.clone()));
+                    self.client_work.put(Work::Grant(need.clone()));
                     self.hold = Some(Hold::Copy);
                     return;
                 }
@@ -228,6 +230,7 @@ impl Machine {
 
     /// Sends the rows that have been taken.
     fn seal_rows(&mut self, plan: &plan::CopyIn, mut granted: Granted) {
+        self.cells_leave(true);
         let Copying::Sealed(receiving) = &mut self.copy.now else { return };
         let by = By { copy: plan, form: &receiving.form, facts: &receiving.facts };
         let (mut out, mut uses) = (BytesMut::new(), Vec::<Use>::new());

@@ -51,6 +51,12 @@ pub enum End {
     Fatal(Fatal),
 }
 
+/// The connection to the server.
+pub trait ServerEnd: AsyncRead + AsyncWrite + Unpin {
+    /// Ends the stream to the server: nothing more is sent, not even what a layer of encryption still holds back.
+    fn close(&self);
+}
+
 /// The two sockets of a session and what was read from them before it began.
 pub struct Ends<C, S> {
     /// The client.
@@ -72,6 +78,8 @@ struct Driver<C, S> {
     /// Records handed in; nothing leaves before they are written.
     recording: Option<Recording>,
     leaving: Leaving,
+    /// A layer of encryption may hold back bytes for the server.
+    is_held_back: bool,
     /// Room for the next read from the client, and from the server.
     client_room: usize,
     server_room: usize,
@@ -111,7 +119,7 @@ pub async fn run<C, S>(
 ) -> End
 where
     C: AsyncRead + AsyncWrite + Unpin,
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: ServerEnd,
 {
     let mut driver = Driver {
         ends,
@@ -121,6 +129,7 @@ where
         jobs: Vec::new(),
         recording: None,
         leaving: Leaving::No,
+        is_held_back: false,
         client_room: READ_BYTES,
         server_room: READ_BYTES,
     };
@@ -134,13 +143,14 @@ where
     })
     .await;
     driver.say_goodbye(&end).await;
+    driver.see_cells_arrive().await;
     end
 }
 
 impl<C, S> Driver<C, S>
 where
     C: AsyncRead + AsyncWrite + Unpin,
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: ServerEnd,
 {
     fn turn(&mut self, cx: &mut Context<'_>, drained: bool) -> Poll<End> {
         loop {
@@ -165,6 +175,7 @@ where
         if self.record(cx)?.is_pending() {
             return Ok(None);
         }
+        self.check_lease()?;
         if self.write(cx, progress).is_err() {
             return Ok(Some(End::Client));
         }
@@ -232,9 +243,24 @@ where
         }
     }
 
+    /// Ends a session whose unsent bytes may hold cells under a key that has been rotated away, because this proxy was
+    /// stopped or cut off for so long.
+    fn check_lease(&mut self) -> Result<(), Fatal> {
+        let has_unsent = self.is_held_back || !self.machine.to_server.is_empty();
+        if !has_unsent || !self.machine.is_pinned() || self.machine.may_send() {
+            return Ok(());
+        }
+        self.machine.to_server.clear();
+        self.ends.server.close();
+        let message = "sealed values were not sent, because the registry has been silent for too long";
+        Err(Fatal(Refusal::new(Class::Unreachable, message).hint("Connect again and repeat the transaction.")))
+    }
+
     fn write(&mut self, cx: &mut Context<'_>, progress: &mut bool) -> io::Result<()> {
         // A failed write to the server is not the end: what the server said before it closed is still to be read.
-        match write_out(&mut self.ends.server, &mut self.machine.to_server, cx) {
+        let written = write_out(&mut self.ends.server, &mut self.machine.to_server, cx);
+        self.is_held_back = written.is_pending();
+        match written {
             Poll::Ready(Ok(wrote)) => *progress |= wrote,
             Poll::Ready(Err(_)) => self.machine.to_server.clear(),
             Poll::Pending => {}
@@ -384,6 +410,22 @@ where
             let _ = tokio::io::AsyncWriteExt::shutdown(&mut ends.server).await;
         };
         let _ = tokio::time::timeout(std::time::Duration::from_secs(5), farewell).await;
+    }
+}
+
+impl<C, S> Driver<C, S>
+where
+    S: ServerEnd,
+{
+    /// Holds on to the epoch of cells that were sent until the server has read them: it closes then.
+    async fn see_cells_arrive(&mut self) {
+        if !self.machine.is_pinned() {
+            return;
+        }
+        self.ends.server.close();
+        let mut rest = [0; 4096];
+        while matches!(self.ends.server.read(&mut rest).await, Ok(1..)) {}
+        self.machine.on_server_gone();
     }
 }
 

@@ -22,12 +22,14 @@ use super::copy::CopyIn;
 use super::copy_out::Sending;
 use super::define::Defined;
 use super::facts::Facts;
+use super::hold::Pinned;
 use super::named::{Cursor, Reply};
 use super::names::Gone;
 use super::open::Rows;
 use super::queue::{Expect, Queue};
 use super::schema::OwnSchema;
 use super::seal::{LockedRow, Use};
+use super::switched::Watched;
 use super::work::{ClientWork, Work};
 
 /// Bytes waiting for one side beyond which the other side is not read.
@@ -127,6 +129,8 @@ pub(super) struct Held {
     pub named: bool,
     /// The server has told the session's facts for it.
     pub told: bool,
+    /// How often the schema was read again for it while a switch was imminent.
+    pub waited: u32,
 }
 
 /// Why the client's direction is held up.
@@ -208,9 +212,12 @@ pub struct Machine {
     pub(super) fact_portals: HashMap<Bytes, Changes>,
     /// Statements that name a sealed table but pass: text, and the facts under which they do.
     pub(super) passed: HashMap<Bytes, (Bytes, Arc<Facts>)>,
+    /// Statements whose tables may be sealed or unsealed in place, by name.
+    pub(super) watched: HashMap<Bytes, Watched>,
     /// A setting may have been changed since the last Sync.
     pub(super) facts_local: bool,
     pub(super) hold: Option<Hold>,
+    pub(super) pinned: Pinned,
     pub(super) skipping: bool,
     pub(super) unsynced: Unsynced,
     /// The lock query of a simple query has opened an implicit transaction that nothing has ended yet.
@@ -268,8 +275,10 @@ impl Machine {
             fact_statements: HashMap::default(),
             fact_portals: HashMap::default(),
             passed: HashMap::default(),
+            watched: HashMap::default(),
             facts_local: false,
             hold: None,
+            pinned: Pinned::default(),
             skipping: false,
             unsynced: Unsynced::Nothing,
             lock_open: false,
@@ -372,6 +381,7 @@ impl Machine {
             columns: used.columns,
             result: "ok",
             kms_requests: requests.to_vec(),
+            detail: None,
         }
     }
 
@@ -411,5 +421,5 @@ impl Machine {
 
 fn unrecorded(error: &AuditError) -> Refusal {
     tracing::error!(%error, "audit record not written");
-    Refusal::new(Class::Unreachable, "the key use could not be recorded").hint("Ask the operator of the proxy.")
+    Refusal::unrecorded()
 }

@@ -7,7 +7,7 @@
 //! [`copied`] has the rows of INSERT ... SELECT between its two steps, [`each`] those that arrays are unnested to.
 //! [`copy`] says whose rows a COPY carries; [`copy_in`] and [`copy_out`] carry them; [`whose`] says for which tenant a row is.
 //! [`schema`] says against which schema statements are planned, [`define`] runs what follows DDL, [`work`] is what the
-//! machine leaves to the driver.
+//! machine leaves to the driver; [`switched`] prepares statements again whose columns were sealed in place.
 pub mod ask;
 pub mod built;
 mod cells;
@@ -23,6 +23,7 @@ pub mod driver;
 mod each;
 pub mod elements;
 pub mod facts;
+mod hold;
 pub mod internal;
 mod leftover;
 mod literals;
@@ -39,5 +40,6 @@ pub mod seal;
 pub mod server_side;
 pub mod show;
 pub mod shown;
-mod whose;
+mod switched;
+pub(crate) mod whose;
 pub mod work;

@@ -152,14 +152,15 @@ impl Machine {
 
     /// True when a Bind must not pass as it is: its statement is sealed, or was.
     pub(super) fn bind_is_sealed(&self, header: Header, input: &BytesMut) -> Result<bool, Fatal> {
-        if self.statements.is_empty() && self.passed.is_empty() && self.gone.is_empty() {
+        if self.statements.is_empty() && self.passed.is_empty() && self.gone.is_empty() && self.watched.is_empty() {
             return Ok(false);
         }
         let have = input.len().min(header.total);
         match frontend::bind_names(&input[HEADER..have]) {
             Ok((_, statement)) => Ok(self.statements.contains_key(statement)
                 || self.gone.contains(statement)
-                || self.passed_elsewhere(statement)),
+                || self.passed_elsewhere(statement)
+                || self.is_watched(statement)),
             Err(_) if have < header.total => Ok(true),
             Err(error) => Err(error.into()),
         }

@@ -456,7 +456,9 @@ impl Opens for Opening<'_, '_> {
         let place = batch.dek_of.get(self.first + cell).copied().ok_or_else(Refusal::damaged)?;
         let dek = match batch.deks.get(place) {
             Some(Ok(dek)) => dek,
-            Some(Err(KeyError::Unavailable(_))) if session.on_unavailable == OnKeyUnavailable::Null => {
+            Some(Err(KeyError::Unavailable(_) | KeyError::Deactivated(_) | KeyError::Purged(_)))
+                if session.on_unavailable == OnKeyUnavailable::Null =>
+            {
                 return Ok(false);
             }
             Some(Err(error)) => return Err(key_refusal(error)),
@@ -496,7 +498,7 @@ fn begins_as_cell(value: &[u8]) -> bool {
 ///
 /// # Errors
 /// XX001, whatever is wrong.
-pub(super) fn plaintext(
+pub(crate) fn plaintext(
     cell: &Cell<'_>,
     column: &Column,
     (dek, key): (&OpenedDek, &RowKey),
@@ -551,7 +553,14 @@ pub fn key_refusal(error: &KeyError) -> Refusal {
         KeyError::UnknownTenant(_) => Refusal::new(Class::KeyUnavailable, error.to_string())
             .hint("Register it with: rowseal tenant register NAME."),
         KeyError::Unavailable(_) => Refusal::new(Class::KeyUnavailable, error.to_string()),
+        KeyError::Deactivated(tenant) => Refusal::new(Class::KeyUnavailable, error.to_string())
+            .detail("It was sealed before a rotation and was brought back, as from a backup.")
+            .hint(format!("Ask the operator to run: rowseal key reactivate \"{tenant}\" --for-restore.")),
+        KeyError::Purged(tenant) => Refusal::new(Class::KeyUnavailable, error.to_string())
+            .detail("Once the key is deleted the value is lost for ever.")
+            .hint(format!("Until then the operator can run: rowseal key unpurge \"{tenant}\".")),
         KeyError::UnknownKey | KeyError::Damaged => Refusal::damaged(),
         KeyError::Unreachable => Refusal::new(Class::Unreachable, error.to_string()).hint("Try again."),
+        KeyError::Unrecorded => Refusal::unrecorded(),
     }
 }

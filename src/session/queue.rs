@@ -48,6 +48,22 @@ pub enum Expect {
 }
 
 impl Expect {
+    /// True when this ends in a ReadyForQuery.
+    fn ends_ready(&self) -> bool {
+        match self {
+            Expect::Startup | Expect::Sync | Expect::Query(..) | Expect::Function => true,
+            Expect::Own(own) => matches!(own, Own::Sync | Own::RefusalQuery | Own::Abort),
+            Expect::Parse { .. }
+            | Expect::Bind(_)
+            | Expect::Statement(_)
+            | Expect::Portal(_)
+            | Expect::QueryPortal(_)
+            | Expect::Execute(_)
+            | Expect::Close(_)
+            | Expect::Asked(_) => false,
+        }
+    }
+
     /// True when this is the reply to a PREPARE of such a name.
     fn prepares(&self, is_meant: impl Fn(&[u8]) -> bool) -> bool {
         let gives = |reply: &Reply| matches!(reply, Reply::Gives(given) if matches!(&**given, Given::Statement(of, _) if is_meant(of)));
@@ -99,12 +115,16 @@ pub struct Queue {
     may_prepare: bool,
     syncs: u64,
     syncs_answered: u64,
+    /// How many messages were sent that end in a ReadyForQuery, and how many of them are answered, or never will be.
+    readies: u64,
+    readies_done: u64,
 }
 
 impl Queue {
     /// Adds at the end.
     pub fn push(&mut self, expect: Expect) {
         self.syncs += u64::from(matches!(expect, Expect::Sync));
+        self.readies += u64::from(expect.ends_ready());
         self.may_prepare = (self.may_prepare && !self.is_empty()) || expect.prepares(|_| true);
         self.expected.push_back(expect);
     }
@@ -135,6 +155,7 @@ impl Queue {
 
     /// Adds before everything else.
     pub fn push_front(&mut self, expect: Expect) {
+        self.readies += u64::from(expect.ends_ready());
         self.expected.push_front(expect);
     }
 
@@ -185,7 +206,18 @@ impl Queue {
     pub fn pop(&mut self) -> Option<Expect> {
         let done = self.expected.pop_front();
         self.syncs_answered += u64::from(matches!(done, Some(Expect::Sync)));
+        self.readies_done += u64::from(done.as_ref().is_some_and(Expect::ends_ready));
         done
+    }
+
+    /// How many messages that end in a ReadyForQuery have been sent.
+    pub fn readies(&self) -> u64 {
+        self.readies
+    }
+
+    /// How many of them are answered, or never will be.
+    pub fn readies_done(&self) -> u64 {
+        self.readies_done
     }
 
     /// True when questions about names are still to be answered.
@@ -210,13 +242,11 @@ impl Queue {
 
     /// Takes everything up to the next Sync, which stays; second: whether there is one of the client's.
     pub fn skip_to_sync(&mut self) -> (Vec<Expect>, bool) {
-        match self.expected.iter().position(|expect| matches!(expect, Expect::Sync | Expect::Own(Own::Sync))) {
-            Some(at) => {
-                let of_client = matches!(self.expected.get(at), Some(Expect::Sync));
-                (self.expected.drain(..at).collect(), of_client)
-            }
-            None => (self.expected.drain(..).collect(), false),
-        }
+        let sync = self.expected.iter().position(|expect| matches!(expect, Expect::Sync | Expect::Own(Own::Sync)));
+        let of_client = sync.is_some_and(|at| matches!(self.expected.get(at), Some(Expect::Sync)));
+        let skipped: Vec<Expect> = self.expected.drain(..sync.unwrap_or(self.expected.len())).collect();
+        self.readies_done += skipped.iter().filter(|expect| expect.ends_ready()).count() as u64;
+        (skipped, of_client)
     }
 
     /// The failed facts query, or question about names, with the Sync behind it, the last of all, is answered: by that Sync's ReadyForQuery where
@@ -226,6 +256,7 @@ impl Queue {
         if !asked || !matches!(self.expected.back(), Some(Expect::Own(Own::Sync))) {
             return false;
         }
+        self.readies_done = self.readies;
         self.expected.clear();
         self.push(if ready_for_client { Expect::Sync } else { Expect::Own(Own::Sync) });
         true
@@ -236,6 +267,8 @@ impl Queue {
     pub fn drop_syncs(&mut self) {
         let before = self.expected.len();
         self.expected.retain(|expect| !matches!(expect, Expect::Sync));
-        self.syncs_answered += (before - self.expected.len()) as u64;
+        let dropped = (before - self.expected.len()) as u64;
+        self.syncs_answered += dropped;
+        self.readies_done += dropped;
     }
 }

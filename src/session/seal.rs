@@ -92,13 +92,11 @@ pub fn needs(plan: &StatementPlan, inputs: &Inputs<'_>) -> Result<Need, Refusal>
                 }
             }
             Role::Search { column, tenant } => {
-                searched(tenant, column, inputs)?.into_iter().for_each(|tenant| want_search(&mut need, column, tenant));
+                want_search(&mut need, column, searched(tenant, column, inputs)?);
             }
             Role::SearchMany { column, tenants } => {
                 for tenant in tenants {
-                    searched(tenant, column, inputs)?
-                        .into_iter()
-                        .for_each(|tenant| want_search(&mut need, column, tenant));
+                    want_search(&mut need, column, searched(tenant, column, inputs)?);
                 }
             }
             Role::LockedCells { column } => {
@@ -202,12 +200,8 @@ impl Sealer<'_> {
                 // Postgres does not cut or round what is compared.
                 let compared = column.logical.without_modifier();
                 let Some(canonical) = of_source(&slot.source, compared, inputs)? else { return Ok(None) };
-                let Some(tenant) = searched(tenant, column, inputs)? else { return Ok(None) };
-                if self.has_nothing(column, &tenant) {
-                    return Ok(None);
-                }
-                self.record(Act::Search, &tenant, (None, None), column);
-                self.token(column, &tenant, &canonical).map(|token| Some(token.0.to_vec()))
+                let tenant = searched(tenant, column, inputs)?;
+                self.sought(column, &tenant, &canonical).map(|token| Some(token.to_vec()))
             }
             Role::Shown { column, number, .. } => {
                 let value = of_source(&slot.source, column.logical.without_modifier(), inputs)?.map(Zeroizing::new);
@@ -280,14 +274,10 @@ impl Sealer<'_> {
         let Some(members) = each::members_as(source, compared, inputs)? else { return Ok(None) };
         let mut tokens = Vec::with_capacity(members.len() * tenants.len());
         for tenant in tenants {
-            let Some(tenant) = searched(tenant, column, inputs)? else { continue };
-            if self.has_nothing(column, &tenant) {
-                continue;
-            }
-            self.record(Act::Search, &tenant, (None, None), column);
+            let tenant = searched(tenant, column, inputs)?;
             for member in &members {
-                let token = member.as_ref().map(|canonical| self.token(column, &tenant, canonical)).transpose()?;
-                tokens.push(token.map(|token| format!("\\x{}", hex::encode(&token.0))));
+                let token = member.as_ref().map(|canonical| self.sought(column, &tenant, canonical)).transpose()?;
+                tokens.push(token.map(|token| format!("\\x{}", hex::encode(&token))));
             }
         }
         Ok(Some(array(tokens.into_iter())))
@@ -321,9 +311,14 @@ impl Sealer<'_> {
         Ok(Some(cell))
     }
 
-    /// True for a tenant that is searched and not registered, so that no sealed value is its.
-    fn has_nothing(&self, column: &Column, tenant: &Tenant) -> bool {
-        column.equality != Some(Equality::Global) && !self.granted.index.contains_key(tenant)
+    /// The token to search a tenant's values by. One that is not registered has none: zeros are equal to no token of
+    /// another tenant, as its values would not be.
+    fn sought(&mut self, column: &Column, tenant: &Tenant, canonical: &[u8]) -> Result<[u8; 16], Refusal> {
+        if column.equality != Some(Equality::Global) && !self.granted.index.contains_key(tenant) {
+            return Ok([0; 16]);
+        }
+        self.record(Act::Search, tenant, (None, None), column);
+        Ok(self.token(column, tenant, canonical)?.0)
     }
 
     fn token(&self, column: &Column, tenant: &Tenant, canonical: &[u8]) -> Result<crypto::Token, Refusal> {
@@ -353,7 +348,7 @@ impl Sealer<'_> {
 ///
 /// # Errors
 /// 54000 for a value that no cell holds.
-pub(super) fn seal_value(
+pub(crate) fn seal_value(
     (column, tenant): (&Column, &Tenant),
     (value, token): (&[u8], Option<crypto::Token>),
     (fresh, key): (&FreshDek, &RowKey),
@@ -364,24 +359,15 @@ pub(super) fn seal_value(
         type_tag: column.logical.tag(),
         value,
         token,
-        padding: padding(column),
+        padding: column.padding.into(),
         slot: &fresh.slot,
     };
     crypto::seal_with(&input, key, crypto::random_bytes(), out)
         .map_err(|_| Refusal::new(Class::TooLarge, format!("a value for column {} is too large", column.qualified)))
 }
 
-/// The padding of `column`, in the terms of the cell format.
-fn padding(column: &Column) -> crypto::Padding {
-    match column.padding {
-        crate::policy::Padding::None => crypto::Padding::None,
-        crate::policy::Padding::Padme => crypto::Padding::Padme,
-        crate::policy::Padding::Fixed(n) => crypto::Padding::Fixed(n),
-    }
-}
-
 /// Adds the index root that the tokens of a column need.
-pub(super) fn want_index(need: &mut Need, column: &Column, tenant: &Tenant) {
+pub(crate) fn want_index(need: &mut Need, column: &Column, tenant: &Tenant) {
     if column.equality.is_some() {
         push_unique(&mut need.index, index_tenant(column, tenant));
     }

@@ -331,6 +331,7 @@ impl Machine {
         let status = frame.get(HEADER).copied().unwrap_or(b'I');
         let done = self.queue.pop();
         self.status = status;
+        self.unpin_if_done();
         if matches!(done, Some(Expect::Own(Own::Sync))) {
             return Ok(());
         }

@@ -9,7 +9,7 @@ use super::facts::Facts;
 use super::seal::{Inputs, LockedRow, declared, is_text, param_format};
 
 /// The tenant whose index root makes the tokens of `column` in a row of `tenant`.
-pub(super) fn index_tenant(column: &Column, tenant: &Tenant) -> Tenant {
+pub(crate) fn index_tenant(column: &Column, tenant: &Tenant) -> Tenant {
     match column.equality {
         Some(Equality::Global) => GLOBAL_TENANT.into(),
         Some(Equality::Tenant) | None => tenant.clone(),
@@ -41,17 +41,13 @@ pub(super) fn writer(source: &TenantSource, column: &Column, inputs: &Inputs<'_>
 }
 
 /// The tenant whose tokens are searched for. A global column is searched with the reserved tenant's tokens, which
-/// confinement does not concern: it is enforced when a cell is opened. `None` where the statement asks for the rows of
-/// tenant NULL: there are none.
-pub(super) fn searched(source: &TenantSource, column: &Column, inputs: &Inputs<'_>) -> Result<Option<Tenant>, Refusal> {
-    if let TenantSource::Param { index, .. } = source
-        && let Some(None) = inputs.params.get(usize::from(*index))
-    {
-        return Ok(None);
-    }
+/// confinement does not concern: it is enforced when a cell is opened.
+///
+/// # Errors
+/// 55000 where none is named, 42501 for another one than the session's.
+pub(super) fn searched(source: &TenantSource, column: &Column, inputs: &Inputs<'_>) -> Result<Tenant, Refusal> {
     let tenant = named(source, column, inputs)?;
-    let tenant = if column.equality == Some(Equality::Global) { tenant } else { confined(tenant, inputs)? };
-    Ok(Some(tenant))
+    if column.equality == Some(Equality::Global) { Ok(tenant) } else { confined(tenant, inputs) }
 }
 
 fn named(source: &TenantSource, column: &Column, inputs: &Inputs<'_>) -> Result<Tenant, Refusal> {

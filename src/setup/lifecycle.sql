@@ -45,3 +45,5 @@ ALTER TABLE rowseal.rotation ADD COLUMN depth pg_catalog.text NOT NULL DEFAULT '
 -- The epoch that every live proxy must have acknowledged before cells are wrapped again.
 ALTER TABLE rowseal.rotation ADD COLUMN switched_epoch pg_catalog.int8;
 
+-- epoch is what a proxy acknowledges: no cell under a key of an earlier epoch is on its way. taken_up is what it goes by.
+ALTER TABLE rowseal.proxy ADD COLUMN taken_up pg_catalog.int8;

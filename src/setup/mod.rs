@@ -6,7 +6,8 @@
 use tokio_postgres::Client;
 
 /// The steps in order; step n brings the schema to version n + 1.
-const STEPS: &[&str] = &[include_str!("schema.sql"), include_str!("types.sql"), include_str!("lifecycle.sql")];
+const STEPS: &[&str] =
+    &[include_str!("schema.sql"), include_str!("types.sql"), include_str!("lifecycle.sql"), include_str!("audit.sql")];
 
 /// The version of the schema that this release makes and needs.
 pub const LATEST: u32 = STEPS.len() as u32;

@@ -7,9 +7,11 @@ mod alter;
 mod create;
 mod element;
 mod index;
+mod moved;
 mod unique;
 mod words;
 
+pub use moved::{Moved, is_declared, opened_index, sealed_index};
 pub(super) use words::has_query_at;
 
 use std::ops::Range;

@@ -257,7 +257,8 @@ const END: &str = "
 - FULL JOIN with USING or NATURAL makes `coalesce(a.column, b.column)` of a merged column. A merged sealed column is shown where both are the same
   column of a table (joined with itself); it is compared where both sides are of one tenant whatever the rows.
 - CREATE VIEW and CREATE MATERIALIZED VIEW pass where the query shows sealed columns as they are and needs no rewriting: it compares none
-  and casts none. Until its transaction is committed, such a view cannot be read by its sealed columns. What follows it in one text may only define.
+  and casts none. In a transaction that has
+  changed the schema, no view can be read by its sealed columns. What follows it in one text may only define.
 - A view is looked through where its own query needs no rewriting: plain selections and joins over plain columns. A partition or child
   table has the policy of its parent.
 - COPY works in the formats text, csv and binary, with the options FORMAT, DELIMITER, NULL, DEFAULT, HEADER, QUOTE, ESCAPE,

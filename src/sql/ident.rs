@@ -28,7 +28,7 @@ pub(super) fn parts(name: &ObjectName) -> Option<Vec<String>> {
 }
 
 /// The identifier as it must be written.
-pub(super) fn quote(name: &str) -> String {
+pub(crate) fn quote(name: &str) -> String {
     let mut bytes = name.bytes();
     let plain = bytes.next().is_some_and(|b| b.is_ascii_lowercase() || b == b'_')
         && bytes.all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');

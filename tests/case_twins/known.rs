@@ -23,11 +23,11 @@ pub fn reason(told: &Told<'_>) -> Option<&'static str> {
         return Some("the function gives a sealed type here and a text there");
     }
     let said = |word: &str| sealed.contains(word);
+    if said("the tenant of the row is not known") && !plain.contains("E(ERROR") {
+        return Some("a tenant that is NULL is none, where Postgres finds no rows");
+    }
     if said("is not registered") && !plain.contains("E(ERROR") {
         return Some("a tenant is registered before its sealed values are written or searched");
-    }
-    if said("the tenant of the row is not known") && plain.contains("C(INSERT") {
-        return Some("a sealed value is not stored without a tenant");
     }
     if told_earlier(plain, sealed) {
         return Some("a value of a sealed column is judged at Parse or Bind, where the server does so at Execute");

@@ -73,7 +73,7 @@ impl Stage {
     }
 
     /// Runs one statement on a connection of its own; gives the first value of each row, or the SQLSTATE.
-    fn run(&self, address: SocketAddr, sql: &str) -> Result<Vec<String>, String> {
+    pub fn run(&self, address: SocketAddr, sql: &str) -> Result<Vec<String>, String> {
         self.runtime.block_on(async { first_values(&connect_at(address, "app").await, sql).await })
     }
 
@@ -85,6 +85,12 @@ impl Stage {
     fn console(&self) -> AwsKms {
         let settings = AwsSettings { endpoint: Some(self.endpoint.clone()), ..AwsSettings::default() };
         AwsKms::with_credentials(&settings, "operator", "operator")
+    }
+
+    /// What the service says of the tenant's key.
+    pub fn state_of(&self, tenant: &str) -> String {
+        let arn = KeyArn::new(self.arn_of(tenant));
+        format!("{:?}", self.runtime.block_on(self.console().describe(&arn)).unwrap().state)
     }
 
     fn disable(&self, arn: &str) {

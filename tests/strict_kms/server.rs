@@ -6,6 +6,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -55,7 +56,11 @@ pub struct Knobs {
     pub cut: u64,
     /// So many of the next requests are not acted on and get no answer for a minute.
     pub stall: u64,
-    /// Limits bursts, losses, cuts and stalls to this operation; empty is all.
+    /// So many of the next requests are acted on, and their answers held back for a minute.
+    pub hold: u64,
+    /// So many of the next requests go their usual way before bursts, losses, cuts, stalls and held answers begin.
+    pub skip: u64,
+    /// Limits bursts, losses, cuts, stalls and held answers to this operation; empty is all.
     pub only: String,
     /// How long a new key or a new state is not yet seen.
     pub propagation_ms: u64,
@@ -65,6 +70,7 @@ pub struct Knobs {
 pub struct StrictKms {
     state: Mutex<State>,
     file: Option<PathBuf>,
+    held: AtomicU64,
 }
 
 /// Starts a server on `listen` and serves until the runtime ends.
@@ -76,7 +82,7 @@ pub async fn start(listen: SocketAddr, file: Option<PathBuf>) -> io::Result<(Soc
         Some(path) if path.exists() => serde_json::from_slice(&std::fs::read(path)?)?,
         _ => State::default(),
     };
-    let kms = Arc::new(StrictKms { state: Mutex::new(state), file });
+    let kms = Arc::new(StrictKms { state: Mutex::new(state), file, held: AtomicU64::new(0) });
     let listener = TcpListener::bind(listen).await?;
     let address = listener.local_addr()?;
     tokio::spawn(accept(listener, kms.clone()));
@@ -123,11 +129,20 @@ async fn serve(kms: Arc<StrictKms>, request: Request<Incoming>) -> Result<Respon
     if latency > 0 {
         tokio::time::sleep(Duration::from_millis(latency)).await;
     }
+    if kms.skips(operation) {
+        return kms.request(operation, &body, true).ok_or(Cut);
+    }
     if kms.stalls(operation) {
         tokio::time::sleep(Duration::from_secs(60)).await;
         return Err(Cut);
     }
-    kms.request(operation, &body).ok_or(Cut)
+    let is_held = kms.holds(operation);
+    let answer = kms.request(operation, &body, false).ok_or(Cut);
+    if is_held {
+        kms.held.fetch_add(1, SeqCst);
+        tokio::time::sleep(Duration::from_secs(60)).await;
+    }
+    answer
 }
 
 fn control(kms: &StrictKms, body: &[u8]) -> Response<Full<Bytes>> {
@@ -177,8 +192,24 @@ impl StrictKms {
         self.state().seen_in_clear.clone()
     }
 
+    /// How many answers are held back, and how many requests stalled, so far.
+    #[allow(dead_code, reason = "the program does not look")]
+    pub fn stopped(&self) -> u64 {
+        self.held.load(SeqCst)
+    }
+
+    fn skips(&self, operation: &str) -> bool {
+        self.state().takes(operation, |knobs| &mut knobs.skip)
+    }
+
+    fn holds(&self, operation: &str) -> bool {
+        self.state().takes(operation, |knobs| &mut knobs.hold)
+    }
+
     fn stalls(&self, operation: &str) -> bool {
-        self.state().takes(operation, |knobs| &mut knobs.stall)
+        let stalls = self.state().takes(operation, |knobs| &mut knobs.stall);
+        self.held.fetch_add(u64::from(stalls), SeqCst);
+        stalls
     }
 
     fn log_lines(&self) -> String {
@@ -190,18 +221,19 @@ impl StrictKms {
     }
 
     /// Acts on one request; `None` cuts the connection.
-    fn request(&self, operation: &str, body: &[u8]) -> Option<Response<Full<Bytes>>> {
+    fn request(&self, operation: &str, body: &[u8], is_skipped: bool) -> Option<Response<Full<Bytes>>> {
         let mut state = self.state();
-        if state.knobs.outage || state.takes(operation, |knobs| &mut knobs.cut) {
+        if state.knobs.outage || (!is_skipped && state.takes(operation, |knobs| &mut knobs.cut)) {
             return None;
         }
         let request_id = uuid::Uuid::from_bytes(random()).to_string();
         let input: Value = serde_json::from_slice(body).unwrap_or(Value::Null);
-        let answer = match state.take_burst(operation) {
+        let failure = if is_skipped { None } else { state.take_burst(operation) };
+        let answer = match failure {
             Some(failure) => Err(failure),
             None => state.act(operation, &input),
         };
-        let lost = answer.is_ok() && state.takes(operation, |knobs| &mut knobs.lose_replies);
+        let lost = answer.is_ok() && !is_skipped && state.takes(operation, |knobs| &mut knobs.lose_replies);
         state.note(&request_id, operation, &input, &answer, lost);
         if let Some(path) = &self.file
             && answer.is_ok()

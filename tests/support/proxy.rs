@@ -45,6 +45,11 @@ impl Site {
         self.environment.extend(variables.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())));
     }
 
+    /// The variables that everything is run with.
+    pub fn environment(&self) -> &[(String, String)] {
+        &self.environment
+    }
+
     /// The configuration file.
     pub fn config(&self) -> PathBuf {
         self.dir.path().join("rowseal.toml")

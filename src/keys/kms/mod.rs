@@ -1,7 +1,7 @@
 //! The key management service that holds the tenants' master keys.
 //!
 //! [`Kms`] is what the rest of the proxy knows of it; [`local`] keeps master keys in a keyring file, [`aws`] speaks to
-//! AWS KMS, and [`Patient`] asks either again when a call fails in passing. A master key never leaves its provider: callers hold ARNs, wrapped blobs and, for a while, data keys.
+//! AWS KMS, [`Recorded`] puts each call in the audit log, and [`Patient`] asks again when one fails in passing. A master key never leaves its provider: callers hold ARNs, wrapped blobs and, for a while, data keys.
 //! Errors carry a class, an operation and a request id, never a value.
 use std::fmt;
 use std::future::Future;
@@ -15,8 +15,10 @@ use zeroize::Zeroizing;
 pub mod aws;
 pub mod local;
 pub mod patient;
+pub mod recorded;
 
 pub use patient::Patient;
+pub use recorded::{LogPlace, Recorded, Recorder};
 
 /// What every operation of a [`Kms`] returns.
 pub type KmsFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, KmsError>> + Send + 'a>>;
@@ -226,12 +228,14 @@ pub enum KmsErrorClass {
     Throttled,
     /// The service could not be reached, or failed.
     Transient,
+    /// The call could not be recorded, so it counts as not made.
+    Unrecorded,
 }
 
 impl KmsErrorClass {
     /// Whether it is an answer about the key or the blob, which will be the same again.
     pub fn is_definitive(self) -> bool {
-        !self.is_passing() && self != KmsErrorClass::Credentials
+        !self.is_passing() && !matches!(self, KmsErrorClass::Credentials | KmsErrorClass::Unrecorded)
     }
 
     /// Whether the same call may succeed in a moment.
@@ -255,6 +259,7 @@ impl KmsErrorClass {
             KmsErrorClass::Credentials => "credentials, region or endpoint are missing or not accepted",
             KmsErrorClass::Throttled => "too many calls",
             KmsErrorClass::Transient => "the key service failed or could not be reached",
+            KmsErrorClass::Unrecorded => "the call could not be recorded",
         }
     }
 }
@@ -315,7 +320,9 @@ mod tests {
     fn only_failures_that_pass_are_worth_a_retry() {
         assert!(KmsErrorClass::AccessDenied.is_definitive() && !KmsErrorClass::AccessDenied.is_passing());
         assert!(!KmsErrorClass::Throttled.is_definitive() && KmsErrorClass::Throttled.is_passing());
-        assert!(!KmsErrorClass::Credentials.is_definitive() && !KmsErrorClass::Credentials.is_passing());
+        for class in [KmsErrorClass::Credentials, KmsErrorClass::Unrecorded] {
+            assert!(!class.is_definitive() && !class.is_passing());
+        }
         assert!(!KmsErrorClass::WrongContextOrBlob.revokes_key());
         assert!(KmsErrorClass::Disabled.revokes_key());
     }

@@ -56,8 +56,8 @@ impl Patient {
             let outcome = again_while(within, KmsErrorClass::is_passing, call).await;
             match outcome.as_ref().err().map(|error| error.class) {
                 Some(class) if class.is_passing() => self.is_away.store(true, SeqCst),
-                // It was not asked.
-                Some(KmsErrorClass::Credentials) => {}
+                // It was not asked, or its answer is not known.
+                Some(KmsErrorClass::Credentials | KmsErrorClass::Unrecorded) => {}
                 _ => self.is_away.store(false, SeqCst),
             }
             outcome

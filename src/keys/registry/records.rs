@@ -10,13 +10,14 @@ use crate::hash::HashMap;
 use crate::keys::Tenant;
 use crate::keys::kms::KeyArn;
 
-/// One statement, so one snapshot of the database: kind, tenant, text, state, three byte strings.
+/// One statement, so one snapshot of the database: kind, tenant, text, state, three byte strings, milliseconds.
 pub(super) const LOAD: &str = "
     SELECT 'epoch', NULL::pg_catalog.text, NULL::pg_catalog.text, value::pg_catalog.text,
-        NULL::pg_catalog.bytea, NULL::pg_catalog.bytea, NULL::pg_catalog.bytea FROM rowseal.epoch
-    UNION ALL SELECT 'tenant', name, wrapping, state, NULL, NULL, NULL FROM rowseal.tenant
-    UNION ALL SELECT 'master', tenant, arn, state, key_id, canary, NULL FROM rowseal.master_key
-    UNION ALL SELECT purpose, tenant, NULL, state, key_id, master_key, wrapped FROM rowseal.branch_key";
+        NULL::pg_catalog.bytea, NULL::pg_catalog.bytea, NULL::pg_catalog.bytea, NULL::pg_catalog.int8 FROM rowseal.epoch
+    UNION ALL SELECT 'tenant', name, wrapping, state, NULL, NULL, NULL, NULL FROM rowseal.tenant
+    UNION ALL SELECT 'master', tenant, arn, state, key_id, canary, NULL,
+        (1000 * extract(epoch FROM restore_until))::pg_catalog.int8 FROM rowseal.master_key
+    UNION ALL SELECT purpose, tenant, NULL, state, key_id, master_key, wrapped, NULL FROM rowseal.branch_key";
 
 /// How the data keys of a tenant are wrapped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -58,6 +59,39 @@ pub enum MasterState {
     Purged,
 }
 
+/// Whether a tenant's keys may be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// They may.
+    Active,
+    /// By nobody, until they are reactivated.
+    Revoked,
+    /// Never again.
+    Shredded,
+}
+
+impl Standing {
+    /// As it is stored; `None` for one of a tenant whose registration has not been completed.
+    pub fn parse(text: &str) -> Result<Option<Self>, RegistryError> {
+        match text {
+            "registering" => Ok(None),
+            "active" => Ok(Some(Standing::Active)),
+            "revoked" => Ok(Some(Standing::Revoked)),
+            "shredded" => Ok(Some(Standing::Shredded)),
+            _ => Err(RegistryError::Record("tenant")),
+        }
+    }
+
+    /// As it is stored.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Standing::Active => "active",
+            Standing::Revoked => "revoked",
+            Standing::Shredded => "shredded",
+        }
+    }
+}
+
 /// A tenant that can be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TenantRecord {
@@ -84,6 +118,10 @@ pub struct MasterRecord {
     pub arn: KeyArn,
     /// What it is used for.
     pub state: MasterState,
+    /// That of its tenant.
+    pub standing: Standing,
+    /// Until when a deactivated version serves a restored backup: milliseconds since 1970 by the database's clock.
+    pub until: Option<i64>,
     /// A blob under it whose only use is to be decrypted.
     pub canary: Bytes,
 }
@@ -121,6 +159,8 @@ pub struct Snapshot {
     pub epoch: i64,
     /// Tenants that can be used, by name.
     pub tenants: HashMap<Tenant, Arc<TenantRecord>>,
+    /// Tenants whose keys nobody may use: revoked and shredded ones.
+    pub barred: HashMap<Tenant, Standing>,
     /// Names whose registration has not been completed.
     pub registering: Vec<Tenant>,
     /// Master keys by id.
@@ -132,23 +172,28 @@ pub struct Snapshot {
 impl Snapshot {
     pub(super) fn from_rows(rows: &[Row]) -> Result<Self, RegistryError> {
         let mut snapshot = Snapshot::default();
-        let mut tenants = Vec::new();
+        let (mut tenants, mut masters) = (Vec::new(), Vec::new());
         for row in rows {
             match row.get::<_, &str>(0) {
                 "epoch" => snapshot.epoch = epoch(row)?,
-                "tenant" if row.get::<_, &str>(3) != "active" => {
-                    snapshot.registering.push(row.get::<_, &str>(1).into());
+                "tenant" => {
+                    let name = Tenant::from(row.get::<_, &str>(1));
+                    match Standing::parse(row.get(3))? {
+                        None => snapshot.registering.push(name),
+                        Some(Standing::Active) => tenants.push((name, Wrapping::parse(row.get(2))?)),
+                        Some(standing) => drop(snapshot.barred.insert(name, standing)),
+                    }
                 }
-                "tenant" => tenants.push((Tenant::from(row.get::<_, &str>(1)), Wrapping::parse(row.get(2))?)),
-                "master" => {
-                    let master = master(row)?;
-                    snapshot.masters.insert(master.id, Arc::new(master));
-                }
+                "master" => masters.push(master(row)?),
                 purpose => {
                     let branch = branch(purpose, row)?;
                     snapshot.branches.insert(branch.id, Arc::new(branch));
                 }
             }
+        }
+        for mut master in masters {
+            master.standing = snapshot.barred.get(&master.tenant).copied().unwrap_or(Standing::Active);
+            snapshot.masters.insert(master.id, Arc::new(master));
         }
         snapshot.connect(tenants);
         Ok(snapshot)
@@ -176,6 +221,7 @@ fn epoch(row: &Row) -> Result<i64, RegistryError> {
     row.get::<_, &str>(3).parse().map_err(|_| RegistryError::Record("epoch"))
 }
 
+/// The standing of its tenant is still to be looked up.
 fn master(row: &Row) -> Result<MasterRecord, RegistryError> {
     let state = match row.get::<_, &str>(3) {
         "active" => MasterState::Active,
@@ -189,6 +235,8 @@ fn master(row: &Row) -> Result<MasterRecord, RegistryError> {
         tenant: row.get::<_, &str>(1).into(),
         arn: KeyArn::new(row.get::<_, &str>(2)),
         state,
+        standing: Standing::Active,
+        until: row.get(7),
         canary: Bytes::copy_from_slice(row.get(5)),
     })
 }

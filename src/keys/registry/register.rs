@@ -2,24 +2,18 @@
 //!
 //! The intent is written first and tags the key, so that after a crash at any point the next attempt finds the key it
 //! made and goes on. Nothing of the tenant can be used before the one transaction at the end.
-use std::time::Duration;
-
 use bytes::Bytes;
-use tokio::time::Instant;
 use tokio_postgres::Client;
+use tokio_postgres::types::ToSql;
 
-use super::{Registry, RegistryError, Wrapping};
-use crate::crypto::{BranchKey, IndexRoot, KeyId, random_bytes};
-use crate::keys::context::{self, TAG_DATABASE, TAG_INTENT, TAG_TENANT};
-use crate::keys::kms::patient::again_while;
-use crate::keys::kms::{EncryptionContext, KeyArn, KeyState, Kms, KmsError, KmsErrorClass};
+use super::fresh::{FreshMaster, KeyIntent, fresh_master, provider, wrap_under};
+use super::{Registry, RegistryError, Standing, Wrapping};
+use crate::crypto::{BranchKey, IndexRoot, KeyId};
+use crate::keys::context;
+use crate::keys::kms::Kms;
 use crate::policy::GLOBAL_TENANT;
 
-/// A service of many machines may not know a fresh key everywhere at once: how long that is waited for.
-const SETTLE_FOR: Duration = Duration::from_secs(15);
-
-/// Between two looks for a key that may have been made a moment ago.
-const SEARCH_PAUSE: Duration = Duration::from_millis(500);
+type Parameter<'a> = &'a (dyn ToSql + Sync);
 
 /// What a registration did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,20 +26,14 @@ pub enum Registered {
 
 /// What the intent says.
 struct Intent {
-    id: String,
-    /// Written just now, so that no key can have been made for it.
-    is_new: bool,
-    /// A key for it may have been made so lately that a search does not find it at once.
-    is_young: bool,
-    database: String,
+    key: KeyIntent,
     active: bool,
     wrapping: Wrapping,
 }
 
 /// All that the last transaction records.
 struct NewKeys {
-    arn: KeyArn,
-    canary: Bytes,
+    master: FreshMaster,
     index_root: Bytes,
     branch: Option<Bytes>,
 }
@@ -89,8 +77,8 @@ impl Registry {
         let registered = if intent.active {
             Registered::Already
         } else {
-            let arn = find_or_create(kms, tenant, &intent).await?;
-            let keys = make_keys(kms, tenant, wrapping, arn).await?;
+            let master = fresh_master(kms, tenant, &intent.key).await?;
+            let keys = make_keys(kms, tenant, wrapping, master).await?;
             record(&mut client, tenant, &intent, &keys).await?;
             Registered::Now
         };
@@ -106,105 +94,41 @@ fn check_name(tenant: &str) -> Result<(), RegistryError> {
     }
     let fits = |c: char| c.is_alphanumeric() || " _.:/=+-@".contains(c);
     let length = tenant.chars().count();
-    if (1..=256).contains(&length) && tenant.chars().all(fits) { Ok(()) } else { Err(RegistryError::Name) }
+    // Of a varchar the server cuts blanks at the end: the stored row would be of another tenant than its cells.
+    let has_ends = tenant.trim() == tenant;
+    if has_ends && (1..=256).contains(&length) && tenant.chars().all(fits) { Ok(()) } else { Err(RegistryError::Name) }
 }
 
 async fn write_intent(client: &Client, tenant: &str, wrapping: Wrapping) -> Result<Intent, RegistryError> {
     let insert = "INSERT INTO rowseal.tenant (name, wrapping) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING";
     let is_new = client.execute(insert, &[&tenant, &wrapping.as_str()]).await? == 1;
-    let read = "SELECT t.intent::pg_catalog.text, i.id::pg_catalog.text, t.state = 'active', t.wrapping,
+    let read = "SELECT t.intent::pg_catalog.text, i.id::pg_catalog.text, t.state, t.wrapping,
                 t.created_at > pg_catalog.now() - '1 minute'::pg_catalog.interval
                 FROM rowseal.tenant t, rowseal.installation i WHERE t.name = $1";
     let row = client.query_one(read, &[&tenant]).await?;
     let wrapping = Wrapping::parse(row.get(3))?;
-    let (active, is_young) = (row.get(2), row.get(4));
-    Ok(Intent { id: row.get(0), is_new, is_young, database: row.get(1), active, wrapping })
-}
-
-/// The key that an earlier attempt made for this intent, or a new one. A search asks for the tags of every key of the
-/// account, so none is made for an intent that is new.
-async fn find_or_create(kms: &dyn Kms, tenant: &str, intent: &Intent) -> Result<KeyArn, RegistryError> {
-    let patience = if intent.is_young { kms.settles_within() } else { Duration::ZERO };
-    if !intent.is_new
-        && let Some(arn) = search(kms, tenant, intent, patience).await?
-    {
-        return Ok(arn);
-    }
-    let tags = [(TAG_TENANT, tenant), (TAG_INTENT, &*intent.id), (TAG_DATABASE, &*intent.database)]
-        .map(|(name, value)| (name.to_owned(), value.to_owned()));
-    // Refused for coming too soon, it was not created.
-    let too_soon = |class| class == KmsErrorClass::Throttled;
-    match again_while(SETTLE_FOR, too_soon, || kms.create_key(&tags)).await {
-        Ok(arn) => Ok(arn),
-        // It may have been created all the same: a second one would be an orphan.
-        Err(error) if error.class == KmsErrorClass::Transient => {
-            search(kms, tenant, intent, kms.settles_within()).await?.ok_or(error.into())
-        }
-        Err(error) => Err(error.into()),
+    let key = KeyIntent { id: row.get(0), database: row.get(1), is_new, is_young: row.get(4) };
+    match Standing::parse(row.get(2))? {
+        Some(standing @ (Standing::Revoked | Standing::Shredded)) => Err(RegistryError::Barred(standing)),
+        standing => Ok(Intent { key, active: standing.is_some(), wrapping }),
     }
 }
 
-async fn search(
+async fn make_keys(
     kms: &dyn Kms,
     tenant: &str,
-    intent: &Intent,
-    patience: Duration,
-) -> Result<Option<KeyArn>, RegistryError> {
-    let end = Instant::now() + patience;
-    loop {
-        let found = find(kms, tenant, intent).await?;
-        if found.is_some() || Instant::now() + SEARCH_PAUSE >= end {
-            return Ok(found);
-        }
-        tokio::time::sleep(SEARCH_PAUSE).await;
-    }
-}
-
-async fn find(kms: &dyn Kms, tenant: &str, intent: &Intent) -> Result<Option<KeyArn>, RegistryError> {
-    let mut found = kms.find_by_tag(TAG_INTENT, &intent.id).await?;
-    found.sort();
-    for arn in found {
-        let key = settled(|| kms.describe(&arn)).await?;
-        if key.state == KeyState::Enabled && key.tag(TAG_TENANT) == Some(tenant) {
-            return Ok(Some(arn));
-        }
-    }
-    Ok(None)
-}
-
-async fn make_keys(kms: &dyn Kms, tenant: &str, wrapping: Wrapping, arn: KeyArn) -> Result<NewKeys, RegistryError> {
-    check_key(kms, tenant, &arn).await?;
-    let canary = wrap(kms, &arn, &random_bytes::<16>(), &context::canary(tenant)).await?;
-    let index_root = wrap(kms, &arn, IndexRoot::random().expose(), &context::index(tenant)).await?;
+    wrapping: Wrapping,
+    master: FreshMaster,
+) -> Result<NewKeys, RegistryError> {
+    let root = IndexRoot::random();
+    let (index_root, _) = wrap_under(kms, &master.arn, root.expose(), &context::index(tenant)).await?;
     let branch = match wrapping {
         Wrapping::Direct => None,
-        Wrapping::Hierarchical => Some(wrap(kms, &arn, BranchKey::random().expose(), &context::branch(tenant)).await?),
+        Wrapping::Hierarchical => {
+            Some(wrap_under(kms, &master.arn, BranchKey::random().expose(), &context::branch(tenant)).await?.0)
+        }
     };
-    Ok(NewKeys { arn, canary, index_root, branch })
-}
-
-async fn wrap(kms: &dyn Kms, arn: &KeyArn, key: &[u8], context: &EncryptionContext) -> Result<Bytes, RegistryError> {
-    Ok(settled(|| kms.encrypt(arn, key, context)).await?.0)
-}
-
-/// What every use of the key will ask of it: that its tags name the tenant, and that it gives back what it wrapped.
-async fn check_key(kms: &dyn Kms, tenant: &str, arn: &KeyArn) -> Result<(), RegistryError> {
-    let context = context::verify(tenant);
-    let described = settled(|| kms.describe(arn)).await?;
-    let made = settled(|| kms.generate_data_key(arn, &context)).await?;
-    let (opened, _) = settled(|| kms.decrypt(arn, &made.blob, &context)).await?;
-    let is_right = described.tag(TAG_TENANT) == Some(tenant) && opened.as_slice() == made.plaintext.as_slice();
-    if is_right { Ok(()) } else { Err(RegistryError::RoundTrip) }
-}
-
-/// Asks a fresh key again while the part of the service that is asked may not know it yet. What fails in passing is for
-/// the provider to repeat.
-async fn settled<T, F>(call: impl Fn() -> F) -> Result<T, KmsError>
-where
-    F: Future<Output = Result<T, KmsError>>,
-{
-    let is_unknown = |class| matches!(class, KmsErrorClass::NotFound | KmsErrorClass::AccessDenied);
-    again_while(SETTLE_FOR, is_unknown, call).await
+    Ok(NewKeys { master, index_root, branch })
 }
 
 /// The one step that makes the tenant usable.
@@ -213,8 +137,9 @@ async fn record(client: &mut Client, tenant: &str, intent: &Intent, keys: &NewKe
     let transaction = client.transaction().await?;
     let insert = "INSERT INTO rowseal.master_key (key_id, tenant, version, provider, arn, state, intent, canary)
                   VALUES ($1, $2, 1, $3, $4, 'active', $5::pg_catalog.text::pg_catalog.uuid, $6)";
-    let (arn, canary) = (keys.arn.as_str(), keys.canary.as_ref());
-    transaction.execute(insert, &[&&master.0[..], &tenant, &provider(arn), &arn, &intent.id, &canary]).await?;
+    let (arn, canary) = (&keys.master.arn, keys.master.canary.as_ref());
+    let parameters = [&&master.0[..] as Parameter<'_>, &tenant, &provider(arn), &arn.as_str(), &intent.key.id, &canary];
+    transaction.execute(insert, &parameters).await?;
     let wrapped = [Some(("index", &keys.index_root)), keys.branch.as_ref().map(|branch| ("wrap", branch))];
     for (purpose, blob) in wrapped.into_iter().flatten() {
         let insert = "INSERT INTO rowseal.branch_key (key_id, tenant, purpose, master_key, wrapped)
@@ -225,9 +150,4 @@ async fn record(client: &mut Client, tenant: &str, intent: &Intent, keys: &NewKe
     transaction.execute("UPDATE rowseal.tenant SET state = 'active' WHERE name = $1", &[&tenant]).await?;
     transaction.commit().await?;
     Ok(())
-}
-
-/// `aws` of `arn:aws:kms:...`, `local` of `local:key/...`.
-fn provider(arn: &str) -> &str {
-    arn.trim_start_matches("arn:").split([':', '-']).next().unwrap_or_default()
 }

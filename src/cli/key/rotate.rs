@@ -1,0 +1,66 @@
+//! `rowseal key rotate`: another master key for a tenant.
+use clap::Args;
+use serde_json::json;
+
+use super::progress::{self, Shown};
+use super::{Bench, failure, reason};
+use crate::cli::{Context, Failure};
+use crate::jobs::rotation::{self, Depth, Record, Request};
+
+#[derive(Args)]
+pub(in crate::cli) struct Rotate {
+    /// The tenant.
+    tenant: String,
+    /// The key may be known to others: rotate it although it was rotated less than 24 hours ago.
+    #[arg(long, requires = "reason")]
+    compromised: bool,
+    /// Why it counts as compromised; stands in the audit log.
+    #[arg(long, requires = "compromised", value_name = "TEXT", value_parser = reason)]
+    reason: Option<String>,
+    /// What is done to each cell: its data key wrapped by the new key, or its value sealed anew under a new data key.
+    #[arg(long, value_parser = depth, value_name = "rewrap|reseal", default_value = "rewrap")]
+    depth: Depth,
+    /// Change at most so many rows in a second.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    max_rows_per_second: Option<u32>,
+}
+
+fn depth(text: &str) -> Result<Depth, String> {
+    let all = [Depth::Rewrap, Depth::Reseal];
+    all.into_iter().find(|depth| depth.as_str() == text).ok_or_else(|| "rewrap or reseal".to_owned())
+}
+
+pub(super) async fn run(rotate: Rotate, context: &Context) -> Result<(), Failure> {
+    crate::server::listener::forbid_core_dumps();
+    let Rotate { tenant, reason, depth, max_rows_per_second, .. } = rotate;
+    let settings = context.settings()?;
+    let policy = context.database(&settings)?;
+    let bench = Bench::open(context, (&tenant, "rowseal key rotate"), max_rows_per_second).await?;
+    let shown = Shown::new(context);
+    let watch = |event: crate::jobs::Event<'_>| shown.event(event);
+    let Some(worker) = bench.worker(&tenant, &watch).await? else {
+        let client = bench.registry.dedicated().await?;
+        let running = rotation::latest(&client, &tenant).await.map_err(failure)?;
+        return Err(Failure::Refused(elsewhere(&tenant, running.as_ref())));
+    };
+    let done = rotation::rotate(&worker, &Request { depth, compromised: reason }, policy).await;
+    shown.end(&done);
+    let done = done.map_err(failure)?;
+    let text = format!(
+        "tenant {tenant:?} has a new master key: {} rows, {} cells were wrapped again\n  new {}\n  old {} (disabled)",
+        done.rows, done.cells, done.new, done.old
+    );
+    let json =
+        json!({ "tenant": tenant, "rows": done.rows, "cells": done.cells, "new_key": done.new, "old_key": done.old });
+    Ok(context.output.write(text, &json)?)
+}
+
+fn elsewhere(tenant: &str, running: Option<&Record>) -> String {
+    match running.filter(|record| record.finished_at.is_none()) {
+        None => format!("another command works on the keys of tenant {tenant:?}"),
+        Some(record) => {
+            let (state, progress) = (record.state, progress::text(&record.progress));
+            format!("the rotation of tenant {tenant:?} runs elsewhere: {state}\n{progress}")
+        }
+    }
+}
