@@ -247,6 +247,14 @@ const STATEMENTS: &[&str] = &[
     // Equality.
     "SELECT id FROM users WHERE account_id = 1 AND email = 'ann@x'",
     "SELECT id FROM users WHERE account_id = 1 AND email <> 'ann@x'",
+    // Tenant 9 is not registered: nothing is its, and the others' rows are judged as ever.
+    "SELECT id FROM users WHERE account_id = 9 AND email = 'ann@x'",
+    "SELECT id FROM users WHERE account_id IN (1, 9) AND email <> 'ann@x'",
+    "SELECT id FROM users WHERE account_id IN (1, 9) AND email NOT IN ('ann@x', 'z')",
+    "SELECT id FROM users WHERE account_id IN (1, 9) AND email <> ALL (ARRAY['ann@x', 'z'])",
+    "SELECT id FROM users WHERE NOT (account_id IN (1, 2, 9) AND email = 'ann@x')",
+    "SELECT id FROM users WHERE (account_id IN (1, 9) AND email = 'ann@x') IS FALSE",
+    "SELECT id, account_id IN (1, 9) AND email = 'ann@x' FROM users",
     "SELECT id FROM users WHERE account_id = 1 AND NOT (email = 'ann@x')",
     "SELECT id FROM users WHERE account_id = 1 AND email IN ('ann@x', 'bob@x', NULL)",
     "SELECT id FROM users WHERE account_id = 1 AND email NOT IN ('ann@x', 'no')",
