@@ -259,3 +259,22 @@ fn locks_of_a_transaction_hold_up_no_session() {
     }
     assert!(!contains(&scene.tap.to_server(), b"canary7f3"), "a value reached the server");
 }
+
+/// A view that the transaction has made another one is not taken for what it was.
+#[test]
+fn a_view_that_was_replaced_is_not_read_by_its_old_meaning() {
+    let scene = scene();
+    let mut peer = Peer::connect(scene.proxy.address(), "app");
+    let view = |condition: &str| {
+        format!("CREATE OR REPLACE VIEW seen AS SELECT id, account_id, email FROM secure.users WHERE {condition}")
+    };
+    let search = "SELECT id FROM seen WHERE account_id = 1 AND email = 'canary7f3'";
+    assert_eq!(peer.ask(&view("id < 9")), "C(CREATE VIEW\\x00) Z(I)");
+    assert!(peer.ask(search).ends_with("C(SELECT 0\\x00) Z(I)"), "a view that is committed is looked through");
+    assert_eq!(peer.ask("BEGIN"), "C(BEGIN\\x00) Z(T)");
+    assert_eq!(peer.ask(&view("id < 5")), "C(CREATE VIEW\\x00) Z(T)");
+    assert_eq!(peer.ask(search), "E(ERROR 0A000) Z(E)");
+    assert_eq!(peer.ask("ROLLBACK"), "C(ROLLBACK\\x00) Z(I)");
+    assert!(peer.ask(search).ends_with("C(SELECT 0\\x00) Z(I)"));
+    assert!(!contains(&scene.tap.to_server(), b"canary7f3"), "a value reached the server");
+}
