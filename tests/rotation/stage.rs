@@ -1,8 +1,10 @@
 //! A site with several kinds of sealed tables full of rows, and what is checked after a rotation.
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
 use std::net::SocketAddr;
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 
 use rowseal::keys::kms::aws::{AwsKms, AwsSettings};
 use rowseal::keys::kms::local::LocalKms;
@@ -169,7 +171,7 @@ impl Stage {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        Rotating(Some(child))
+        Rotating::of(child)
     }
 
     /// Rotations of tenant 1 may begin again.
@@ -258,31 +260,55 @@ impl Stage {
 }
 
 /// A `rowseal key rotate` under way; killed when dropped.
-pub struct Rotating(Option<Child>);
+pub struct Rotating {
+    child: Child,
+    said: Arc<Mutex<Vec<u8>>>,
+    reader: Option<JoinHandle<()>>,
+}
 
 impl Rotating {
+    fn of(mut child: Child) -> Rotating {
+        let mut stdout = child.stdout.take().unwrap();
+        let said = Arc::new(Mutex::new(Vec::new()));
+        let kept = said.clone();
+        let reader = std::thread::spawn(move || {
+            let mut part = [0; 4096];
+            while let Ok(length @ 1..) = stdout.read(&mut part) {
+                kept.lock().unwrap().extend_from_slice(&part[..length]);
+            }
+        });
+        Rotating { child, said, reader: Some(reader) }
+    }
+
     /// kill -9.
     pub fn kill(mut self) {
-        let mut child = self.0.take().unwrap();
-        let _ = child.kill();
-        child.wait().unwrap();
+        let _ = self.child.kill();
+        self.child.wait().unwrap();
     }
 
     pub fn has_ended(&mut self) -> bool {
-        self.0.as_mut().unwrap().try_wait().unwrap().is_some()
+        self.child.try_wait().unwrap().is_some()
+    }
+
+    /// Whether it has told its operator this by now.
+    pub fn has_said(&self, text: &str) -> bool {
+        String::from_utf8_lossy(&self.said.lock().unwrap()).contains(text)
     }
 
     pub fn wait(mut self) -> Output {
-        self.0.take().unwrap().wait_with_output().unwrap()
+        let mut stderr = Vec::new();
+        self.child.stderr.take().unwrap().read_to_end(&mut stderr).unwrap();
+        let status = self.child.wait().unwrap();
+        self.reader.take().unwrap().join().unwrap();
+        let stdout = std::mem::take(&mut *self.said.lock().unwrap());
+        Output { status, stdout, stderr }
     }
 }
 
 impl Drop for Rotating {
     fn drop(&mut self) {
-        if let Some(child) = &mut self.0 {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
