@@ -278,3 +278,41 @@ fn a_view_that_was_replaced_is_not_read_by_its_old_meaning() {
     assert!(peer.ask(search).ends_with("C(SELECT 0\\x00) Z(I)"));
     assert!(!contains(&scene.tap.to_server(), b"canary7f3"), "a value reached the server");
 }
+
+/// What one session has committed, every other knows with its next statement, however it was made.
+#[test]
+fn what_another_session_has_made_is_known_with_the_next_statement() {
+    let scene = scene();
+    let (mut maker, mut user) =
+        (Peer::connect(scene.proxy.address(), "app"), Peer::connect(scene.proxy.address(), "app"));
+    let view = |name: &str| format!("CREATE VIEW {name} AS SELECT id, email AS seen FROM secure.users");
+    let roads: [&[&str]; 6] = [
+        &["{view}"],
+        &["BEGIN", "{view}", "COMMIT"],
+        &["BEGIN; {view}; COMMIT"],
+        &["BEGIN; {view}; COMMIT; BEGIN"],
+        &["BEGIN", "{view}", "COMMIT AND CHAIN"],
+        &["CREATE VIEW {name} AS SELECT id, note AS seen FROM secure.users", "DROP VIEW {name}", "{view}"],
+    ];
+    for (n, road) in roads.iter().enumerate() {
+        for within in ["", "BEGIN", "BEGIN; CREATE TEMP TABLE own ()"] {
+            let name = format!("seen{n}_{}", within.len());
+            user.ask(within);
+            for sql in *road {
+                let sql = sql.replace("{view}", &view(&name)).replace("{name}", &name);
+                assert!(!maker.ask(&sql).contains("E("), "{sql}");
+            }
+            for sql in [
+                format!("UPDATE {name} SET seen = 'canary7f3'"),
+                format!("SELECT encode(seen::bytea, 'hex') FROM {name}"),
+            ] {
+                user.ask("SAVEPOINT s");
+                assert_eq!(user.ask(&sql).split(' ').nth(1), Some("0A000)"), "{road:?} {within}: {sql}");
+                user.ask("ROLLBACK TO s");
+            }
+            user.ask("ROLLBACK");
+            maker.ask("ROLLBACK");
+        }
+    }
+    assert!(!contains(&scene.tap.to_server(), b"canary7f3"), "a value reached the server");
+}

@@ -1,6 +1,6 @@
 //! One protected database: its registry, keys, catalog and audit log, shared by all its sessions.
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use tokio::sync::Mutex;
@@ -14,6 +14,7 @@ use crate::policy;
 use crate::refusal::{Class, Refusal};
 use crate::session::driver::Reload;
 use crate::session::machine::{Schema, Shared};
+use crate::session::schema::Freshness;
 use crate::sql::cache::Cache;
 use crate::sql::filter::Filter;
 
@@ -95,6 +96,8 @@ struct Control {
     client: tokio_postgres::Client,
     /// Where the system catalogs were when the schema was last read.
     marks: Marks,
+    /// When it was last begun to be read, with success.
+    begun: Instant,
 }
 
 impl Database {
@@ -113,6 +116,7 @@ impl Database {
         let client =
             registry.dedicated().await.map_err(|source| DatabaseError::Registry { name: name.clone(), source })?;
         let unread = |source| DatabaseError::Catalog { name: name.clone(), source };
+        let freshness = Arc::new(Freshness::default());
         let marks = marks(&client).await.map_err(unread)?;
         let roles = roles::read(&client, &policy).await.map_err(|error| unread(error.into()))?;
         let catalog = load(&client, &policy, None).await.map_err(unread)?;
@@ -123,8 +127,14 @@ impl Database {
         let plans = Cache::new(plan_bytes_max);
         let roles = ArcSwap::from_pointee(roles);
         let witness = Witness::new(audit.clone(), registry.clone(), policy.name.clone());
-        let shared = Arc::new(Shared { policy, schema, roles, keys, audit, auto_register, message_bytes_max, plans });
-        let database = Arc::new(Database { shared, registry, witness, control: Mutex::new(Control { client, marks }) });
+        let shared = Shared { policy, schema, freshness, roles, keys, audit, auto_register, message_bytes_max, plans };
+        let shared = Arc::new(shared);
+        let database = Arc::new(Database {
+            shared,
+            registry,
+            witness,
+            control: Mutex::new(Control { client, marks, begun: Instant::now() }),
+        });
         tokio::spawn(watch(Arc::downgrade(&database)));
         Ok(database)
     }
@@ -138,7 +148,13 @@ impl Database {
             // Sessions ask until it is over.
             tokio::time::sleep(SWITCH_PAUSE).await;
         }
+        let asked = Instant::now();
         let mut control = self.control.lock().await;
+        if control.begun > asked {
+            // Read for another one while this one waited.
+            return Ok(());
+        }
+        let (begun, ended) = (Instant::now(), self.shared.freshness.ended());
         let unreachable = |error: &dyn std::error::Error| {
             tracing::warn!(database = %self.shared.policy.name, %error, "schema not read");
             Refusal::new(Class::Unreachable, "the schema of the database cannot be read").hint("Try again.")
@@ -155,6 +171,8 @@ impl Database {
         let is_over = !before.catalog.switching.is_empty()
             && switching(&control.client).await.map_err(|error| unreachable(&error))?.is_empty();
         if marks == control.marks && !is_over {
+            self.shared.freshness.knows(ended);
+            control.begun = begun;
             return Ok(());
         }
         let loaded = load(&control.client, &self.shared.policy, Some(&before.catalog)).await;
@@ -164,7 +182,8 @@ impl Database {
             let filter = Filter::new(&catalog).map_err(|error| unreachable(&error))?;
             self.shared.schema.store(Arc::new(Schema { catalog: Arc::new(catalog), filter }));
         }
-        control.marks = marks;
+        self.shared.freshness.knows(ended);
+        (control.marks, control.begun) = (marks, begun);
         Ok(())
     }
 

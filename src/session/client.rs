@@ -133,7 +133,7 @@ impl Machine {
             b'Q' | b'P' => self.text_message(header, input),
             b'B' => {
                 let body = input.split_to(header.total).freeze().slice(HEADER..);
-                self.resume(Held { tag: b'B', body, ..Held::default() })
+                self.look_at_bind(Held { tag: b'B', body, ..Held::default() })
             }
             b'D' | b'C' => self.describe_or_close(header, input),
             b'E' => self.execute(header, input),

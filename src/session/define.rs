@@ -42,6 +42,7 @@ impl Machine {
     /// DDL is under way: the schema is read again before it is used.
     pub(super) fn expect_change(&mut self) {
         self.reload = true;
+        self.ddl.begin();
         self.own_schema.doubt();
     }
 

@@ -27,7 +27,7 @@ use super::named::{Cursor, Reply};
 use super::names::Gone;
 use super::open::Rows;
 use super::queue::{Expect, Queue};
-use super::schema::OwnSchema;
+use super::schema::{Freshness, OwnSchema, UnderWay};
 use super::seal::{LockedRow, Use};
 use super::switched::Watched;
 use super::work::{ClientWork, Work};
@@ -49,6 +49,8 @@ pub struct Shared {
     pub policy: Database,
     /// The schema as last loaded.
     pub schema: arc_swap::ArcSwap<Schema>,
+    /// Whether that is as good as the server's.
+    pub freshness: Arc<Freshness>,
     /// Which roles there are and who is a member of which, as last seen ([`crate::catalog::roles`]).
     pub roles: arc_swap::ArcSwap<String>,
     /// The keys.
@@ -223,6 +225,8 @@ pub struct Machine {
     /// The lock query of a simple query has opened an implicit transaction that nothing has ended yet.
     pub(super) lock_open: bool,
     pub(super) reload: bool,
+    /// DDL of this session that the others are to be told of.
+    pub(super) ddl: UnderWay,
     pub(super) own_schema: OwnSchema,
     pub(super) defined: Option<Defined>,
     pub(super) copy_in: bool,
@@ -262,6 +266,7 @@ impl Machine {
         let mut queue = Queue::default();
         queue.push(Expect::Startup);
         Machine {
+            ddl: UnderWay::none(&shared.freshness),
             shared,
             peer,
             facts: None,

@@ -2,6 +2,7 @@
 //! that has changed it, the one that the session itself sees. Every text behind DDL waits until that is known, whatever it
 //! names: what the DDL has made may have any name.
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::catalog::Seen;
 use crate::refusal::{Class, Refusal};
@@ -13,6 +14,76 @@ use super::facts::Facts;
 use super::machine::{Fatal, Held, Hold, Machine, Schema};
 use super::messages::{after_ddl, allowed, defines_sealed, names_any, not_yet, readable};
 use super::work::{Work, WorkId};
+
+/// Whether the shared snapshot knows of all DDL that any session of this proxy has been told the end of. What is changed
+/// past this proxy is found by looking for it from time to time.
+#[derive(Debug, Default)]
+pub struct Freshness {
+    /// Transactions with DDL that have ended.
+    ended: AtomicU64,
+    /// How many of them had ended when the snapshot was begun.
+    known: AtomicU64,
+}
+
+impl Freshness {
+    /// How many have ended; to be asked before the snapshot is begun.
+    pub fn ended(&self) -> u64 {
+        self.ended.load(Ordering::SeqCst)
+    }
+
+    /// A snapshot is there that was begun when so many had ended.
+    pub fn knows(&self, ended: u64) {
+        self.known.fetch_max(ended, Ordering::SeqCst);
+    }
+
+    pub(super) fn is_stale(&self) -> bool {
+        self.known.load(Ordering::SeqCst) < self.ended()
+    }
+
+    fn end(&self) {
+        self.ended.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// DDL of this session that is under way: its end is told to all others before the client learns of it, and also where the
+/// session ends first.
+pub(super) struct UnderWay {
+    freshness: Arc<Freshness>,
+    is_ddl: bool,
+}
+
+impl UnderWay {
+    pub(super) fn none(freshness: &Arc<Freshness>) -> Self {
+        UnderWay { freshness: freshness.clone(), is_ddl: false }
+    }
+
+    /// DDL is on its way to the server.
+    pub(super) fn begin(&mut self) {
+        self.is_ddl = true;
+    }
+
+    /// The server has completed a command.
+    pub(super) fn completed(&self, tag: &[u8]) {
+        // A prepared transaction may be anyone's.
+        if tag.starts_with(b"COMMIT PREPARED") || (self.is_ddl && tag.starts_with(b"COMMIT")) {
+            self.freshness.end();
+        }
+    }
+
+    /// The server is outside a transaction; `is_last` when it has answered everything.
+    pub(super) fn ended(&mut self, is_last: bool) {
+        if self.is_ddl {
+            self.freshness.end();
+            self.is_ddl = !is_last;
+        }
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.ended(true);
+    }
+}
 
 /// The schema as this session sees it.
 #[derive(Default)]
@@ -76,8 +147,15 @@ impl Machine {
             self.own_schema.stale = true;
             return false;
         }
+        if hits.ddl {
+            self.ddl.begin();
+        }
+        let moved = self.shared.freshness.is_stale();
+        if moved {
+            self.own_schema.forget();
+        }
         // Behind DDL whose reply is still to come, the session's own server is asked.
-        let stale = self.reload && self.own_schema.schema.is_none() && !self.copy_in;
+        let stale = (self.reload || moved) && self.own_schema.schema.is_none() && !self.copy_in;
         if stale || hits.ddl {
             self.reload = hits.ddl;
         }

@@ -117,6 +117,9 @@ impl Machine {
 
     fn server_frame(&mut self, header: Header, frame: &[u8]) -> Result<(), Fatal> {
         let body = &frame[HEADER..];
+        if header.tag == b'C' {
+            self.ddl.completed(body);
+        }
         match header.tag {
             b'A' if holds_cell(frame) => self.notification(body),
             b'A' | b'S' => {
@@ -338,6 +341,7 @@ impl Machine {
         self.copy_in_settled();
         if status == b'I' {
             self.own_schema.forget();
+            self.ddl.ended(self.queue.is_empty());
         }
         if status == b'I' && self.queue.is_empty() {
             self.portals.clear();

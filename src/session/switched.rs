@@ -11,7 +11,7 @@ use crate::wire::frontend;
 
 use super::facts::Facts;
 use super::literals;
-use super::machine::{Held, Machine, Prepared};
+use super::machine::{Fatal, Held, Machine, Prepared};
 use super::messages::{declared_fit, names_any, server_oids};
 use super::queue::{Expect, Own};
 
@@ -43,7 +43,14 @@ impl Machine {
     /// True when a Bind of this statement must be looked at, whatever the statement was when it was prepared.
     pub(super) fn is_watched(&self, statement: &[u8]) -> bool {
         let Some(watched) = self.watched.get(statement) else { return false };
-        watched.version != self.shared.schema.load().catalog.version || self.is_in_the_way(&watched.text)
+        watched.version != self.shared.schema.load().catalog.version
+            || self.is_in_the_way(&watched.text)
+            || self.shared.freshness.is_stale()
+    }
+
+    /// A Bind that must not pass as it is; the schema by which it is looked at is no older than the last DDL.
+    pub(super) fn look_at_bind(&mut self, held: Held) -> Result<(), Fatal> {
+        if self.shared.freshness.is_stale() && !self.copy_in { self.wait_for_schema(held) } else { self.resume(held) }
     }
 
     /// True when this message should wait for a switch that is imminent: it is the first of a transaction, so that nobody
