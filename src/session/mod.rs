@@ -1,7 +1,7 @@
 //! One connection: the machine (no I/O, no tokio) and the driver, the only file that awaits sockets.
 //!
 //! [`machine`] holds the state; [`client`] and [`server_side`] its two directions; [`seal`] and [`open`] turn plans
-//! and rows into bytes, [`built`] finds cells inside JSON, arrays and rows, [`show`] writes what
+//! and rows into bytes, [`describe`] tells the client of both, [`built`] finds cells inside JSON, arrays and rows, [`show`] writes what
 //! they open to; [`queue`] knows which reply belongs to what, [`names`] which statement a name
 //! means, and [`named`] what cursors and statements prepared in SQL stand for; [`ask`] asks the server about names.
 //! [`copied`] has the rows of INSERT ... SELECT between its two steps, [`each`] those that arrays are unnested to.
@@ -19,6 +19,7 @@ mod copy_lines;
 pub mod copy_out;
 mod copy_rows;
 pub mod define;
+mod describe;
 pub mod driver;
 mod each;
 pub mod elements;
