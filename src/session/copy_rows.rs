@@ -226,7 +226,7 @@ impl Taken {
             (TenantSource::Param { type_oid, .. }, Some(value)) => {
                 types::text_of_plain(*type_oid, value_format(by), value).map(Tenant::from)
             }
-            (TenantSource::Param { .. }, None) => None,
+            (TenantSource::Param { .. }, None) | (TenantSource::Nobody, _) => None,
             (TenantSource::Fixed(name) | TenantSource::Literal(name), _) => Some(name.clone()),
             (TenantSource::Session, _) => Some(whose::session_tenant(column, by.facts)?),
         };

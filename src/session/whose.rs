@@ -40,21 +40,45 @@ pub(super) fn writer(source: &TenantSource, column: &Column, inputs: &Inputs<'_>
     confined(named(source, column, inputs)?, inputs)
 }
 
-/// The tenant whose tokens are searched for. A global column is searched with the reserved tenant's tokens, which
+/// The same of a row that is there; `None` where the statement is about no row because the tenant is NULL.
+///
+/// # Errors
+/// As in [`writer`].
+pub(super) fn changer(source: &TenantSource, column: &Column, inputs: &Inputs<'_>) -> Result<Option<Tenant>, Refusal> {
+    if is_nobody(source, inputs) { Ok(None) } else { writer(source, column, inputs).map(Some) }
+}
+
+/// The tenant whose tokens are searched for; `None` where the statement is about no row because the tenant is NULL. A global column is searched with the reserved tenant's tokens, which
 /// confinement does not concern: it is enforced when a cell is opened.
 ///
 /// # Errors
 /// 55000 where none is named, 42501 for another one than the session's.
-pub(super) fn searched(source: &TenantSource, column: &Column, inputs: &Inputs<'_>) -> Result<Tenant, Refusal> {
+pub(super) fn searched(source: &TenantSource, column: &Column, inputs: &Inputs<'_>) -> Result<Option<Tenant>, Refusal> {
+    if is_nobody(source, inputs) {
+        return Ok(None);
+    }
     let tenant = named(source, column, inputs)?;
-    if column.equality == Some(Equality::Global) { Ok(tenant) } else { confined(tenant, inputs) }
+    let tenant = if column.equality == Some(Equality::Global) { tenant } else { confined(tenant, inputs)? };
+    Ok(Some(tenant))
+}
+
+/// True for a tenant that is NULL, where the statement is about no row then.
+fn is_nobody(source: &TenantSource, inputs: &Inputs<'_>) -> bool {
+    match source {
+        TenantSource::Nobody => true,
+        TenantSource::Param { index, may_be_null: true, .. } => {
+            inputs.params.get(usize::from(*index)).is_some_and(Option::is_none)
+        }
+        _ => false,
+    }
 }
 
 fn named(source: &TenantSource, column: &Column, inputs: &Inputs<'_>) -> Result<Tenant, Refusal> {
     match source {
         TenantSource::Fixed(name) | TenantSource::Literal(name) => Ok(name.clone()),
         TenantSource::Session => session_tenant(column, inputs.facts),
-        TenantSource::Param { index, type_oid, described_oid } => {
+        TenantSource::Nobody => Err(missing_tenant(column)),
+        TenantSource::Param { index, type_oid, described_oid, .. } => {
             let bytes = inputs.params.get(usize::from(*index)).copied().flatten();
             let bytes = bytes.ok_or_else(|| missing_tenant(column))?;
             let oid = declared(inputs.oids, usize::from(*index)).unwrap_or(*described_oid);

@@ -377,12 +377,11 @@ fn describe_tenant(tenant: &TenantSource) -> String {
     match tenant {
         TenantSource::Fixed(name) => format!("fixed {name}"),
         TenantSource::Session => "session".into(),
-        TenantSource::Param { index, type_oid, described_oid } if type_oid == described_oid => {
-            format!("param {index} ({type_oid})")
+        TenantSource::Param { index, type_oid, described_oid, may_be_null } => {
+            let from = if type_oid == described_oid { String::new() } else { format!(" from {described_oid}") };
+            format!("param {index}{} ({type_oid}{from})", if *may_be_null { " or none" } else { "" })
         }
-        TenantSource::Param { index, type_oid, described_oid } => {
-            format!("param {index} ({type_oid} from {described_oid})")
-        }
+        TenantSource::Nobody => "nobody".into(),
         TenantSource::Literal(name) => format!("literal {name}"),
     }
 }

@@ -20,8 +20,8 @@ pub(super) struct Spot {
 
 /// Something that holds of every row that matters at a place.
 pub(super) enum Fact {
-    /// The column has one of these values.
-    Pin { spot: Spot, operands: Vec<Operand> },
+    /// The column has one of these values. `filters`: of a row for which that is NULL nothing is seen, as if it were false.
+    Pin { spot: Spot, operands: Vec<Operand>, filters: bool },
     /// The two columns are equal.
     Same(Spot, Spot),
 }
@@ -65,7 +65,7 @@ impl Planner<'_> {
         let operands: Option<Vec<_>> = values.into_iter().map(|v| operand(self.text, v)).collect();
         let spot = column_parts(column).and_then(|parts| scope.spot(parts));
         if let (Some(spot), Some(operands)) = (spot, operands) {
-            self.facts.push(Fact::Pin { spot, operands });
+            self.facts.push(Fact::Pin { spot, operands, filters: self.filters });
         }
     }
 
@@ -106,7 +106,10 @@ impl Planner<'_> {
         }
         let spots = self.same_tenants(sealed);
         self.facts.iter().rev().find_map(|fact| match fact {
-            Fact::Pin { spot, operands } if spots.contains(spot) => {
+            Fact::Pin { spot, operands, filters: true } if spots.contains(spot) => {
+                tenant::filtering(spot.type_oid, operands)
+            }
+            Fact::Pin { spot, operands, .. } if spots.contains(spot) => {
                 operands.iter().map(|o| tenant::source(spot.type_oid, o)).collect()
             }
             _ => None,
@@ -120,7 +123,7 @@ impl Planner<'_> {
             return true;
         }
         match (self.tenants(a).as_deref(), self.tenants(b).as_deref()) {
-            (Some([a]), Some([b])) => a == b,
+            (Some([a]), Some([b])) => a.is_same(b),
             _ => false,
         }
     }
@@ -128,7 +131,7 @@ impl Planner<'_> {
     /// True when a column of a table is pinned to one value, which one row at most has if all of its values differ.
     pub(super) fn is_pinned(&self, base: &Relation, row: u32, attnum: i16) -> bool {
         self.facts.iter().any(|fact| match fact {
-            Fact::Pin { spot, operands } if spot.row == row && spot.attnum == attnum => {
+            Fact::Pin { spot, operands, .. } if spot.row == row && spot.attnum == attnum => {
                 matches!(&operands[..], [found] if self.tells_apart(base, attnum, found))
             }
             _ => false,

@@ -250,25 +250,27 @@ pub fn call(plan: &StatementPlan, call: &Call) -> Result<StatementPlan, Refusal>
             slot.source = source(call, index)?;
         }
         if let Role::Seal { tenant, .. } | Role::Search { tenant, .. } = &mut slot.role
-            && let TenantSource::Param { index, .. } = tenant
+            && let Some(given) = tenant_given(call, tenant)?
         {
-            *tenant = TenantSource::Literal(literal(call, *index)?);
+            *tenant = given;
         }
         if let Role::SealEach { tenants, .. } = &mut slot.role {
             match tenants {
-                EachTenant::Same(TenantSource::Param { index, .. }) => {
-                    *tenants = EachTenant::Same(TenantSource::Literal(literal(call, *index)?));
+                EachTenant::Same(same) => {
+                    if let Some(given) = tenant_given(call, same)? {
+                        *same = given;
+                    }
                 }
                 EachTenant::Param { index, type_oid } => {
                     *tenants = EachTenant::Literal { array: literal(call, *index)?, type_oid: *type_oid };
                 }
-                EachTenant::Same(_) | EachTenant::Literal { .. } => {}
+                EachTenant::Literal { .. } => {}
             }
         }
         if let Role::SearchMany { tenants, .. } = &mut slot.role {
             for tenant in tenants {
-                if let TenantSource::Param { index, .. } = tenant {
-                    *tenant = TenantSource::Literal(literal(call, *index)?);
+                if let Some(given) = tenant_given(call, tenant)? {
+                    *tenant = given;
                 }
             }
         }
@@ -315,6 +317,15 @@ fn source(call: &Call, index: u16) -> Result<Source, Refusal> {
         Some(Value::Literal(literal)) => Ok(Source::Literal(literal.clone())),
         Some(Value::Null) => Ok(Source::Rows),
         Some(Value::Expression) | None => Err(not_literal(call, index)),
+    }
+}
+
+/// The tenant that an argument names, where a parameter does; `None` where it is another one's to say.
+fn tenant_given(call: &Call, tenant: &TenantSource) -> Result<Option<TenantSource>, Refusal> {
+    let TenantSource::Param { index, may_be_null, .. } = tenant else { return Ok(None) };
+    match call.arguments.get(usize::from(*index)).map(|argument| &argument.value) {
+        Some(Value::Null) if *may_be_null => Ok(Some(TenantSource::Nobody)),
+        _ => literal(call, *index).map(TenantSource::Literal).map(Some),
     }
 }
 

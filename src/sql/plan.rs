@@ -366,7 +366,11 @@ pub enum TenantSource {
         type_oid: u32,
         /// OID of the type that the server takes the parameter for: this one, or a text's that the statement casts to it.
         described_oid: u32,
+        /// True where the statement is about no row if the parameter is NULL.
+        may_be_null: bool,
     },
+    /// NULL, where the statement is about no row then.
+    Nobody,
     /// A literal of the statement: the text value, quoting removed.
     Literal(Arc<str>),
 }
@@ -377,8 +381,19 @@ impl std::fmt::Debug for TenantSource {
             TenantSource::Fixed(_) => "Fixed",
             TenantSource::Session => "Session",
             TenantSource::Param { .. } => "Param",
+            TenantSource::Nobody => "Nobody",
             TenantSource::Literal(_) => "Literal",
         })
+    }
+}
+
+impl TenantSource {
+    /// True when both name the same tenant, whatever they are.
+    pub fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (TenantSource::Param { index: a, .. }, TenantSource::Param { index: b, .. }) => a == b,
+            (a, b) => a == b,
+        }
     }
 }
 

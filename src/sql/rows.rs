@@ -253,13 +253,13 @@ impl Planner<'_> {
 fn tenants(type_oid: u32, found: &[Operand]) -> Vec<Option<TenantSource>> {
     let common = common_type(found);
     let one = |found: &Operand| match tenant::source(type_oid, found)? {
-        TenantSource::Param { index, type_oid, .. } if found.casts.is_empty() => {
+        TenantSource::Param { index, type_oid, may_be_null, .. } if found.casts.is_empty() => {
             // Where nothing says otherwise the server takes it for a text, and the statement casts that.
             let described_oid = match common? {
                 None => TEXT_OID,
                 Some(known) => tenant::described(type_oid, &[known])?,
             };
-            Some(TenantSource::Param { index, type_oid, described_oid })
+            Some(TenantSource::Param { index, type_oid, described_oid, may_be_null })
         }
         source => Some(source),
     };

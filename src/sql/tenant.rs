@@ -9,10 +9,25 @@ use crate::types::LogicalType;
 pub(super) fn source(type_oid: u32, operand: &Operand) -> Option<TenantSource> {
     let described_oid = described(type_oid, &operand.casts)?;
     match &operand.shape {
-        Shape::Param(index) => Some(TenantSource::Param { index: *index, type_oid, described_oid }),
+        Shape::Param(index) => Some(TenantSource::Param { index: *index, type_oid, described_oid, may_be_null: false }),
         Shape::Literal(text, kind) => tenant_name(type_oid, text, *kind).map(TenantSource::Literal),
         Shape::Null => None,
     }
+}
+
+/// The tenants of the rows that a condition leaves in which the tenant column is one of these: NULL is equal to none.
+pub(super) fn filtering(type_oid: u32, operands: &[Operand]) -> Option<Vec<TenantSource>> {
+    let given = operands.iter().filter(|operand| !matches!(operand.shape, Shape::Null));
+    let mut sources: Vec<TenantSource> = given.map(|operand| source(type_oid, operand)).collect::<Option<_>>()?;
+    for source in &mut sources {
+        if let TenantSource::Param { may_be_null, .. } = source {
+            *may_be_null = true;
+        }
+    }
+    if sources.is_empty() {
+        sources.push(TenantSource::Nobody);
+    }
+    Some(sources)
 }
 
 /// OID of the type that a parameter has which is cast in this way, innermost first, and stands for a value of a tenant column;
