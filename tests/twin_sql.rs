@@ -268,6 +268,19 @@ const STATEMENTS: &[&str] = &[
     "SELECT id FROM orders o WHERE NOT EXISTS (SELECT 1 FROM users WHERE account_id = NULL AND email = 'ann@x')",
     "UPDATE users SET email = 'nobody' WHERE id = 1 AND account_id = NULL",
     "DELETE FROM users WHERE account_id = NULL AND email = 'ann@x'",
+    // What is no number is nobody's either, and Postgres says so.
+    "SELECT id FROM users WHERE account_id = 'abc' AND email = 'ann@x'",
+    "SELECT id FROM users WHERE account_id = '99999999999999999999' AND email = 'ann@x'",
+    "SELECT id FROM users WHERE account_id = '1'::int2 AND email = 'ann@x'",
+    "INSERT INTO users (id, account_id, email) VALUES (90, 'abc', 'ann@x')",
+    "INSERT INTO users (id, account_id, email) SELECT i, a::int8, m FROM (VALUES (90, '1', 'x'), (91, 'abc', 'y')) AS v(i, a, m)",
+    "INSERT INTO users (id, account_id, email) SELECT * FROM unnest(ARRAY[90, 91], ARRAY['1', 'abc']::int8[], ARRAY['x', 'y'])",
+    "UPDATE users SET email = 'x' WHERE id = 1 AND account_id = 'abc'",
+    "PREPARE misread (text, text) AS SELECT id FROM users WHERE account_id = $1::int8 AND email = $2",
+    "EXECUTE misread (' 1', 'ann@x')",
+    "EXECUTE misread ('abc', 'ann@x')",
+    "EXECUTE misread (NULL, 'ann@x')",
+    "DEALLOCATE misread",
     "SELECT id FROM users WHERE account_id = 1 AND email IN ('ann@x', 'bob@x', NULL)",
     "SELECT id FROM users WHERE account_id = 1 AND email NOT IN ('ann@x', 'no')",
     "SELECT id FROM users WHERE account_id = 1 AND email NOT IN ('ann@x', NULL)",
@@ -534,7 +547,16 @@ async fn with_parameters(twins: &Twins) -> Vec<String> {
         ("SELECT id FROM memos WHERE tag = ANY ($1)", vec![&list]),
     ];
     let (one, ann, braces, null) = (text("1"), text("ann@x"), text("{ann@x, \"bob@x\"}"), Text(None));
+    let (odd, large) = (text("abc"), text("99999999999999999999"));
     let more: Vec<(&str, Vec<&Text>)> = vec![
+        ("SELECT id FROM users WHERE account_id = $1 AND email = $2", vec![&null, &ann]),
+        ("SELECT id FROM users WHERE account_id IN (1, $1) AND email <> $2", vec![&null, &ann]),
+        ("SELECT id FROM users WHERE name = 'Bob' OR (account_id = $1 AND email = ANY ($2))", vec![&null, &braces]),
+        ("SELECT id FROM users WHERE account_id = $1 AND email = $2", vec![&odd, &ann]),
+        ("SELECT id FROM users WHERE account_id = $1 AND email = $2", vec![&large, &ann]),
+        ("INSERT INTO users (id, account_id, email) VALUES (90, $1, $2)", vec![&odd, &ann]),
+        ("UPDATE users SET email = $2 WHERE id = 1 AND account_id = $1", vec![&odd, &ann]),
+        ("UPDATE users SET email = $2 WHERE id = 1 AND account_id = $1", vec![&null, &ann]),
         ("SELECT id FROM users WHERE account_id = $1 AND email = ANY ($2)", vec![&one, &braces]),
         ("SELECT id FROM users WHERE account_id = $1 AND email IN ($2, $3)", vec![&one, &ann, &null]),
         ("SELECT id FROM users WHERE (account_id, email) = ($1, $2)", vec![&one, &ann]),

@@ -10,7 +10,7 @@ use crate::sql::plan::{EachTenant, Source};
 use crate::types::{self, Format, LogicalType};
 
 use super::elements::{Array, array};
-use super::seal::{Inputs, declared, given, members as canonical_members};
+use super::seal::{Inputs, bad_value, declared, given, members as canonical_members};
 use super::whose::{confined, missing_tenant, writer};
 
 /// The canonical form of a member of an array; `None` for NULL.
@@ -70,11 +70,13 @@ fn names(source: &Source, type_oid: u32, inputs: &Inputs<'_>) -> Result<Vec<Opti
     let Some((format, found)) = read(source, inputs)? else { return Ok(Vec::new()) };
     let element = found.element.unwrap_or(type_oid);
     let name = |member: &[u8]| {
-        let text = types::text_of_plain(element, format, member)?;
+        let read = |oid, format, bytes| types::read_plain(oid, format, bytes).map_err(|error| bad_value(&error));
+        let Some(text) = read(element, format, member)? else { return Ok(None) };
         // As the column shows it, whatever type the client has given it in.
-        types::text_of_plain(type_oid, Format::Text, text.as_bytes()).map(Tenant::from)
+        Ok(read(type_oid, Format::Text, text.as_bytes())?.map(Tenant::from))
     };
-    Ok(found.members.iter().map(|member| member.as_deref().and_then(name)).collect())
+    let names = found.members.iter().map(|member| member.as_deref().map_or(Ok(None), name));
+    names.collect()
 }
 
 fn read<'v>(source: &'v Source, inputs: &Inputs<'v>) -> Result<Option<(Format, Array<'v>)>, Refusal> {

@@ -6,7 +6,7 @@ use crate::sql::plan::{StatementPlan, TenantSource};
 use crate::types::{self, Format};
 
 use super::facts::Facts;
-use super::seal::{Inputs, LockedRow, declared, is_text, param_format};
+use super::seal::{Inputs, LockedRow, bad_value, declared, is_text, param_format};
 
 /// The tenant whose index root makes the tokens of `column` in a row of `tenant`.
 pub(crate) fn index_tenant(column: &Column, tenant: &Tenant) -> Tenant {
@@ -78,13 +78,14 @@ fn named(source: &TenantSource, column: &Column, inputs: &Inputs<'_>) -> Result<
         TenantSource::Fixed(name) | TenantSource::Literal(name) => Ok(name.clone()),
         TenantSource::Session => session_tenant(column, inputs.facts),
         TenantSource::Nobody => Err(missing_tenant(column)),
+        TenantSource::Misread(error) => Err(bad_value(error)),
         TenantSource::Param { index, type_oid, described_oid, .. } => {
             let bytes = inputs.params.get(usize::from(*index)).copied().flatten();
             let bytes = bytes.ok_or_else(|| missing_tenant(column))?;
             let oid = declared(inputs.oids, usize::from(*index)).unwrap_or(*described_oid);
-            let text = types::text_of_plain(oid, param_format(inputs, *index), bytes);
-            let text = match text {
-                Some(text) if is_text(oid) => types::text_of_plain(*type_oid, Format::Text, text.as_bytes()),
+            let read = |oid, format, bytes| types::read_plain(oid, format, bytes).map_err(|error| bad_value(&error));
+            let text = match read(oid, param_format(inputs, *index), bytes)? {
+                Some(text) if is_text(oid) => read(*type_oid, Format::Text, text.as_bytes())?,
                 text => text,
             };
             text.map(Into::into).ok_or_else(|| missing_tenant(column))

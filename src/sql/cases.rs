@@ -382,6 +382,7 @@ fn describe_tenant(tenant: &TenantSource) -> String {
             format!("param {index}{} ({type_oid}{from})", if *may_be_null { " or none" } else { "" })
         }
         TenantSource::Nobody => "nobody".into(),
+        TenantSource::Misread(error) => format!("misread ({error})"),
         TenantSource::Literal(name) => format!("literal {name}"),
     }
 }

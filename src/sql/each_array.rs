@@ -10,7 +10,7 @@ use sqlparser::tokenizer::Token;
 
 use super::extent::{closing, extent};
 use super::operand::{
-    Kind, Operand, Shape, base_name, cast_keeps, casts_to, fits, integer_fits, operand, parens, tenant_name,
+    Kind, Operand, Shape, base_name, cast_keeps, casts_to, fits, integer_fits, operand, parens,
 };
 use super::plan::EachTenant;
 use super::text::Text;
@@ -76,7 +76,10 @@ pub(super) fn each_of(text: &Text<'_>, array: &Expr, type_oid: u32) -> Option<Ea
     let name = |e| {
         let found = operand(text, e).filter(|found| casts_to(&found.casts, type_oid))?;
         match found.shape {
-            Shape::Literal(literal, kind) => Some(Some(tenant_name(type_oid, &literal, kind)?)),
+            // What is quoted is read when its tenants are looked for.
+            Shape::Literal(literal, Kind::Quoted) => Some(Some(literal)),
+            Shape::Literal(literal, Kind::Number) if matches!(type_oid, 20 | 21 | 23) => Some(Some(literal)),
+            Shape::Literal(..) => None,
             Shape::Null => Some(None),
             Shape::Param(_) => None,
         }

@@ -15,6 +15,7 @@ use super::operand::{Kind, Shape, operand};
 use super::plan::{Argument, Call, EachTenant, Edit, Named, ParamRole, Piece, Role, Source};
 use super::plan::{StatementPlan, TenantSource, Value};
 use super::question::Asking;
+use super::tenant;
 use super::text::Text;
 use crate::refusal::{Class, Refusal};
 
@@ -322,10 +323,14 @@ fn source(call: &Call, index: u16) -> Result<Source, Refusal> {
 
 /// The tenant that an argument names, where a parameter does; `None` where it is another one's to say.
 fn tenant_given(call: &Call, tenant: &TenantSource) -> Result<Option<TenantSource>, Refusal> {
-    let TenantSource::Param { index, may_be_null, .. } = tenant else { return Ok(None) };
+    let TenantSource::Param { index, type_oid, described_oid, may_be_null } = tenant else { return Ok(None) };
     match call.arguments.get(usize::from(*index)).map(|argument| &argument.value) {
         Some(Value::Null) if *may_be_null => Ok(Some(TenantSource::Nobody)),
-        _ => literal(call, *index).map(TenantSource::Literal).map(Some),
+        _ => {
+            let given = literal(call, *index)?;
+            let tenant = tenant::literal((*type_oid, *described_oid), &given, Kind::Quoted);
+            tenant.map(Some).ok_or_else(|| not_literal(call, *index))
+        }
     }
 }
 

@@ -367,19 +367,6 @@ pub(super) fn cast_keeps(cast: &str, logical: LogicalType) -> bool {
     }
 }
 
-/// The name of the tenant that a literal means in a column of this type, as the column's text form; `None` when unsure.
-pub(super) fn tenant_name(base_type_oid: u32, text: &str, kind: Kind) -> Option<Arc<str>> {
-    match (base_type_oid, kind) {
-        (20 | 21 | 23, Kind::Quoted | Kind::Number) => {
-            let number: i64 = text.trim_matches([' ', '\t', '\n']).parse().ok()?;
-            Some(number.to_string().into())
-        }
-        (25 | 1043, Kind::Quoted) => Some(text.into()),
-        (2950, Kind::Quoted) => uuid::Uuid::parse_str(text).ok().map(|u| u.hyphenated().to_string().into()),
-        _ => None,
-    }
-}
-
 /// True when a value cast in this way is a value of the type.
 pub(super) fn casts_to(casts: &[&'static str], base_type_oid: u32) -> bool {
     casts.iter().all(|cast| match base_type_oid {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::inside::Built;
 use crate::policy::Column;
 use crate::refusal::Refusal;
-use crate::types::{Exact, LogicalType};
+use crate::types::{Exact, LogicalType, ValueError};
 use crate::wire::copy::Options;
 
 pub use super::question::Question;
@@ -371,6 +371,8 @@ pub enum TenantSource {
     },
     /// NULL, where the statement is about no row then.
     Nobody,
+    /// A literal that is not of the tenant column's type.
+    Misread(ValueError),
     /// A literal of the statement: the text value, quoting removed.
     Literal(Arc<str>),
 }
@@ -382,6 +384,7 @@ impl std::fmt::Debug for TenantSource {
             TenantSource::Session => "Session",
             TenantSource::Param { .. } => "Param",
             TenantSource::Nobody => "Nobody",
+            TenantSource::Misread(_) => "Misread",
             TenantSource::Literal(_) => "Literal",
         })
     }
