@@ -268,6 +268,12 @@ const STATEMENTS: &[&str] = &[
     "SELECT id FROM orders o WHERE NOT EXISTS (SELECT 1 FROM users WHERE account_id = NULL AND email = 'ann@x')",
     "UPDATE users SET email = 'nobody' WHERE id = 1 AND account_id = NULL",
     "DELETE FROM users WHERE account_id = NULL AND email = 'ann@x'",
+    // Literals in other forms.
+    r"UPDATE users SET email = E'\x61\156n\u0040x\\\t\q''\'' WHERE id = 1 AND account_id = E'1'",
+    r"SELECT email FROM users WHERE account_id = 1 AND email = U&'\0061nn\+000040x\\\0009q'''''",
+    r"SELECT email FROM users WHERE account_id = U&'\0031' AND email = E'ann@x\\\tq\''''",
+    r"SELECT id FROM users WHERE account_id = 1 AND email = ANY (ARRAY[E'ann\u0040x', U&'bob\0040x', $a$z$a$])",
+    r"UPDATE users SET email = U&'ann\0040x' WHERE id = 1 AND account_id = $$1$$ RETURNING email",
     // What is no number is nobody's either, and Postgres says so.
     "SELECT id FROM users WHERE account_id = 'abc' AND email = 'ann@x'",
     "SELECT id FROM users WHERE account_id = '99999999999999999999' AND email = 'ann@x'",
