@@ -268,6 +268,16 @@ const STATEMENTS: &[&str] = &[
     "SELECT id FROM orders o WHERE NOT EXISTS (SELECT 1 FROM users WHERE account_id = NULL AND email = 'ann@x')",
     "UPDATE users SET email = 'nobody' WHERE id = 1 AND account_id = NULL",
     "DELETE FROM users WHERE account_id = NULL AND email = 'ann@x'",
+    // Other ways to name the tenant.
+    "SELECT id FROM users WHERE account_id IS NOT DISTINCT FROM 1 AND email = 'ann@x'",
+    "SELECT id FROM users WHERE NOT (account_id IS NOT DISTINCT FROM 1 AND email = 'ann@x')",
+    "SELECT id FROM users WHERE account_id = ANY ('{1}') AND email <> 'ann@x'",
+    "SELECT id FROM users WHERE account_id = ANY ('{1, 2,NULL}'::int4[]) AND email <> 'ann@x'",
+    "SELECT id FROM users WHERE account_id = SOME (ARRAY[1, 2]) AND email IN ('ann@x', '')",
+    "SELECT id FROM users WHERE account_id = ANY ('{NULL}') AND email = 'ann@x'",
+    "SELECT id FROM users WHERE account_id = ANY ('{abc}') AND email = 'ann@x'",
+    "SELECT a.id, b.id FROM users a JOIN contacts b ON a.account_id IS NOT DISTINCT FROM b.account_id AND a.email = b.email",
+    "UPDATE users SET email = 'ann@x' WHERE id = ANY ('{1}') AND account_id = ANY ('{1}') RETURNING email",
     // Literals in other forms.
     r"UPDATE users SET email = E'\x61\156n\u0040x\\\t\q''\'' WHERE id = 1 AND account_id = E'1'",
     r"SELECT email FROM users WHERE account_id = 1 AND email = U&'\0061nn\+000040x\\\0009q'''''",

@@ -88,6 +88,38 @@ pub(super) fn each_of(text: &Text<'_>, array: &Expr, type_oid: u32) -> Option<Ea
     Some(EachTenant::Literal { array: written(&names).into(), type_oid })
 }
 
+/// The members of an array that stands in the text, as a comparison with each of them would have them; `None` for a parameter,
+/// and for what is not read.
+pub(super) fn members(text: &Text<'_>, array: &Expr) -> Option<Vec<Operand>> {
+    let array = Array::read(text, array)?;
+    let casts = || array.casts.iter().map(|cast| cast.domain());
+    // A length may cut.
+    array.casts.iter().all(|cast| *cast == cast.without_modifier()).then_some(())?;
+    let found = match array.made {
+        Made::Literal(literal) => {
+            let blank: &[char] = &[' ', '\t', '\n', '\r', '\u{b}', '\u{c}'];
+            let inner = literal.trim_matches(blank).strip_prefix('{')?.strip_suffix('}')?;
+            let plain = |member: &str| !member.is_empty() && !member.contains(['"', '\\', '{', '}']);
+            let shape = |member: &str| match member.trim_matches(blank) {
+                null if null.eq_ignore_ascii_case("null") => Some(Shape::Null),
+                member => plain(member).then(|| Shape::Literal(member.into(), Kind::Quoted)),
+            };
+            let operand = |shape| Operand { range: array.range.clone(), shape, casts: casts().collect() };
+            inner.split(',').map(|member| shape(member).map(operand)).collect::<Option<Vec<_>>>()?
+        }
+        Made::Members(members) => {
+            let member = |e| {
+                let mut found = operand(text, e)?;
+                found.casts.extend(casts());
+                Some(found)
+            };
+            members.iter().map(member).collect::<Option<Vec<_>>>()?
+        }
+        Made::Param(_) | Made::Null => return None,
+    };
+    (!found.is_empty()).then_some(found)
+}
+
 impl<'e> Array<'e> {
     fn read(text: &Text<'_>, e: &'e Expr) -> Option<Array<'e>> {
         match e {

@@ -43,6 +43,16 @@ impl Planner<'_> {
                 Expr::In { expr, target: InTarget::List(list), negated: false, .. } => {
                     self.pin(scope, expr, list.iter().collect());
                 }
+                // A row in which it is NULL is one, then.
+                Expr::IsNotDistinctFrom(left, right) => {
+                    let filters = std::mem::take(&mut self.filters);
+                    self.learn_equal(scope, left, right);
+                    self.filters = filters;
+                }
+                Expr::AnyOp { left, compare_op: BinaryOperator::Eq, right, .. } => {
+                    let members = super::each_array::members(self.text, right);
+                    self.pin_operands(scope, left, members);
+                }
                 _ => {}
             }
         }
@@ -63,6 +73,10 @@ impl Planner<'_> {
     /// Notes that a column is one of these values.
     pub(super) fn pin(&mut self, scope: &Scope<'_>, column: &Expr, values: Vec<&Expr>) {
         let operands: Option<Vec<_>> = values.into_iter().map(|v| operand(self.text, v)).collect();
+        self.pin_operands(scope, column, operands);
+    }
+
+    fn pin_operands(&mut self, scope: &Scope<'_>, column: &Expr, operands: Option<Vec<Operand>>) {
         let spot = column_parts(column).and_then(|parts| scope.spot(parts));
         if let (Some(spot), Some(operands)) = (spot, operands) {
             self.facts.push(Fact::Pin { spot, operands, filters: self.filters });
