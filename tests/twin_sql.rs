@@ -57,6 +57,22 @@ tenant = { column = "account_id" }
 
 [database.table.columns]
 email = { type = "text", equality = "tenant" }
+
+[[database.table]]
+name = "public.tagged"
+tenant = { column = "org" }
+
+[database.table.columns]
+tags = { type = "text[]" }
+sizes = { type = "int4[]" }
+email = { type = "text", equality = "tenant" }
+
+[[database.table]]
+name = "public.short"
+tenant = { column = "org" }
+
+[database.table.columns]
+email = { type = "text", equality = "tenant" }
 "#;
 
 /// Name, columns with `{text}` and the like for sealed types, and what is run afterwards.
@@ -69,6 +85,8 @@ const TABLES: &[(&str, &str)] = &[
     ("memos", "(id int8 PRIMARY KEY, body {text}, tag {varchar})"),
     ("\"Mixed\"", "(id int8 PRIMARY KEY, \"Org\" int8 NOT NULL, \"Name\" {text})"),
     ("orders", "(id int8 PRIMARY KEY, user_id int8, account_id int8, total int4)"),
+    ("tagged", "(id int8 PRIMARY KEY, org uuid NOT NULL, tags {text_array}, sizes {int4_array}, email {text})"),
+    ("short", "(id int8 PRIMARY KEY, org varchar(3) NOT NULL, email {text})"),
     ("parts", "(id int8 NOT NULL, account_id int8 NOT NULL, email {text}) PARTITION BY LIST (account_id)"),
 ];
 
@@ -115,6 +133,7 @@ fn written(sql: &str, sealed: bool) -> String {
             (Some(column), false) => out.push_str(&format!("({column}")),
             (None, true) => out.push_str(&format!("rowseal.{inner}")),
             (None, false) if inner == "varchar" => out.push_str("varchar(10)"),
+            (None, false) if inner.ends_with("_array") => out.push_str(&inner.replace("_array", "[]")),
             (None, false) => out.push_str(inner),
         }
         rest = after;
@@ -131,7 +150,7 @@ async fn twins_on(version: Version) -> Twins {
     cluster.createdb("app");
     let site = Site::new(&cluster, POLICY);
     site.run_ok(&["setup"]);
-    for tenant in ["1", "2"] {
+    for tenant in ["1", "2", "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11", "abc"] {
         site.run_ok(&["tenant", "register", tenant]);
     }
     cluster.psql("app", "CREATE SCHEMA plain");

@@ -134,4 +134,5 @@ pub(super) fn missing_tenant(column: &Column) -> Refusal {
         Class::KeyUnavailable,
         format!("the tenant of the row is not known, which column {} needs", column.qualified),
     )
+    .hint("Give the tenant column a value, not NULL; in VALUES also in the rows that WHERE leaves out.")
 }

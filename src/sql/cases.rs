@@ -394,11 +394,17 @@ fn describe_constant(constant: &Constant) -> String {
     }
 }
 
+fn describe_cut(cut: Option<u32>) -> String {
+    cut.map_or_else(String::new, |cut| format!(" cut to {cut}"))
+}
+
 fn describe_each(tenants: &EachTenant) -> String {
     match tenants {
         EachTenant::Same(tenant) => describe_tenant(tenant),
-        EachTenant::Param { index, type_oid } => format!("each of param {index} ({type_oid})"),
-        EachTenant::Literal { array, type_oid } => format!("each of literal {array} ({type_oid})"),
+        EachTenant::Param { index, type_oid, cut } => format!("each of param {index} ({type_oid}){}", describe_cut(*cut)),
+        EachTenant::Literal { array, type_oid, cut } => {
+            format!("each of literal {array} ({type_oid}){}", describe_cut(*cut))
+        }
     }
 }
 

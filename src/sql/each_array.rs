@@ -62,15 +62,17 @@ pub(super) fn each_of(text: &Text<'_>, array: &Expr, type_oid: u32) -> Option<Ea
     let array = Array::read(text, array)?;
     let keeps = |cast: &LogicalType| match type_oid {
         20 | 21 | 23 => is_integer(*cast),
-        25 | 1043 => matches!(cast, LogicalType::Text | LogicalType::Varchar(None)),
+        25 | 1043 => matches!(cast, LogicalType::Text | LogicalType::Varchar(_)),
         2950 => *cast == LogicalType::Uuid,
         _ => false,
     };
     array.casts.iter().all(keeps).then_some(())?;
+    let lengths = array.casts.iter().filter_map(|cast| if let LogicalType::Varchar(length) = cast { *length } else { None });
+    let cut = lengths.min();
     let members = match array.made {
-        Made::Param(index) => return Some(EachTenant::Param { index, type_oid }),
-        Made::Literal(array) => return Some(EachTenant::Literal { array, type_oid }),
-        Made::Null => return Some(EachTenant::Literal { array: "{}".into(), type_oid }),
+        Made::Param(index) => return Some(EachTenant::Param { index, type_oid, cut }),
+        Made::Literal(array) => return Some(EachTenant::Literal { array, type_oid, cut }),
+        Made::Null => return Some(EachTenant::Literal { array: "{}".into(), type_oid, cut }),
         Made::Members(members) => members,
     };
     let name = |e| {
@@ -85,7 +87,7 @@ pub(super) fn each_of(text: &Text<'_>, array: &Expr, type_oid: u32) -> Option<Ea
         }
     };
     let names = members.iter().map(name).collect::<Option<Vec<_>>>()?;
-    Some(EachTenant::Literal { array: written(&names).into(), type_oid })
+    Some(EachTenant::Literal { array: written(&names).into(), type_oid, cut })
 }
 
 /// The members of an array that stands in the text, as a comparison with each of them would have them; `None` for a parameter,

@@ -262,8 +262,9 @@ pub fn call(plan: &StatementPlan, call: &Call) -> Result<StatementPlan, Refusal>
                         *same = given;
                     }
                 }
-                EachTenant::Param { index, type_oid } => {
-                    *tenants = EachTenant::Literal { array: literal(call, *index)?, type_oid: *type_oid };
+                EachTenant::Param { index, type_oid, cut } => {
+                    let (array, type_oid, cut) = (literal(call, *index)?, *type_oid, *cut);
+                    *tenants = EachTenant::Literal { array, type_oid, cut };
                 }
                 EachTenant::Literal { .. } => {}
             }

@@ -411,6 +411,8 @@ pub enum EachTenant {
         index: u16,
         /// OID of the tenant column's type.
         type_oid: u32,
+        /// How many characters of each are left by a cast.
+        cut: Option<u32>,
     },
     /// In an array of literals.
     Literal {
@@ -418,6 +420,8 @@ pub enum EachTenant {
         array: Arc<str>,
         /// OID of the tenant column's type.
         type_oid: u32,
+        /// How many characters of each are left by a cast.
+        cut: Option<u32>,
     },
 }
 
