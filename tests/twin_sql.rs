@@ -57,6 +57,22 @@ tenant = { column = "account_id" }
 
 [database.table.columns]
 email = { type = "text", equality = "tenant" }
+
+[[database.table]]
+name = "public.tagged"
+tenant = { column = "org" }
+
+[database.table.columns]
+tags = { type = "text[]" }
+sizes = { type = "int4[]" }
+email = { type = "text", equality = "tenant" }
+
+[[database.table]]
+name = "public.short"
+tenant = { column = "org" }
+
+[database.table.columns]
+email = { type = "text", equality = "tenant" }
 "#;
 
 /// Name, columns with `{text}` and the like for sealed types, and what is run afterwards.
@@ -69,6 +85,8 @@ const TABLES: &[(&str, &str)] = &[
     ("memos", "(id int8 PRIMARY KEY, body {text}, tag {varchar})"),
     ("\"Mixed\"", "(id int8 PRIMARY KEY, \"Org\" int8 NOT NULL, \"Name\" {text})"),
     ("orders", "(id int8 PRIMARY KEY, user_id int8, account_id int8, total int4)"),
+    ("tagged", "(id int8 PRIMARY KEY, org uuid NOT NULL, tags {text_array}, sizes {int4_array}, email {text})"),
+    ("short", "(id int8 PRIMARY KEY, org varchar(3) NOT NULL, email {text})"),
     ("parts", "(id int8 NOT NULL, account_id int8 NOT NULL, email {text}) PARTITION BY LIST (account_id)"),
 ];
 
@@ -115,6 +133,7 @@ fn written(sql: &str, sealed: bool) -> String {
             (Some(column), false) => out.push_str(&format!("({column}")),
             (None, true) => out.push_str(&format!("rowseal.{inner}")),
             (None, false) if inner == "varchar" => out.push_str("varchar(10)"),
+            (None, false) if inner.ends_with("_array") => out.push_str(&inner.replace("_array", "[]")),
             (None, false) => out.push_str(inner),
         }
         rest = after;
@@ -131,7 +150,7 @@ async fn twins_on(version: Version) -> Twins {
     cluster.createdb("app");
     let site = Site::new(&cluster, POLICY);
     site.run_ok(&["setup"]);
-    for tenant in ["1", "2"] {
+    for tenant in ["1", "2", "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11", "abc"] {
         site.run_ok(&["tenant", "register", tenant]);
     }
     cluster.psql("app", "CREATE SCHEMA plain");
@@ -256,6 +275,47 @@ const STATEMENTS: &[&str] = &[
     "SELECT id FROM users WHERE (account_id IN (1, 9) AND email = 'ann@x') IS FALSE",
     "SELECT id, account_id IN (1, 9) AND email = 'ann@x' FROM users",
     "SELECT id FROM users WHERE account_id = 1 AND NOT (email = 'ann@x')",
+    // NULL is nobody's: nothing is found, whatever stands around it.
+    "SELECT id FROM users WHERE account_id = NULL AND email = 'ann@x'",
+    "SELECT id FROM users WHERE account_id = NULL AND NOT (email = 'ann@x')",
+    "SELECT id FROM users WHERE account_id IN (1, NULL) AND email <> 'ann@x'",
+    "SELECT id FROM users WHERE name = 'Bob' OR (account_id = NULL AND email <> 'ann@x')",
+    "SELECT id FROM users WHERE (account_id = NULL AND email = 'ann@x') IS NOT TRUE",
+    "SELECT id, CASE WHEN account_id = NULL AND email = 'ann@x' THEN 'a' ELSE 'b' END FROM users",
+    "SELECT count(*) FILTER (WHERE account_id = NULL AND email = 'ann@x'), count(*) FROM users",
+    "SELECT o.id, u.id FROM orders o LEFT JOIN users u ON u.account_id = NULL AND u.email = 'ann@x'",
+    "SELECT id FROM orders o WHERE NOT EXISTS (SELECT 1 FROM users WHERE account_id = NULL AND email = 'ann@x')",
+    "UPDATE users SET email = 'nobody' WHERE id = 1 AND account_id = NULL",
+    "DELETE FROM users WHERE account_id = NULL AND email = 'ann@x'",
+    // Other ways to name the tenant.
+    "SELECT id FROM users WHERE account_id IS NOT DISTINCT FROM 1 AND email = 'ann@x'",
+    "SELECT id FROM users WHERE NOT (account_id IS NOT DISTINCT FROM 1 AND email = 'ann@x')",
+    "SELECT id FROM users WHERE account_id = ANY ('{1}') AND email <> 'ann@x'",
+    "SELECT id FROM users WHERE account_id = ANY ('{1, 2,NULL}'::int4[]) AND email <> 'ann@x'",
+    "SELECT id FROM users WHERE account_id = SOME (ARRAY[1, 2]) AND email IN ('ann@x', '')",
+    "SELECT id FROM users WHERE account_id = ANY ('{NULL}') AND email = 'ann@x'",
+    "SELECT id FROM users WHERE account_id = ANY ('{abc}') AND email = 'ann@x'",
+    "SELECT a.id, b.id FROM users a JOIN contacts b ON a.account_id IS NOT DISTINCT FROM b.account_id AND a.email = b.email",
+    "UPDATE users SET email = 'ann@x' WHERE id = ANY ('{1}') AND account_id = ANY ('{1}') RETURNING email",
+    // Literals in other forms.
+    r"UPDATE users SET email = E'\x61\156n\u0040x\\\t\q''\'' WHERE id = 1 AND account_id = E'1'",
+    r"SELECT email FROM users WHERE account_id = 1 AND email = U&'\0061nn\+000040x\\\0009q'''''",
+    r"SELECT email FROM users WHERE account_id = U&'\0031' AND email = E'ann@x\\\tq\''''",
+    r"SELECT id FROM users WHERE account_id = 1 AND email = ANY (ARRAY[E'ann\u0040x', U&'bob\0040x', $a$z$a$])",
+    r"UPDATE users SET email = U&'ann\0040x' WHERE id = 1 AND account_id = $$1$$ RETURNING email",
+    // What is no number is nobody's either, and Postgres says so.
+    "SELECT id FROM users WHERE account_id = 'abc' AND email = 'ann@x'",
+    "SELECT id FROM users WHERE account_id = '99999999999999999999' AND email = 'ann@x'",
+    "SELECT id FROM users WHERE account_id = '1'::int2 AND email = 'ann@x'",
+    "INSERT INTO users (id, account_id, email) VALUES (90, 'abc', 'ann@x')",
+    "INSERT INTO users (id, account_id, email) SELECT i, a::int8, m FROM (VALUES (90, '1', 'x'), (91, 'abc', 'y')) AS v(i, a, m)",
+    "INSERT INTO users (id, account_id, email) SELECT * FROM unnest(ARRAY[90, 91], ARRAY['1', 'abc']::int8[], ARRAY['x', 'y'])",
+    "UPDATE users SET email = 'x' WHERE id = 1 AND account_id = 'abc'",
+    "PREPARE misread (text, text) AS SELECT id FROM users WHERE account_id = $1::int8 AND email = $2",
+    "EXECUTE misread (' 1', 'ann@x')",
+    "EXECUTE misread ('abc', 'ann@x')",
+    "EXECUTE misread (NULL, 'ann@x')",
+    "DEALLOCATE misread",
     "SELECT id FROM users WHERE account_id = 1 AND email IN ('ann@x', 'bob@x', NULL)",
     "SELECT id FROM users WHERE account_id = 1 AND email NOT IN ('ann@x', 'no')",
     "SELECT id FROM users WHERE account_id = 1 AND email NOT IN ('ann@x', NULL)",
@@ -522,7 +582,16 @@ async fn with_parameters(twins: &Twins) -> Vec<String> {
         ("SELECT id FROM memos WHERE tag = ANY ($1)", vec![&list]),
     ];
     let (one, ann, braces, null) = (text("1"), text("ann@x"), text("{ann@x, \"bob@x\"}"), Text(None));
+    let (odd, large) = (text("abc"), text("99999999999999999999"));
     let more: Vec<(&str, Vec<&Text>)> = vec![
+        ("SELECT id FROM users WHERE account_id = $1 AND email = $2", vec![&null, &ann]),
+        ("SELECT id FROM users WHERE account_id IN (1, $1) AND email <> $2", vec![&null, &ann]),
+        ("SELECT id FROM users WHERE name = 'Bob' OR (account_id = $1 AND email = ANY ($2))", vec![&null, &braces]),
+        ("SELECT id FROM users WHERE account_id = $1 AND email = $2", vec![&odd, &ann]),
+        ("SELECT id FROM users WHERE account_id = $1 AND email = $2", vec![&large, &ann]),
+        ("INSERT INTO users (id, account_id, email) VALUES (90, $1, $2)", vec![&odd, &ann]),
+        ("UPDATE users SET email = $2 WHERE id = 1 AND account_id = $1", vec![&odd, &ann]),
+        ("UPDATE users SET email = $2 WHERE id = 1 AND account_id = $1", vec![&null, &ann]),
         ("SELECT id FROM users WHERE account_id = $1 AND email = ANY ($2)", vec![&one, &braces]),
         ("SELECT id FROM users WHERE account_id = $1 AND email IN ($2, $3)", vec![&one, &ann, &null]),
         ("SELECT id FROM users WHERE (account_id, email) = ($1, $2)", vec![&one, &ann]),

@@ -316,3 +316,24 @@ fn what_another_session_has_made_is_known_with_the_next_statement() {
     }
     assert!(!contains(&scene.tap.to_server(), b"canary7f3"), "a value reached the server");
 }
+
+/// A view that the transaction has given another name is known by that one.
+#[test]
+fn a_view_that_was_renamed_takes_no_plaintext() {
+    let scene = scene();
+    let mut peer = Peer::connect(scene.proxy.address(), "app");
+    let make = "CREATE VIEW seen AS SELECT id, account_id, email FROM secure.users";
+    assert_eq!(peer.ask(make), "C(CREATE VIEW\\x00) Z(I)");
+    let write = "INSERT INTO shown (id, account_id, email) VALUES (11, 1, 'canary7f3')";
+    for text in ["ALTER VIEW seen RENAME TO shown", "ALTER TABLE seen RENAME TO shown"] {
+        assert_eq!(peer.ask(&format!("{text}; {write}")), "E(ERROR 0A000) Z(I)", "{text}");
+        assert_eq!(peer.ask("BEGIN"), "C(BEGIN\\x00) Z(T)");
+        assert!(!peer.ask(text).contains("E("), "{text}");
+        assert_eq!(peer.ask(write), "E(ERROR 0A000) Z(E)", "{text}");
+        assert_eq!(peer.ask("ROLLBACK"), "C(ROLLBACK\\x00) Z(I)");
+    }
+    assert!(!peer.ask("ALTER VIEW seen RENAME TO shown").contains("E("));
+    assert_eq!(peer.ask(write), "C(INSERT 0 1\\x00) Z(I)");
+    assert!(peer.ask("SELECT email FROM shown WHERE account_id = 1 AND email = 'canary7f3'").contains("D("));
+    assert!(!contains(&scene.tap.to_server(), b"canary7f3"), "a value reached the server");
+}

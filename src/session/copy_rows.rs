@@ -224,9 +224,11 @@ impl Taken {
         }
         let tenant = match (source, &named_by) {
             (TenantSource::Param { type_oid, .. }, Some(value)) => {
-                types::text_of_plain(*type_oid, value_format(by), value).map(Tenant::from)
+                let name = types::read_plain(*type_oid, value_format(by), value);
+                name.map_err(|error| bad_value(&error))?.map(Tenant::from)
             }
-            (TenantSource::Param { .. }, None) => None,
+            (TenantSource::Param { .. }, None) | (TenantSource::Nobody, _) => None,
+            (TenantSource::Misread(error), _) => return Err(bad_value(error)),
             (TenantSource::Fixed(name) | TenantSource::Literal(name), _) => Some(name.clone()),
             (TenantSource::Session, _) => Some(whose::session_tenant(column, by.facts)?),
         };

@@ -10,7 +10,7 @@ use crate::sql::plan::{EachTenant, Source};
 use crate::types::{self, Format, LogicalType};
 
 use super::elements::{Array, array};
-use super::seal::{Inputs, declared, given, members as canonical_members};
+use super::seal::{Inputs, bad_value, declared, given, members as canonical_members};
 use super::whose::{confined, missing_tenant, writer};
 
 /// The canonical form of a member of an array; `None` for NULL.
@@ -57,24 +57,34 @@ pub(super) fn tenants(
             let tenant = writer(tenant, column, inputs);
             return places.map(|at| Ok((at, tenant.clone()?))).collect();
         }
-        EachTenant::Param { index, type_oid } => (Source::Param(*index), *type_oid),
-        EachTenant::Literal { array, type_oid } => (Source::Literal(Arc::clone(array)), *type_oid),
+        EachTenant::Param { index, type_oid, cut } => (Source::Param(*index), (*type_oid, *cut)),
+        EachTenant::Literal { array, type_oid, cut } => (Source::Literal(Arc::clone(array)), (*type_oid, *cut)),
     };
     let names = names(&named.0, named.1, inputs)?;
     let name = |at: usize| names.get(at).cloned().flatten().ok_or_else(|| missing_tenant(column));
     places.map(|at| Ok((at, confined(name(at)?, inputs)?))).collect()
 }
 
-/// The tenants that an array of values of a tenant column's type names.
-fn names(source: &Source, type_oid: u32, inputs: &Inputs<'_>) -> Result<Vec<Option<Tenant>>, Refusal> {
+/// The tenants that an array of values of a tenant column's type names, each cut to so many characters.
+fn names(
+    source: &Source,
+    (type_oid, cut): (u32, Option<u32>),
+    inputs: &Inputs<'_>,
+) -> Result<Vec<Option<Tenant>>, Refusal> {
     let Some((format, found)) = read(source, inputs)? else { return Ok(Vec::new()) };
     let element = found.element.unwrap_or(type_oid);
     let name = |member: &[u8]| {
-        let text = types::text_of_plain(element, format, member)?;
+        let read = |oid, format, bytes| types::read_plain(oid, format, bytes).map_err(|error| bad_value(&error));
+        let Some(mut text) = read(element, format, member)? else { return Ok(None) };
+        let end = cut.and_then(|cut| text.char_indices().nth(usize::try_from(cut).ok()?));
+        if let Some((end, _)) = end {
+            text.truncate(end);
+        }
         // As the column shows it, whatever type the client has given it in.
-        types::text_of_plain(type_oid, Format::Text, text.as_bytes()).map(Tenant::from)
+        Ok(read(type_oid, Format::Text, text.as_bytes())?.map(Tenant::from))
     };
-    Ok(found.members.iter().map(|member| member.as_deref().and_then(name)).collect())
+    let names = found.members.iter().map(|member| member.as_deref().map_or(Ok(None), name));
+    names.collect()
 }
 
 fn read<'v>(source: &'v Source, inputs: &Inputs<'v>) -> Result<Option<(Format, Array<'v>)>, Refusal> {

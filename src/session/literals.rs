@@ -2,8 +2,10 @@
 use std::sync::Arc;
 
 use crate::refusal::Refusal;
-use crate::sql::plan::{Constant, Named, ResultColumn, Role, Source, StatementPlan};
-use crate::types::{self, Format, LogicalType};
+use crate::sql::plan::{
+    Constant, CopiedTenant, EachTenant, Named, ResultColumn, Role, Source, StatementPlan, TenantSource,
+};
+use crate::types::{self, Format, LogicalType, ValueError};
 
 use super::cells::{self, writes_cells};
 use super::facts::Facts;
@@ -15,6 +17,9 @@ use super::seal::{Inputs, bad_value, literal_array};
 /// The error that Postgres gives for a text that is not of its column's type.
 pub(super) fn check(plan: &StatementPlan, facts: &Arc<Facts>) -> Result<(), Refusal> {
     for slot in &plan.values {
+        if let Some(error) = tenants(&slot.role).iter().find_map(|tenant| misread(tenant)) {
+            return Err(bad_value(&error));
+        }
         let Source::Literal(text) = &slot.source else { continue };
         match &slot.role {
             Role::Seal { column, .. } | Role::LockedCells { column } if writes_cells(facts) => {
@@ -35,6 +40,25 @@ pub(super) fn check(plan: &StatementPlan, facts: &Arc<Facts>) -> Result<(), Refu
         }
     }
     check_shown(plan, facts)
+}
+
+/// The tenants that the statement itself names for a value.
+fn tenants(role: &Role) -> &[TenantSource] {
+    match role {
+        Role::Seal { tenant, .. }
+        | Role::Search { tenant, .. }
+        | Role::SealEach { tenants: EachTenant::Same(tenant), .. }
+        | Role::CopiedCells { tenant: CopiedTenant::Same(tenant), .. } => std::slice::from_ref(tenant),
+        Role::SearchMany { tenants, .. } => tenants,
+        _ => &[],
+    }
+}
+
+fn misread(tenant: &TenantSource) -> Option<ValueError> {
+    match tenant {
+        TenantSource::Misread(error) => Some(*error),
+        _ => None,
+    }
 }
 
 /// Checks the literals that the rows of a statement may show, and all of the statement that a PREPARE gives a name.

@@ -18,7 +18,7 @@ use super::cells::{self, writes_cells};
 use super::copied::{self, CopiedRow};
 use super::each;
 use super::facts::Facts;
-use super::whose::{confined, index_tenant, locked_tenant, missing_tenant, searched, writer};
+use super::whose::{changer, confined, index_tenant, locked_tenant, missing_tenant, searched};
 
 /// One of the statement's `sealed_rows`, and which of those that it stands for.
 type Row = (usize, usize);
@@ -77,7 +77,7 @@ pub fn needs(plan: &StatementPlan, inputs: &Inputs<'_>) -> Result<Need, Refusal>
         }
         match &slot.role {
             Role::Seal { column, row, tenant } => {
-                let tenant = writer(tenant, column, inputs)?;
+                let Some(tenant) = changer(tenant, column, inputs)? else { continue };
                 if let (true, Some(value)) = (writes_cells(inputs.facts), given(&slot.source, inputs)) {
                     cells::need(&mut need, value, column, &tenant)?;
                     continue;
@@ -92,11 +92,11 @@ pub fn needs(plan: &StatementPlan, inputs: &Inputs<'_>) -> Result<Need, Refusal>
                 }
             }
             Role::Search { column, tenant } => {
-                want_search(&mut need, column, searched(tenant, column, inputs)?);
+                searched(tenant, column, inputs)?.into_iter().for_each(|t| want_search(&mut need, column, t));
             }
             Role::SearchMany { column, tenants } => {
                 for tenant in tenants {
-                    want_search(&mut need, column, searched(tenant, column, inputs)?);
+                    searched(tenant, column, inputs)?.into_iter().for_each(|t| want_search(&mut need, column, t));
                 }
             }
             Role::LockedCells { column } => {
@@ -176,7 +176,7 @@ impl Sealer<'_> {
         }
         match &slot.role {
             Role::Seal { column, tenant, .. } if writes_cells(inputs.facts) => {
-                let tenant = writer(tenant, column, inputs)?;
+                let Some(tenant) = changer(tenant, column, inputs)? else { return Ok(None) };
                 self.kept(&slot.source, column, &tenant)
             }
             Role::LockedCells { column } if writes_cells(inputs.facts) => {
@@ -193,7 +193,7 @@ impl Sealer<'_> {
             }
             Role::Seal { column, row, tenant } => {
                 let Some(canonical) = of_slot(slot, column.logical, inputs)? else { return Ok(None) };
-                let tenant = writer(tenant, column, inputs)?;
+                let Some(tenant) = changer(tenant, column, inputs)? else { return Ok(None) };
                 self.cell(column, (*row, 0), &tenant, &canonical).map(Some)
             }
             Role::Search { column, tenant } => {
@@ -201,7 +201,7 @@ impl Sealer<'_> {
                 let compared = column.logical.without_modifier();
                 let Some(canonical) = of_source(&slot.source, compared, inputs)? else { return Ok(None) };
                 let tenant = searched(tenant, column, inputs)?;
-                self.sought(column, &tenant, &canonical).map(|token| Some(token.to_vec()))
+                self.sought(column, tenant.as_ref(), &canonical).map(|token| Some(token.to_vec()))
             }
             Role::Shown { column, number, .. } => {
                 let value = of_source(&slot.source, column.logical.without_modifier(), inputs)?.map(Zeroizing::new);
@@ -276,7 +276,7 @@ impl Sealer<'_> {
         for tenant in tenants {
             let tenant = searched(tenant, column, inputs)?;
             for member in &members {
-                let token = member.as_ref().map(|canonical| self.sought(column, &tenant, canonical)).transpose()?;
+                let token = member.as_ref().map(|canonical| self.sought(column, tenant.as_ref(), canonical)).transpose()?;
                 tokens.push(token.map(|token| format!("\\x{}", hex::encode(&token))));
             }
         }
@@ -311,9 +311,10 @@ impl Sealer<'_> {
         Ok(Some(cell))
     }
 
-    /// The token to search a tenant's values by. One that is not registered has none: zeros are equal to no token of
-    /// another tenant, as its values would not be.
-    fn sought(&mut self, column: &Column, tenant: &Tenant, canonical: &[u8]) -> Result<[u8; 16], Refusal> {
+    /// The token to search a tenant's values by. None, or one that is not registered, has none: zeros are equal to no token
+    /// of another tenant, as its values would not be.
+    fn sought(&mut self, column: &Column, tenant: Option<&Tenant>, canonical: &[u8]) -> Result<[u8; 16], Refusal> {
+        let Some(tenant) = tenant else { return Ok([0; 16]) };
         if column.equality != Some(Equality::Global) && !self.granted.index.contains_key(tenant) {
             return Ok([0; 16]);
         }

@@ -6,7 +6,7 @@ use crate::sql::plan::{StatementPlan, TenantSource};
 use crate::types::{self, Format};
 
 use super::facts::Facts;
-use super::seal::{Inputs, LockedRow, declared, is_text, param_format};
+use super::seal::{Inputs, LockedRow, bad_value, declared, is_text, param_format};
 
 /// The tenant whose index root makes the tokens of `column` in a row of `tenant`.
 pub(crate) fn index_tenant(column: &Column, tenant: &Tenant) -> Tenant {
@@ -40,27 +40,52 @@ pub(super) fn writer(source: &TenantSource, column: &Column, inputs: &Inputs<'_>
     confined(named(source, column, inputs)?, inputs)
 }
 
-/// The tenant whose tokens are searched for. A global column is searched with the reserved tenant's tokens, which
+/// The same of a row that is there; `None` where the statement is about no row because the tenant is NULL.
+///
+/// # Errors
+/// As in [`writer`].
+pub(super) fn changer(source: &TenantSource, column: &Column, inputs: &Inputs<'_>) -> Result<Option<Tenant>, Refusal> {
+    if is_nobody(source, inputs) { Ok(None) } else { writer(source, column, inputs).map(Some) }
+}
+
+/// The tenant whose tokens are searched for; `None` where the statement is about no row because the tenant is NULL. A global column is searched with the reserved tenant's tokens, which
 /// confinement does not concern: it is enforced when a cell is opened.
 ///
 /// # Errors
 /// 55000 where none is named, 42501 for another one than the session's.
-pub(super) fn searched(source: &TenantSource, column: &Column, inputs: &Inputs<'_>) -> Result<Tenant, Refusal> {
+pub(super) fn searched(source: &TenantSource, column: &Column, inputs: &Inputs<'_>) -> Result<Option<Tenant>, Refusal> {
+    if is_nobody(source, inputs) {
+        return Ok(None);
+    }
     let tenant = named(source, column, inputs)?;
-    if column.equality == Some(Equality::Global) { Ok(tenant) } else { confined(tenant, inputs) }
+    let tenant = if column.equality == Some(Equality::Global) { tenant } else { confined(tenant, inputs)? };
+    Ok(Some(tenant))
+}
+
+/// True for a tenant that is NULL, where the statement is about no row then.
+fn is_nobody(source: &TenantSource, inputs: &Inputs<'_>) -> bool {
+    match source {
+        TenantSource::Nobody => true,
+        TenantSource::Param { index, may_be_null: true, .. } => {
+            inputs.params.get(usize::from(*index)).is_some_and(Option::is_none)
+        }
+        _ => false,
+    }
 }
 
 fn named(source: &TenantSource, column: &Column, inputs: &Inputs<'_>) -> Result<Tenant, Refusal> {
     match source {
         TenantSource::Fixed(name) | TenantSource::Literal(name) => Ok(name.clone()),
         TenantSource::Session => session_tenant(column, inputs.facts),
-        TenantSource::Param { index, type_oid, described_oid } => {
+        TenantSource::Nobody => Err(missing_tenant(column)),
+        TenantSource::Misread(error) => Err(bad_value(error)),
+        TenantSource::Param { index, type_oid, described_oid, .. } => {
             let bytes = inputs.params.get(usize::from(*index)).copied().flatten();
             let bytes = bytes.ok_or_else(|| missing_tenant(column))?;
             let oid = declared(inputs.oids, usize::from(*index)).unwrap_or(*described_oid);
-            let text = types::text_of_plain(oid, param_format(inputs, *index), bytes);
-            let text = match text {
-                Some(text) if is_text(oid) => types::text_of_plain(*type_oid, Format::Text, text.as_bytes()),
+            let read = |oid, format, bytes| types::read_plain(oid, format, bytes).map_err(|error| bad_value(&error));
+            let text = match read(oid, param_format(inputs, *index), bytes)? {
+                Some(text) if is_text(oid) => read(*type_oid, Format::Text, text.as_bytes())?,
                 text => text,
             };
             text.map(Into::into).ok_or_else(|| missing_tenant(column))
@@ -109,4 +134,5 @@ pub(super) fn missing_tenant(column: &Column) -> Refusal {
         Class::KeyUnavailable,
         format!("the tenant of the row is not known, which column {} needs", column.qualified),
     )
+    .hint("Give the tenant column a value, not NULL; in VALUES also in the rows that WHERE leaves out.")
 }

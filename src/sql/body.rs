@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use sqlparser::tokenizer::Token;
 
+use super::operand::escapes_alike;
 use super::plan::{CONSTANT, Piece, Source, StatementPlan};
 use super::question::Asking;
 use super::text::Text;
@@ -39,11 +40,13 @@ pub(super) fn judge(text: &Text<'_>, tokens: &Range<usize>, context: &Context<'_
 
 /// True for a token that is no string, or one without a value for a sealed table.
 fn string(text: &Text<'_>, at: usize, context: &Context<'_>, depth: usize) -> bool {
+    let raw = || &text.text[text.tokens[at].range.clone()];
     let body = match text.token(at) {
+        Some(Token::EscapedStringLiteral(body)) if !escapes_alike(raw()) => return !mentions(body, context),
         Some(Token::SingleQuotedString(body) | Token::EscapedStringLiteral(body)) => body,
         Some(Token::DollarQuotedString(body)) => &body.value,
         Some(token) if super::text::is_string(token) => {
-            return !mentions(&text.text[text.tokens[at].range.clone()], context);
+            return !mentions(raw(), context);
         }
         _ => return true,
     };

@@ -52,6 +52,8 @@ pub(super) struct Planner<'a> {
     pub(super) unknown: Known,
     /// True inside the arguments of an aggregate.
     pub(super) in_aggregate: bool,
+    /// True for a condition about to be walked for which NULL is as good as false, or of which such facts are learned.
+    pub(super) filters: bool,
 }
 
 impl<'a> Planner<'a> {
@@ -79,6 +81,7 @@ impl<'a> Planner<'a> {
             follows_changes: false,
             unknown: Known::Yes,
             in_aggregate: false,
+            filters: false,
         }
     }
 

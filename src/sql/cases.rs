@@ -377,12 +377,12 @@ fn describe_tenant(tenant: &TenantSource) -> String {
     match tenant {
         TenantSource::Fixed(name) => format!("fixed {name}"),
         TenantSource::Session => "session".into(),
-        TenantSource::Param { index, type_oid, described_oid } if type_oid == described_oid => {
-            format!("param {index} ({type_oid})")
+        TenantSource::Param { index, type_oid, described_oid, may_be_null } => {
+            let from = if type_oid == described_oid { String::new() } else { format!(" from {described_oid}") };
+            format!("param {index}{} ({type_oid}{from})", if *may_be_null { " or none" } else { "" })
         }
-        TenantSource::Param { index, type_oid, described_oid } => {
-            format!("param {index} ({type_oid} from {described_oid})")
-        }
+        TenantSource::Nobody => "nobody".into(),
+        TenantSource::Misread(error) => format!("misread ({error})"),
         TenantSource::Literal(name) => format!("literal {name}"),
     }
 }
@@ -394,11 +394,17 @@ fn describe_constant(constant: &Constant) -> String {
     }
 }
 
+fn describe_cut(cut: Option<u32>) -> String {
+    cut.map_or_else(String::new, |cut| format!(" cut to {cut}"))
+}
+
 fn describe_each(tenants: &EachTenant) -> String {
     match tenants {
         EachTenant::Same(tenant) => describe_tenant(tenant),
-        EachTenant::Param { index, type_oid } => format!("each of param {index} ({type_oid})"),
-        EachTenant::Literal { array, type_oid } => format!("each of literal {array} ({type_oid})"),
+        EachTenant::Param { index, type_oid, cut } => format!("each of param {index} ({type_oid}){}", describe_cut(*cut)),
+        EachTenant::Literal { array, type_oid, cut } => {
+            format!("each of literal {array} ({type_oid}){}", describe_cut(*cut))
+        }
     }
 }
 

@@ -326,6 +326,7 @@ fn row_plan(base: &Relation, columns: &[&Attribute]) -> Result<StatementPlan, Re
                 index: place(at)?,
                 type_oid: columns[at].base_type_oid,
                 described_oid: columns[at].base_type_oid,
+                may_be_null: false,
             }),
             None => None,
         },

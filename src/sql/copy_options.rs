@@ -2,7 +2,7 @@
 use sqlparser::tokenizer::Token;
 
 use super::ident::folded;
-use super::operand::plain_escapes;
+use super::operand::escapes_alike;
 use super::text::Text;
 use crate::refusal::{Class, Refusal};
 use crate::wire::copy::{Forced, Format, Header, Options};
@@ -46,7 +46,7 @@ impl Cursor<'_> {
             Token::SingleQuotedString(text) => text.clone(),
             Token::EscapedStringLiteral(text) => {
                 let raw = self.text.text.get(self.text.tokens[self.at].range.clone())?;
-                plain_escapes(raw).then(|| text.clone())?
+                escapes_alike(raw).then(|| text.clone())?
             }
             _ => return None,
         };

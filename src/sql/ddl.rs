@@ -40,6 +40,9 @@ pub(super) fn plan(
     if words.eat(&["alter", "table"]) {
         return alter::plan(planner(), words);
     }
+    if words.eat(&["alter", "view"]) || words.eat(&["alter", "materialized", "view"]) {
+        return alter::view(planner(), words);
+    }
     if words.eat(&["alter", "policy"]) {
         return attached(planner(), words);
     }

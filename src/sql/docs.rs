@@ -26,7 +26,7 @@ A sealed column can be used in three ways:
 
 With `equality = \"tenant\"` tokens of different tenants never match. So a comparison must be confined: the tenant column is
 pinned in the same condition (`account_id = $1 AND email = $2`, also within one branch of an OR, or in the same row
-constructor), is equated in the join, or is among the columns that rows are grouped or told apart by. `equality = \"global\"`
+constructor, with IN, IS NOT DISTINCT FROM or `= ANY` of an array that stands in the text), is equated in the join, or is among the columns that rows are grouped or told apart by. `equality = \"global\"`
 needs none of this.
 
 Order, ranges, LIKE and functions that look into a value are not available.
@@ -49,6 +49,9 @@ const STATEMENTS: &[(&str, &[&str])] = &[
             "SELECT id FROM users WHERE account_id = 7 AND email <> ALL (ARRAY['a', 'b'])",
             "SELECT id FROM users WHERE account_id = 7 AND email IS NOT DISTINCT FROM $1",
             "SELECT id FROM users WHERE (account_id, email) IN ((7, 'a'), (8, 'b'))",
+            "SELECT id FROM users WHERE account_id = ANY ('{7,8}') AND email = E'\\u0061'",
+            "SELECT id FROM users WHERE account_id = NULL AND email = 'a'",
+            "SELECT id FROM users WHERE NOT (account_id = NULL AND email = 'a')",
             "SELECT id FROM users WHERE login = 'a'",
             "SELECT id FROM users WHERE email = 'a'",
             "SELECT id FROM users WHERE ssn = 'a'",
@@ -200,6 +203,7 @@ const STATEMENTS: &[(&str, &[&str])] = &[
             "CREATE VIEW adults AS SELECT id, account_id, email FROM users WHERE id < 100",
             "CREATE MATERIALIZED VIEW known AS SELECT id, account_id, email FROM users WHERE ssn IS NOT NULL",
             "REFRESH MATERIALIZED VIEW users_view",
+            "ALTER VIEW users_view RENAME COLUMN email TO mail",
             "CREATE VIEW found AS SELECT id FROM users WHERE account_id = 7 AND email = 'x'",
             "CREATE VIEW docs AS SELECT to_jsonb(users) FROM users",
             "CREATE TABLE copy AS SELECT * FROM users",
@@ -306,7 +310,8 @@ const END: &str = "
   (PERFORM, SELECT INTO, dynamic SQL, another language than SQL); a body that is no string (`BEGIN ATOMIC`, `RETURN`) if it names one.
 - Triggers and row-level security policies pass if their conditions name no sealed column and hold no query. A trigger sees cells.
   DROP of anything passes.
-- A table or view that shows cells and is not in the policy may be renamed, and its columns.
+- A table or view that shows cells and is not in the policy may be renamed, and its columns, by ALTER TABLE, ALTER VIEW or ALTER MATERIALIZED
+  VIEW. What follows it in one text may only define.
 - Tables and columns that the policy names are not renamed through the proxy, and no other table gets such a name. A temporary table, or one
   in another schema, is another table: it is left as it is. A statement in the same text behind one that changes a table's columns is
   refused if it uses the table and is no DDL.

@@ -10,7 +10,7 @@ use sqlparser::tokenizer::Token;
 
 use super::extent::{closing, extent};
 use super::operand::{
-    Kind, Operand, Shape, base_name, cast_keeps, casts_to, fits, integer_fits, operand, parens, tenant_name,
+    Kind, Operand, Shape, base_name, cast_keeps, casts_to, fits, integer_fits, operand, parens,
 };
 use super::plan::EachTenant;
 use super::text::Text;
@@ -62,27 +62,64 @@ pub(super) fn each_of(text: &Text<'_>, array: &Expr, type_oid: u32) -> Option<Ea
     let array = Array::read(text, array)?;
     let keeps = |cast: &LogicalType| match type_oid {
         20 | 21 | 23 => is_integer(*cast),
-        25 | 1043 => matches!(cast, LogicalType::Text | LogicalType::Varchar(None)),
+        25 | 1043 => matches!(cast, LogicalType::Text | LogicalType::Varchar(_)),
         2950 => *cast == LogicalType::Uuid,
         _ => false,
     };
     array.casts.iter().all(keeps).then_some(())?;
+    let lengths = array.casts.iter().filter_map(|cast| if let LogicalType::Varchar(length) = cast { *length } else { None });
+    let cut = lengths.min();
     let members = match array.made {
-        Made::Param(index) => return Some(EachTenant::Param { index, type_oid }),
-        Made::Literal(array) => return Some(EachTenant::Literal { array, type_oid }),
-        Made::Null => return Some(EachTenant::Literal { array: "{}".into(), type_oid }),
+        Made::Param(index) => return Some(EachTenant::Param { index, type_oid, cut }),
+        Made::Literal(array) => return Some(EachTenant::Literal { array, type_oid, cut }),
+        Made::Null => return Some(EachTenant::Literal { array: "{}".into(), type_oid, cut }),
         Made::Members(members) => members,
     };
     let name = |e| {
         let found = operand(text, e).filter(|found| casts_to(&found.casts, type_oid))?;
         match found.shape {
-            Shape::Literal(literal, kind) => Some(Some(tenant_name(type_oid, &literal, kind)?)),
+            // What is quoted is read when its tenants are looked for.
+            Shape::Literal(literal, Kind::Quoted) => Some(Some(literal)),
+            Shape::Literal(literal, Kind::Number) if matches!(type_oid, 20 | 21 | 23) => Some(Some(literal)),
+            Shape::Literal(..) => None,
             Shape::Null => Some(None),
             Shape::Param(_) => None,
         }
     };
     let names = members.iter().map(name).collect::<Option<Vec<_>>>()?;
-    Some(EachTenant::Literal { array: written(&names).into(), type_oid })
+    Some(EachTenant::Literal { array: written(&names).into(), type_oid, cut })
+}
+
+/// The members of an array that stands in the text, as a comparison with each of them would have them; `None` for a parameter,
+/// and for what is not read.
+pub(super) fn members(text: &Text<'_>, array: &Expr) -> Option<Vec<Operand>> {
+    let array = Array::read(text, array)?;
+    let casts = || array.casts.iter().map(|cast| cast.domain());
+    // A length may cut.
+    array.casts.iter().all(|cast| *cast == cast.without_modifier()).then_some(())?;
+    let found = match array.made {
+        Made::Literal(literal) => {
+            let blank: &[char] = &[' ', '\t', '\n', '\r', '\u{b}', '\u{c}'];
+            let inner = literal.trim_matches(blank).strip_prefix('{')?.strip_suffix('}')?;
+            let plain = |member: &str| !member.is_empty() && !member.contains(['"', '\\', '{', '}']);
+            let shape = |member: &str| match member.trim_matches(blank) {
+                null if null.eq_ignore_ascii_case("null") => Some(Shape::Null),
+                member => plain(member).then(|| Shape::Literal(member.into(), Kind::Quoted)),
+            };
+            let operand = |shape| Operand { range: array.range.clone(), shape, casts: casts().collect() };
+            inner.split(',').map(|member| shape(member).map(operand)).collect::<Option<Vec<_>>>()?
+        }
+        Made::Members(members) => {
+            let member = |e| {
+                let mut found = operand(text, e)?;
+                found.casts.extend(casts());
+                Some(found)
+            };
+            members.iter().map(member).collect::<Option<Vec<_>>>()?
+        }
+        Made::Param(_) | Made::Null => return None,
+    };
+    (!found.is_empty()).then_some(found)
 }
 
 impl<'e> Array<'e> {

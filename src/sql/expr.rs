@@ -66,11 +66,30 @@ impl Planner<'_> {
         exprs.into_iter().try_for_each(|e| self.plain(e, scope, place))
     }
 
+    /// Walks a condition that rows must meet: for it NULL is as good as false.
+    pub(super) fn filtering(&mut self, condition: &Expr, scope: &Scope<'_>) -> Result<(), Refusal> {
+        self.filters = true;
+        self.plain(condition, scope, "as a condition")
+    }
+
     /// Walks an expression. What it gives is not rewritten yet: the place decides how.
     pub(super) fn expr(&mut self, expr: &Expr, scope: &Scope<'_>) -> Result<Ty, Refusal> {
+        // It holds for this expression, and for those inside that it depends on alike.
+        let filters = std::mem::take(&mut self.filters);
         match expr {
             Expr::Identifier(_) | Expr::CompoundIdentifier(_) => self.reference(expr, scope),
-            Expr::Nested(inner) => self.expr(inner, scope),
+            Expr::Nested(inner) => {
+                self.filters = filters;
+                self.expr(inner, scope)
+            }
+            Expr::BinaryOp { .. } => {
+                self.filters = filters;
+                self.binary(expr, scope).map(|()| Ty::Plain)
+            }
+            Expr::IsTrue(inner) | Expr::IsNotTrue(inner) => {
+                self.filters = true;
+                self.plain(inner, scope, "with IS").map(|()| Ty::Plain)
+            }
             Expr::Function(function) => self.function(function, scope),
             Expr::Case { operand, conditions, else_result, .. } => {
                 self.case(operand.as_deref(), conditions, else_result.as_deref(), scope)
@@ -114,18 +133,14 @@ impl Planner<'_> {
             Expr::TypedString(typed) => self.refuse_row_type(&typed.data_type),
             Expr::Interval(interval) => self.plain(&interval.value, scope, "in an interval"),
             Expr::IsNull(e) | Expr::IsNotNull(e) => self.null_test(e, scope),
-            Expr::BinaryOp { .. } => self.binary(expr, scope),
             Expr::In { expr, target, negated: _, global: false } => self.in_target(expr, target, scope),
             Expr::IsDistinctFrom(a, b) | Expr::IsNotDistinctFrom(a, b) => self.distinct_from(a, b, scope),
             Expr::AnyOp { left, compare_op, right, .. } => self.quantified(left, (compare_op, false), right, scope),
             Expr::AllOp { left, compare_op, right } => self.quantified(left, (compare_op, true), right, scope),
             Expr::Exists { subquery, .. } => self.exists(subquery, scope),
-            Expr::IsFalse(e)
-            | Expr::IsNotFalse(e)
-            | Expr::IsTrue(e)
-            | Expr::IsNotTrue(e)
-            | Expr::IsUnknown(e)
-            | Expr::IsNotUnknown(e) => self.all([&**e], scope, "with IS"),
+            Expr::IsFalse(e) | Expr::IsNotFalse(e) | Expr::IsUnknown(e) | Expr::IsNotUnknown(e) => {
+                self.all([&**e], scope, "with IS")
+            }
             Expr::Between { expr, low, high, .. } => self.all([&**expr, low, high], scope, "with BETWEEN"),
             Expr::Like { expr, pattern, escape_char, any: false, .. }
             | Expr::ILike { expr, pattern, escape_char, any: false, .. }
@@ -259,13 +274,20 @@ impl Planner<'_> {
     /// Walks a binary operator; chains of AND and OR without recursion. What the members of an AND say of tenants
     /// holds for the other members: where it does not hold, the whole is not true whatever they give.
     fn binary(&mut self, expr: &Expr, scope: &Scope<'_>) -> Result<(), Refusal> {
+        let filters = std::mem::take(&mut self.filters);
         let mut rest = vec![expr];
         while let Some(expr) = rest.pop() {
             match expr {
                 Expr::BinaryOp { left, op: BinaryOperator::Or, right } => rest.extend([&**right, &**left]),
-                Expr::BinaryOp { op: BinaryOperator::And, .. } => self.conjunction(expr, scope)?,
+                Expr::BinaryOp { op: BinaryOperator::And, .. } => {
+                    self.filters = filters;
+                    self.conjunction(expr, scope)?;
+                }
                 Expr::BinaryOp { left, op, right } => self.comparison(left, op, right, scope)?,
-                other => self.plain(other, scope, "as a condition")?,
+                other => {
+                    self.filters = filters;
+                    self.plain(other, scope, "as a condition")?;
+                }
             }
         }
         Ok(())
@@ -274,6 +296,7 @@ impl Planner<'_> {
     fn conjunction(&mut self, expr: &Expr, scope: &Scope<'_>) -> Result<(), Refusal> {
         let mark = self.facts.len();
         self.learn(scope, expr);
+        let filters = std::mem::take(&mut self.filters);
         let mut rest = vec![expr];
         while let Some(expr) = rest.pop() {
             match expr {
@@ -281,7 +304,10 @@ impl Planner<'_> {
                 Expr::BinaryOp { left, op, right } if *op != BinaryOperator::Or => {
                     self.comparison(left, op, right, scope)?;
                 }
-                other => self.plain(other, scope, "as a condition")?,
+                other => {
+                    self.filters = filters;
+                    self.plain(other, scope, "as a condition")?;
+                }
             }
         }
         self.facts.truncate(mark);

@@ -20,8 +20,8 @@ pub(super) struct Spot {
 
 /// Something that holds of every row that matters at a place.
 pub(super) enum Fact {
-    /// The column has one of these values.
-    Pin { spot: Spot, operands: Vec<Operand> },
+    /// The column has one of these values. `filters`: of a row for which that is NULL nothing is seen, as if it were false.
+    Pin { spot: Spot, operands: Vec<Operand>, filters: bool },
     /// The two columns are equal.
     Same(Spot, Spot),
 }
@@ -43,6 +43,16 @@ impl Planner<'_> {
                 Expr::In { expr, target: InTarget::List(list), negated: false, .. } => {
                     self.pin(scope, expr, list.iter().collect());
                 }
+                // A row in which it is NULL is one, then.
+                Expr::IsNotDistinctFrom(left, right) => {
+                    let filters = std::mem::take(&mut self.filters);
+                    self.learn_equal(scope, left, right);
+                    self.filters = filters;
+                }
+                Expr::AnyOp { left, compare_op: BinaryOperator::Eq, right, .. } => {
+                    let members = super::each_array::members(self.text, right);
+                    self.pin_operands(scope, left, members);
+                }
                 _ => {}
             }
         }
@@ -63,9 +73,13 @@ impl Planner<'_> {
     /// Notes that a column is one of these values.
     pub(super) fn pin(&mut self, scope: &Scope<'_>, column: &Expr, values: Vec<&Expr>) {
         let operands: Option<Vec<_>> = values.into_iter().map(|v| operand(self.text, v)).collect();
+        self.pin_operands(scope, column, operands);
+    }
+
+    fn pin_operands(&mut self, scope: &Scope<'_>, column: &Expr, operands: Option<Vec<Operand>>) {
         let spot = column_parts(column).and_then(|parts| scope.spot(parts));
         if let (Some(spot), Some(operands)) = (spot, operands) {
-            self.facts.push(Fact::Pin { spot, operands });
+            self.facts.push(Fact::Pin { spot, operands, filters: self.filters });
         }
     }
 
@@ -106,7 +120,10 @@ impl Planner<'_> {
         }
         let spots = self.same_tenants(sealed);
         self.facts.iter().rev().find_map(|fact| match fact {
-            Fact::Pin { spot, operands } if spots.contains(spot) => {
+            Fact::Pin { spot, operands, filters: true } if spots.contains(spot) => {
+                tenant::filtering(spot.type_oid, operands)
+            }
+            Fact::Pin { spot, operands, .. } if spots.contains(spot) => {
                 operands.iter().map(|o| tenant::source(spot.type_oid, o)).collect()
             }
             _ => None,
@@ -120,7 +137,7 @@ impl Planner<'_> {
             return true;
         }
         match (self.tenants(a).as_deref(), self.tenants(b).as_deref()) {
-            (Some([a]), Some([b])) => a == b,
+            (Some([a]), Some([b])) => a.is_same(b),
             _ => false,
         }
     }
@@ -128,7 +145,7 @@ impl Planner<'_> {
     /// True when a column of a table is pinned to one value, which one row at most has if all of its values differ.
     pub(super) fn is_pinned(&self, base: &Relation, row: u32, attnum: i16) -> bool {
         self.facts.iter().any(|fact| match fact {
-            Fact::Pin { spot, operands } if spot.row == row && spot.attnum == attnum => {
+            Fact::Pin { spot, operands, .. } if spot.row == row && spot.attnum == attnum => {
                 matches!(&operands[..], [found] if self.tells_apart(base, attnum, found))
             }
             _ => false,

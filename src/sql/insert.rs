@@ -129,7 +129,7 @@ impl Planner<'_> {
                 };
                 let scope = Scope::default();
                 if let Some(condition) = &select.selection {
-                    self.plain(condition, &scope, "as a condition")?;
+                    self.filtering(condition, &scope)?;
                 }
                 self.insert_row(base, targets, &row).map(Some)
             }

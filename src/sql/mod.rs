@@ -154,7 +154,8 @@ fn plan_text(text: &str, context: &Context<'_>, asking: &mut Asking) -> Result<V
             return Err(names_changed());
         }
         reshaped |= plan.ddl.as_ref().is_some_and(|ddl| ddl.is_reshaped);
-        viewed |= utility::makes_view(&read, &tokens) && is_named;
+        let makes_name = utility::makes_view(&read, &tokens) || utility::gives_name(&read, &tokens);
+        viewed |= makes_name && is_named;
         renamed |= utility::renames(&read, &tokens) && names_schema_or_needle(&read, &tokens, context);
         rewritten |= plan.is_rewritten() || !plan.tested.is_empty();
         plans.push(plan);

@@ -15,6 +15,7 @@ use super::operand::{Kind, Shape, operand};
 use super::plan::{Argument, Call, EachTenant, Edit, Named, ParamRole, Piece, Role, Source};
 use super::plan::{StatementPlan, TenantSource, Value};
 use super::question::Asking;
+use super::tenant;
 use super::text::Text;
 use crate::refusal::{Class, Refusal};
 
@@ -250,25 +251,28 @@ pub fn call(plan: &StatementPlan, call: &Call) -> Result<StatementPlan, Refusal>
             slot.source = source(call, index)?;
         }
         if let Role::Seal { tenant, .. } | Role::Search { tenant, .. } = &mut slot.role
-            && let TenantSource::Param { index, .. } = tenant
+            && let Some(given) = tenant_given(call, tenant)?
         {
-            *tenant = TenantSource::Literal(literal(call, *index)?);
+            *tenant = given;
         }
         if let Role::SealEach { tenants, .. } = &mut slot.role {
             match tenants {
-                EachTenant::Same(TenantSource::Param { index, .. }) => {
-                    *tenants = EachTenant::Same(TenantSource::Literal(literal(call, *index)?));
+                EachTenant::Same(same) => {
+                    if let Some(given) = tenant_given(call, same)? {
+                        *same = given;
+                    }
                 }
-                EachTenant::Param { index, type_oid } => {
-                    *tenants = EachTenant::Literal { array: literal(call, *index)?, type_oid: *type_oid };
+                EachTenant::Param { index, type_oid, cut } => {
+                    let (array, type_oid, cut) = (literal(call, *index)?, *type_oid, *cut);
+                    *tenants = EachTenant::Literal { array, type_oid, cut };
                 }
-                EachTenant::Same(_) | EachTenant::Literal { .. } => {}
+                EachTenant::Literal { .. } => {}
             }
         }
         if let Role::SearchMany { tenants, .. } = &mut slot.role {
             for tenant in tenants {
-                if let TenantSource::Param { index, .. } = tenant {
-                    *tenant = TenantSource::Literal(literal(call, *index)?);
+                if let Some(given) = tenant_given(call, tenant)? {
+                    *tenant = given;
                 }
             }
         }
@@ -315,6 +319,19 @@ fn source(call: &Call, index: u16) -> Result<Source, Refusal> {
         Some(Value::Literal(literal)) => Ok(Source::Literal(literal.clone())),
         Some(Value::Null) => Ok(Source::Rows),
         Some(Value::Expression) | None => Err(not_literal(call, index)),
+    }
+}
+
+/// The tenant that an argument names, where a parameter does; `None` where it is another one's to say.
+fn tenant_given(call: &Call, tenant: &TenantSource) -> Result<Option<TenantSource>, Refusal> {
+    let TenantSource::Param { index, type_oid, described_oid, may_be_null } = tenant else { return Ok(None) };
+    match call.arguments.get(usize::from(*index)).map(|argument| &argument.value) {
+        Some(Value::Null) if *may_be_null => Ok(Some(TenantSource::Nobody)),
+        _ => {
+            let given = literal(call, *index)?;
+            let tenant = tenant::literal((*type_oid, *described_oid), &given, Kind::Quoted);
+            tenant.map(Some).ok_or_else(|| not_literal(call, *index))
+        }
     }
 }
 

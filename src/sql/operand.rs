@@ -104,7 +104,13 @@ fn value_operand(text: &Text<'_>, value: &ValueWithSpan) -> Option<Operand> {
     let shape = match &value.value {
         Value::SingleQuotedString(s) => quoted(s),
         Value::DollarQuotedString(d) => quoted(&d.value),
-        Value::EscapedStringLiteral(s) => plain_escapes(text.text.get(range.clone())?).then(|| quoted(s)).flatten(),
+        Value::EscapedStringLiteral(s) => escapes_alike(text.text.get(range.clone())?).then(|| quoted(s)).flatten(),
+        // Another escape character may be named behind it.
+        Value::UnicodeStringLiteral(s) => {
+            let after = text.token_at(range.start)? + 1;
+            let own = text.word(after).is_some_and(|word| word == "uescape");
+            (!own && !s.contains('\0')).then(|| quoted(s)).flatten()
+        }
         Value::Number(n, false) => n
             .bytes()
             .all(|b| b.is_ascii_digit() || b".eE+-".contains(&b))
@@ -119,18 +125,24 @@ fn value_operand(text: &Text<'_>, value: &ValueWithSpan) -> Option<Operand> {
     (text.tokens[index].range == range).then_some(Operand { range, shape, casts: Vec::new() })
 }
 
-/// Byte escapes (`\x41`, `\101`) depend on the encoding: left alone.
-pub(super) fn plain_escapes(raw: &str) -> bool {
-    let bytes = raw.as_bytes();
-    let mut i = 0;
-    while i + 1 < bytes.len() {
-        if bytes[i] == b'\\' {
-            if !b"bfnrt\\'\"".contains(&bytes[i + 1]) {
-                return false;
-            }
-            i += 1;
+/// True for the text of a literal `E'...'` that the tokenizer reads as Postgres does. It takes no bytes beyond ASCII, which
+/// depend on the encoding, and no halves of characters; `\v` depends on the server's version, and a sign is no digit.
+pub(super) fn escapes_alike(raw: &str) -> bool {
+    let mut rest = raw.as_bytes();
+    while let Some(at) = memchr::memchr(b'\\', rest) {
+        let digits = |from: usize, count: usize| {
+            rest.get(from..from + count).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+        };
+        let alike = match rest.get(at + 1) {
+            Some(b'u') => digits(at + 2, 4),
+            Some(b'U') => digits(at + 2, 8),
+            Some(b'v') | None => false,
+            Some(_) => true,
+        };
+        if !alike {
+            return false;
         }
-        i += 1;
+        rest = &rest[at + 2..];
     }
     true
 }
@@ -364,19 +376,6 @@ pub(super) fn cast_keeps(cast: &str, logical: LogicalType) -> bool {
         LogicalType::Text | LogicalType::Varchar(_) => matches!(cast, "text" | "varchar"),
         LogicalType::Citext => matches!(cast, "text" | "varchar" | "citext"),
         other => cast == other.domain(),
-    }
-}
-
-/// The name of the tenant that a literal means in a column of this type, as the column's text form; `None` when unsure.
-pub(super) fn tenant_name(base_type_oid: u32, text: &str, kind: Kind) -> Option<Arc<str>> {
-    match (base_type_oid, kind) {
-        (20 | 21 | 23, Kind::Quoted | Kind::Number) => {
-            let number: i64 = text.trim_matches([' ', '\t', '\n']).parse().ok()?;
-            Some(number.to_string().into())
-        }
-        (25 | 1043, Kind::Quoted) => Some(text.into()),
-        (2950, Kind::Quoted) => uuid::Uuid::parse_str(text).ok().map(|u| u.hyphenated().to_string().into()),
-        _ => None,
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::inside::Built;
 use crate::policy::Column;
 use crate::refusal::Refusal;
-use crate::types::{Exact, LogicalType};
+use crate::types::{Exact, LogicalType, ValueError};
 use crate::wire::copy::Options;
 
 pub use super::question::Question;
@@ -366,7 +366,13 @@ pub enum TenantSource {
         type_oid: u32,
         /// OID of the type that the server takes the parameter for: this one, or a text's that the statement casts to it.
         described_oid: u32,
+        /// True where the statement is about no row if the parameter is NULL.
+        may_be_null: bool,
     },
+    /// NULL, where the statement is about no row then.
+    Nobody,
+    /// A literal that is not of the tenant column's type.
+    Misread(ValueError),
     /// A literal of the statement: the text value, quoting removed.
     Literal(Arc<str>),
 }
@@ -377,8 +383,20 @@ impl std::fmt::Debug for TenantSource {
             TenantSource::Fixed(_) => "Fixed",
             TenantSource::Session => "Session",
             TenantSource::Param { .. } => "Param",
+            TenantSource::Nobody => "Nobody",
+            TenantSource::Misread(_) => "Misread",
             TenantSource::Literal(_) => "Literal",
         })
+    }
+}
+
+impl TenantSource {
+    /// True when both name the same tenant, whatever they are.
+    pub fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (TenantSource::Param { index: a, .. }, TenantSource::Param { index: b, .. }) => a == b,
+            (a, b) => a == b,
+        }
     }
 }
 
@@ -393,6 +411,8 @@ pub enum EachTenant {
         index: u16,
         /// OID of the tenant column's type.
         type_oid: u32,
+        /// How many characters of each are left by a cast.
+        cut: Option<u32>,
     },
     /// In an array of literals.
     Literal {
@@ -400,6 +420,8 @@ pub enum EachTenant {
         array: Arc<str>,
         /// OID of the tenant column's type.
         type_oid: u32,
+        /// How many characters of each are left by a cast.
+        cut: Option<u32>,
     },
 }
 

@@ -289,7 +289,7 @@ impl Planner<'_> {
         }
         self.distinct(select, &scope, &mut columns)?;
         if let Some(having) = &select.having {
-            self.plain(having, &scope, "as a condition")?;
+            self.filtering(having, &scope)?;
         }
         for window in &select.named_window {
             match &window.1 {
@@ -319,6 +319,7 @@ impl Planner<'_> {
         conditions: Vec<Condition<'_>>,
         selection: Option<&Expr>,
     ) -> Result<(), Refusal> {
+        self.filters = true;
         for condition in &conditions {
             match condition {
                 Condition::Inner(e) => self.learn(scope, e),
@@ -331,13 +332,15 @@ impl Planner<'_> {
         if let Some(selection) = selection {
             self.learn(scope, selection);
         }
+        self.filters = false;
         for condition in conditions {
             let mark = self.facts.len();
             match condition {
-                Condition::Inner(e) => self.plain(e, scope, "as a condition")?,
+                Condition::Inner(e) => self.filtering(e, scope)?,
                 Condition::Outer(e) => {
+                    self.filters = true;
                     self.learn(scope, e);
-                    self.plain(e, scope, "as a condition")?;
+                    self.filtering(e, scope)?;
                 }
                 Condition::Using { same, sealed, .. } => {
                     same.iter().for_each(|(a, b)| self.learn_same(*a, *b));
@@ -346,7 +349,7 @@ impl Planner<'_> {
             }
             self.facts.truncate(mark);
         }
-        selection.map_or(Ok(()), |e| self.plain(e, scope, "as a condition"))
+        selection.map_or(Ok(()), |e| self.filtering(e, scope))
     }
 
     /// Walks GROUP BY: sealed keys by their tokens. Gives the keys that name a plain output column.

@@ -29,7 +29,8 @@ use crate::policy::{Column, TenantRule};
 use crate::refusal::Refusal;
 use crate::types::LogicalType;
 
-const NO_TENANT: &str = "Give the tenant column its own value in each row of VALUES, a literal or a parameter.";
+const NO_TENANT: &str = "Give the tenant column its own value in each row of VALUES, a literal or a parameter, also in rows that WHERE \
+                         leaves out: the proxy cannot tell which those are.";
 const TEXT_OID: u32 = 25;
 
 /// A column of VALUES that goes to a sealed column.
@@ -186,24 +187,21 @@ impl Planner<'_> {
         let uncast = |found: &Operand| found.casts.is_empty() && untyped(found) && !is_null(found);
         let described = match common_type(&found).ok_or_else(refuse)? {
             None if string || is_cast => LogicalType::Text,
+            Some(known) if known == logical.domain() => logical.without_modifier(),
             // Each constant has the type already, or is assigned as if it stood in the INSERT itself.
             Some(known) if !found.iter().any(uncast) || cast_keeps(known, logical) => {
                 LogicalType::parse(known).map_err(|_| refuse())?
             }
             None | Some(_) => return Err(refuse()),
         };
-        let is_array = matches!(logical, LogicalType::Array(_));
         for found in found.iter().filter(|found| uncast(found)) {
-            if is_array {
-                return Err(refuse());
-            }
             if let Shape::Param(index) = found.shape
                 && repeated.contains(&index)
             {
                 return Err(refuse_use(column, "with a parameter that also stands for another type"));
             }
         }
-        Ok(Fed { column: Arc::clone(column), uncast: Some(Uncast { described, cast: is_cast && !is_array }) })
+        Ok(Fed { column: Arc::clone(column), uncast: Some(Uncast { described, cast: is_cast }) })
     }
 
     /// The parameters that stand in several places.
@@ -253,13 +251,13 @@ impl Planner<'_> {
 fn tenants(type_oid: u32, found: &[Operand]) -> Vec<Option<TenantSource>> {
     let common = common_type(found);
     let one = |found: &Operand| match tenant::source(type_oid, found)? {
-        TenantSource::Param { index, type_oid, .. } if found.casts.is_empty() => {
+        TenantSource::Param { index, type_oid, may_be_null, .. } if found.casts.is_empty() => {
             // Where nothing says otherwise the server takes it for a text, and the statement casts that.
             let described_oid = match common? {
                 None => TEXT_OID,
                 Some(known) => tenant::described(type_oid, &[known])?,
             };
-            Some(TenantSource::Param { index, type_oid, described_oid })
+            Some(TenantSource::Param { index, type_oid, described_oid, may_be_null })
         }
         source => Some(source),
     };
@@ -362,6 +360,8 @@ fn own_type(found: &Operand) -> Option<Option<&'static str>> {
             }))
         }
         Shape::Literal(_, Kind::Bool) => Some(Some("bool")),
+        Shape::Literal(_, Kind::QuotedElements) => Some(Some("text_array")),
+        Shape::Literal(_, Kind::BoolElements) => Some(Some("bool_array")),
         _ => untyped(found).then_some(None),
     }
 }

@@ -241,7 +241,7 @@ impl Planner<'_> {
             self.servers_own(e);
         }
         if let Some(condition) = &select.selection {
-            self.plain(condition, &scope, "as a condition")?;
+            self.filtering(condition, &scope)?;
         }
         let Some(order) = &source.order_by else { return self.rowwise_limits(source, &scope) };
         let OrderByKind::Expressions(exprs) = &order.kind else { return Err(unsupported("ORDER BY ALL")) };

@@ -1,18 +1,55 @@
 //! How the tenant of a value is found in a statement.
-use super::operand::{Operand, Shape, casts_to, tenant_name};
+use super::operand::{Kind, Operand, Shape, casts_to};
 use super::plan::TenantSource;
 use crate::policy::Column;
 use crate::refusal::{Class, Refusal};
-use crate::types::LogicalType;
+use crate::types::{self, Format, LogicalType};
 
 /// The tenant that an operand names as a value of a tenant column of this type.
 pub(super) fn source(type_oid: u32, operand: &Operand) -> Option<TenantSource> {
     let described_oid = described(type_oid, &operand.casts)?;
     match &operand.shape {
-        Shape::Param(index) => Some(TenantSource::Param { index: *index, type_oid, described_oid }),
-        Shape::Literal(text, kind) => tenant_name(type_oid, text, *kind).map(TenantSource::Literal),
+        Shape::Param(index) => Some(TenantSource::Param { index: *index, type_oid, described_oid, may_be_null: false }),
+        Shape::Literal(text, kind) => literal((type_oid, described_oid), text, *kind),
         Shape::Null => None,
     }
+}
+
+/// The tenant that a literal means in a column of the first type, where it is read as one of the second; `None` when unsure.
+pub(super) fn literal((type_oid, read_oid): (u32, u32), text: &str, kind: Kind) -> Option<TenantSource> {
+    let is_integer = matches!(type_oid, 20 | 21 | 23);
+    match kind {
+        Kind::Quoted if matches!(type_oid, 20 | 21 | 23 | 25 | 1043 | 2950) => {}
+        // One that is larger is of another type.
+        Kind::Number if is_integer && text.parse::<i64>().is_ok() => {}
+        _ => return None,
+    }
+    let read = |oid: u32, text: &str| types::read_plain(oid, Format::Text, text.as_bytes());
+    let name = match read(read_oid, text) {
+        Ok(Some(name)) if read_oid != type_oid => read(type_oid, &name),
+        read => read,
+    };
+    match name {
+        Ok(name) => name.map(|name| TenantSource::Literal(name.into())),
+        // A number is compared as it is, whatever the column's type.
+        Err(_) if kind == Kind::Number => Some(TenantSource::Literal(text.into())),
+        Err(error) => Some(TenantSource::Misread(error)),
+    }
+}
+
+/// The tenants of the rows that a condition leaves in which the tenant column is one of these: NULL is equal to none.
+pub(super) fn filtering(type_oid: u32, operands: &[Operand]) -> Option<Vec<TenantSource>> {
+    let given = operands.iter().filter(|operand| !matches!(operand.shape, Shape::Null));
+    let mut sources: Vec<TenantSource> = given.map(|operand| source(type_oid, operand)).collect::<Option<_>>()?;
+    for source in &mut sources {
+        if let TenantSource::Param { may_be_null, .. } = source {
+            *may_be_null = true;
+        }
+    }
+    if sources.is_empty() {
+        sources.push(TenantSource::Nobody);
+    }
+    Some(sources)
 }
 
 /// OID of the type that a parameter has which is cast in this way, innermost first, and stands for a value of a tenant column;

@@ -58,6 +58,12 @@ pub(super) fn makes_view(text: &Text<'_>, tokens: &Range<usize>) -> bool {
     word(tokens.start) == "create" && made.is_some_and(|at| word(at) == "view")
 }
 
+/// True for an ALTER that may give a table or view another name.
+pub(super) fn gives_name(text: &Text<'_>, tokens: &Range<usize>) -> bool {
+    let moves = |at: usize| matches!(text.word(at).as_deref(), Some("rename" | "schema"));
+    starts_with(text, tokens, &[&["alter"]]) && tokens.clone().any(moves)
+}
+
 /// The tokens of CREATE MATERIALIZED VIEW without WITH [NO] DATA at the end, which the parser does not know.
 pub(super) fn without_data(text: &Text<'_>, tokens: &Range<usize>) -> Range<usize> {
     let ends = |words: &[&str]| {

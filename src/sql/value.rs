@@ -57,7 +57,7 @@ impl Planner<'_> {
         };
         self.order(&function.within_group, scope, "in ORDER BY")?;
         if let Some(filter) = &function.filter {
-            self.plain(filter, scope, "as a condition")?;
+            self.filtering(filter, scope)?;
         }
         match &function.over {
             Some(WindowType::WindowSpec(spec)) => self.window(spec, scope)?,
@@ -179,7 +179,10 @@ impl Planner<'_> {
                 only_plain(&ty, "in CASE")?;
                 self.all(conditions(), scope, "in CASE")
             }
-            None => self.all(conditions(), scope, "in CASE"),
+            None => conditions().try_for_each(|e| {
+                self.filters = true;
+                self.plain(e, scope, "in CASE")
+            }),
         }
     }
 

@@ -39,7 +39,7 @@ pub use error::ValueError;
 pub use exact::Exact;
 use inet::Flavour;
 pub use name::UnknownType;
-pub use plain::text_of_plain;
+pub use plain::{read_plain, text_of_plain};
 
 /// The declared type of a sealed column, as the client sees it. Times have the digits of the second that are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

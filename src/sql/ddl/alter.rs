@@ -79,6 +79,23 @@ pub(super) fn plan(planner: Planner<'_>, mut words: Words<'_, '_>) -> Result<Opt
     definition.finish()
 }
 
+/// Plans what follows ALTER VIEW and ALTER MATERIALIZED VIEW; `None` when it shows no cells.
+pub(super) fn view(planner: Planner<'_>, mut words: Words<'_, '_>) -> Result<Option<StatementPlan>, Refusal> {
+    const HARMLESS_OF_VIEW: &[&[&str]] = &[&["owner", "to"], &["reset"], &["cluster", "on"], &["set", "without"]];
+    let _ = words.eat(&["if", "exists"]);
+    let Some(parts) = words.qualified() else { return Ok(None) };
+    let Some(target) = Target::existing(planner.context, &parts) else {
+        return becomes_sealed(planner.context, &parts, words).map(|()| None);
+    };
+    if target.policy.is_some() {
+        return Err(target.refuse("this ALTER VIEW"));
+    }
+    if HARMLESS_OF_VIEW.iter().any(|start| words.peek(start)) && !words.has_string() && !words.has_query() {
+        return Definition::new(planner, target).finish();
+    }
+    renamed(planner, target, (&parts, words))
+}
+
 /// A table or view that shows cells and is none of the policy: a new name for it, or for one of its columns, carries no
 /// value, and the columns keep their types, by which cells are known.
 fn renamed(
@@ -87,7 +104,7 @@ fn renamed(
     (parts, mut words): (&[String], Words<'_, '_>),
 ) -> Result<Option<StatementPlan>, Refusal> {
     becomes_sealed(planner.context, parts, words.clone())?;
-    let refuse = |target: &Target| target.refuse("this ALTER TABLE");
+    let refuse = |target: &Target| target.refuse("this ALTER").hint("RENAME it, or its columns, or drop it.");
     if !words.eat(&["rename"]) || words.has_string() {
         return Err(refuse(&target));
     }
