@@ -24,6 +24,7 @@ mod kms;
 mod leftover;
 mod lint;
 mod machine;
+mod many;
 mod migrations;
 mod misspelt;
 mod named;
