@@ -20,6 +20,7 @@ mod documents;
 mod encodings;
 mod fence;
 mod guard;
+mod kills;
 mod kms;
 mod leftover;
 mod lint;
