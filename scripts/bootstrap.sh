@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what building, testing or the demo needs and the machine lacks. Says what it does; may be run again at any time.
 #
-#   scripts/bootstrap.sh          for make test: Postgres, Postgres 18, nextest, Python and Node clients
+#   scripts/bootstrap.sh          for make test: Postgres, Postgres 18, HAProxy, nextest, Python and Node clients
 #   scripts/bootstrap.sh --min    for make demo: a Postgres, nothing else
 #   scripts/bootstrap.sh --bench  for make bench: a Postgres with pgbench, and PgBouncer
 #   scripts/bootstrap.sh --suites for make suites: the programs of tests/suites, in the versions that their lock files say
@@ -150,6 +150,12 @@ postgres_18() {
   "$bin/postgres" --version >/dev/null || fail "the Postgres in .tools/pg18 does not run here"
 }
 
+haproxy() {
+  if have haproxy || [ -x /usr/sbin/haproxy ] || [ -x /usr/local/sbin/haproxy ]; then return 0; fi
+  can_apt || { say "missing: haproxy; the tests of several proxies will fail"; return 0; }
+  apt_install haproxy
+}
+
 pgbench_and_pgbouncer() {
   local missing=()
   have pgbench || [ -x "$(postgres_bin)/pgbench" ] || missing+=(postgresql)
@@ -238,6 +244,7 @@ case $mode in
     ;;
   test)
     postgres_18
+    haproxy
     python_clients
     node_client
     nextest

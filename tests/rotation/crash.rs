@@ -8,7 +8,7 @@ use crate::support::guard::poll;
 use crate::support::postgres::Version;
 
 /// Calls to the key service, in the order in which a rotation makes them, and which of their kind.
-const CALLS: [(&str, u64); 12] = [
+pub const CALLS: [(&str, u64); 12] = [
     ("CreateKey", 0),
     ("DescribeKey", 0),
     ("GenerateDataKey", 0),

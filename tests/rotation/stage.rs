@@ -16,7 +16,7 @@ use crate::strict_kms::{self, StrictKms};
 use crate::support::postgres::{Cluster, Version, connect_at};
 use crate::support::proxy::{Proxy, Site, rowseal};
 
-const POLICY: &str = "[[database]]\nname = \"app\"\ncontrol = \"{control}/app\"\n
+pub const POLICY: &str = "[[database]]\nname = \"app\"\ncontrol = \"{control}/app\"\n
 [[database.table]]\nname = \"public.people\"\ntenant = { column = \"account_id\" }
 [database.table.columns]\nemail = { type = \"text\", equality = \"tenant\" }\nssn = { type = \"text\" }\n
 [[database.table]]\nname = \"public.events\"\ntenant = { column = \"account_id\" }
@@ -74,12 +74,16 @@ pub struct Stage {
 impl Stage {
     /// Tenants 1 and 2, and tables without rows.
     pub fn start(wrapping: &str, version: Version) -> Stage {
+        Stage::on(Cluster::start(version), POLICY, wrapping, wrapping == "direct")
+    }
+
+    /// The same on a server of the caller's, with a policy of its own and the strict stand-in or not.
+    pub fn on(cluster: Cluster, policy: &str, wrapping: &str, is_strict: bool) -> Stage {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        let cluster = Cluster::start(version);
-        let mut site = Site::new(&cluster, POLICY);
+        let mut site = Site::new(&cluster, policy);
         site.set_environment([("ROWSEAL_KEYS_WRAPPING", wrapping), ("ROWSEAL_OPERATOR", "ada")]);
         let mut stage = Stage { runtime, strict: None, cluster, site, endpoint: String::new() };
-        if wrapping == "direct" {
+        if is_strict {
             stage.use_strict();
         }
         stage.cluster.createdb("app");
@@ -109,7 +113,7 @@ impl Stage {
 
     pub fn calm(&self) {
         if self.strict.is_some() {
-            self.set(&json!({"stall": 0, "hold": 0, "skip": 0, "lose_replies": 0, "only": ""}));
+            self.set(&json!({"stall": 0, "hold": 0, "skip": 0, "lose_replies": 0, "only": "", "caller": ""}));
         }
     }
 
@@ -159,13 +163,18 @@ impl Stage {
 
     /// Starts it and does not wait.
     pub fn start_rotation(&self, more: &[&str]) -> Rotating {
+        self.begin(&[&["key", "rotate", "1"], more].concat(), &[])
+    }
+
+    /// Starts any command, with further variables in its environment, and does not wait.
+    pub fn begin(&self, args: &[&str], more: &[(&str, &str)]) -> Rotating {
         let environment = self.site.environment();
         let child = Command::new(rowseal())
-            .args(["key", "rotate", "1"])
-            .args(more)
+            .args(args)
             .arg("--config")
             .arg(self.site.config())
             .envs(environment.iter().map(|(name, value)| (name, value)))
+            .envs(more.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -259,7 +268,7 @@ impl Stage {
     }
 }
 
-/// A `rowseal key rotate` under way; killed when dropped.
+/// A command under way, such as `rowseal key rotate`; killed when dropped.
 pub struct Rotating {
     child: Child,
     said: Arc<Mutex<Vec<u8>>>,

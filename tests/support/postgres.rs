@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+
 /// Which Postgres to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Version {
@@ -67,18 +69,7 @@ impl Cluster {
         let dir = data_dir_from_template(bin);
         let port = free_port();
         write_settings(&dir, port, settings);
-        let guard = as_server_user("sh")
-            .args(["-c", GUARD, "guard"])
-            .arg(bin.join("postgres"))
-            .arg(&dir)
-            .current_dir(&dir)
-            .env_remove("PGDATA")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .process_group(0)
-            .spawn()
-            .unwrap();
+        let guard = spawn_guard(bin, &dir);
         let ready = wait_until_ready(&dir);
         let cluster = Cluster { guard, dir, bin: bin.to_owned(), port };
         if ready {
@@ -87,6 +78,36 @@ impl Cluster {
         let log = cluster.log();
         assert!(log.contains("Address already in use"), "Postgres did not start:\n{log}");
         None
+    }
+
+    /// kill -9 of the server and all of its processes at once. What the kernel was given is kept, what stood in shared
+    /// memory is lost.
+    pub fn crash(&mut self) {
+        let pid_file = self.data_dir().join("postmaster.pid");
+        let server = fs::read_to_string(&pid_file).unwrap().lines().next().unwrap().to_owned();
+        let mut processes = children(&server);
+        // The server is in the guard's group, its children are in none of ours.
+        let pid = |pid: &str| Pid::from_raw(pid.parse().unwrap()).unwrap();
+        kill_process_group(pid(&self.guard.id().to_string()), Signal::KILL).unwrap();
+        // Some may have ended already.
+        processes.iter().for_each(|process| _ = kill_process(pid(process), Signal::KILL));
+        self.guard.wait().unwrap();
+        processes.push(server);
+        let began = Instant::now();
+        while processes.iter().any(|process| lives(process)) {
+            assert!(began.elapsed() < START_TIMEOUT, "a server process survives kill -9");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        // A process id that nobody has collected yet would look like a server.
+        let _ = fs::remove_file(pid_file);
+        let _ = fs::remove_file(self.dir.join(format!(".s.PGSQL.{}.lock", self.port)));
+    }
+
+    /// Starts it again behind [`Cluster::crash`], with the same data on the same port.
+    pub fn restart(&mut self) {
+        let _ = fs::remove_file(self.dir.join("ended"));
+        self.guard = spawn_guard(&self.bin, &self.dir);
+        assert!(wait_until_ready(&self.dir), "Postgres did not start again:\n{}", self.log());
     }
 
     /// Where it listens on TCP.
@@ -160,6 +181,38 @@ impl Drop for Cluster {
         let _ = self.guard.wait();
         let _ = fs::remove_dir_all(&self.dir);
     }
+}
+
+fn spawn_guard(bin: &Path, dir: &Path) -> Child {
+    as_server_user("sh")
+        .args(["-c", GUARD, "guard"])
+        .arg(bin.join("postgres"))
+        .arg(dir)
+        .current_dir(dir)
+        .env_remove("PGDATA")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .spawn()
+        .unwrap()
+}
+
+/// The state and the parent of a process, while it is there.
+fn process(pid: &str) -> Option<(String, String)> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name in parentheses may hold anything.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    Some((fields.next()?.to_owned(), fields.next()?.to_owned()))
+}
+
+fn children(parent: &str) -> Vec<String> {
+    let all = fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    all.filter(|pid| process(pid).is_some_and(|(_, of)| of == parent)).collect()
+}
+
+fn lives(pid: &str) -> bool {
+    process(pid).is_some_and(|(state, _)| state != "Z" && state != "X")
 }
 
 /// A tokio-postgres client as superuser at any address.

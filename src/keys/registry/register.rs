@@ -67,6 +67,8 @@ impl Registry {
         kms: &dyn Kms,
     ) -> Result<Registered, RegistryError> {
         let mut client = self.dedicated().await?;
+        // A server that crashes must not forget the intent of a key that has been made.
+        client.batch_execute("SET synchronous_commit = on").await?;
         // Released with the connection: one registration of a tenant at a time, over all proxies.
         let lock = "SELECT pg_catalog.pg_advisory_lock(pg_catalog.hashtextextended('rowseal tenant ' || $1, 0))";
         client.execute(lock, &[&tenant]).await?;
