@@ -2,24 +2,19 @@
 use clap::Subcommand;
 use serde_json::json;
 
-use super::connect::{self, Control};
+use super::connect::Control;
 use super::key::{shred, status};
 use super::{Context, Failure};
-use crate::config::Wrapping;
 use crate::jobs::keyset::KeySet;
-use crate::keys::registry::{Registered, RegistryError};
 use crate::policy::GLOBAL_TENANT;
+
+mod register;
+mod roll;
 
 #[derive(Subcommand)]
 pub(super) enum Tenant {
-    /// Give a tenant a master key of its own; safe to repeat.
-    Register {
-        /// The text form of the tenant column's value.
-        name: String,
-        /// How its data keys are wrapped; default as the policy file says.
-        #[arg(long, value_parser = wrapping, value_name = "direct|hierarchical")]
-        wrapping: Option<Wrapping>,
-    },
+    /// Give a tenant a master key of its own, or every tenant of a file; safe to repeat.
+    Register(register::Register),
     /// List all tenants.
     List,
     /// Show one tenant and its keys.
@@ -34,46 +29,12 @@ pub(super) enum Tenant {
     Shred(shred::Shred),
 }
 
-fn wrapping(text: &str) -> Result<Wrapping, String> {
-    match text {
-        "direct" => Ok(Wrapping::Direct),
-        "hierarchical" => Ok(Wrapping::Hierarchical),
-        _ => Err("direct or hierarchical".to_owned()),
-    }
-}
-
 pub(super) async fn run(command: Tenant, context: &Context) -> Result<(), Failure> {
     match command {
-        Tenant::Register { name, wrapping } => register(&name, wrapping, context).await,
+        Tenant::Register(register) => register::run(register, context).await,
         Tenant::List => list(context).await,
         Tenant::Show { name, count } => show(&name, count, context).await,
         Tenant::Shred(shred) => shred::run(shred, context).await,
-    }
-}
-
-async fn register(name: &str, wrapping: Option<Wrapping>, context: &Context) -> Result<(), Failure> {
-    let settings = context.settings()?;
-    let database = context.database(&settings)?;
-    let wrapping = connect::wrapping(wrapping.unwrap_or(settings.keys.wrapping));
-    let registry = Control::of(&settings, database)?.registry().await?;
-    let kms = connect::kms(&settings).await?;
-    let registered = registry.register(name, wrapping, kms.as_ref()).await.map_err(failure)?;
-    drop(kms);
-    connect::keep_operator_checkpoint(&settings, &registry).await;
-    let (text, new) = match registered {
-        Registered::Now => (format!("tenant {name:?} is registered ({})", wrapping.as_str()), true),
-        Registered::Already => (format!("tenant {name:?} was registered before"), false),
-    };
-    context.output.write(text, &json!({ "tenant": name, "wrapping": wrapping.as_str(), "new": new }))?;
-    Ok(())
-}
-
-fn failure(error: RegistryError) -> Failure {
-    match error {
-        RegistryError::Name | RegistryError::Reserved | RegistryError::OtherWrapping(_) | RegistryError::Barred(_) => {
-            Failure::Refused(error.to_string())
-        }
-        error => error.into(),
     }
 }
 
