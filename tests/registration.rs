@@ -3,4 +3,5 @@
 mod first_writes;
 mod killed;
 mod list;
+mod shown;
 mod stage;
