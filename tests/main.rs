@@ -35,6 +35,7 @@ mod postgres;
 mod random_sessions;
 mod random_sql;
 mod recording;
+mod registration;
 mod revocation;
 mod roles;
 mod rotation;

@@ -2,24 +2,19 @@
 use clap::Subcommand;
 use serde_json::json;
 
-use super::connect::{self, Control};
+use super::connect::Control;
 use super::key::{shred, status};
 use super::{Context, Failure};
-use crate::config::Wrapping;
 use crate::jobs::keyset::KeySet;
-use crate::keys::registry::{Registered, RegistryError};
 use crate::policy::GLOBAL_TENANT;
+
+mod register;
+mod roll;
 
 #[derive(Subcommand)]
 pub(super) enum Tenant {
-    /// Give a tenant a master key of its own; safe to repeat.
-    Register {
-        /// The text form of the tenant column's value.
-        name: String,
-        /// How its data keys are wrapped; default as the policy file says.
-        #[arg(long, value_parser = wrapping, value_name = "direct|hierarchical")]
-        wrapping: Option<Wrapping>,
-    },
+    /// Give a tenant a master key of its own, or every tenant of a file; safe to repeat.
+    Register(register::Register),
     /// List all tenants.
     List,
     /// Show one tenant and its keys.
@@ -34,69 +29,47 @@ pub(super) enum Tenant {
     Shred(shred::Shred),
 }
 
-fn wrapping(text: &str) -> Result<Wrapping, String> {
-    match text {
-        "direct" => Ok(Wrapping::Direct),
-        "hierarchical" => Ok(Wrapping::Hierarchical),
-        _ => Err("direct or hierarchical".to_owned()),
-    }
-}
-
 pub(super) async fn run(command: Tenant, context: &Context) -> Result<(), Failure> {
     match command {
-        Tenant::Register { name, wrapping } => register(&name, wrapping, context).await,
+        Tenant::Register(register) => register::run(register, context).await,
         Tenant::List => list(context).await,
         Tenant::Show { name, count } => show(&name, count, context).await,
         Tenant::Shred(shred) => shred::run(shred, context).await,
     }
 }
 
-async fn register(name: &str, wrapping: Option<Wrapping>, context: &Context) -> Result<(), Failure> {
-    let settings = context.settings()?;
-    let database = context.database(&settings)?;
-    let wrapping = connect::wrapping(wrapping.unwrap_or(settings.keys.wrapping));
-    let registry = Control::of(&settings, database)?.registry().await?;
-    let kms = connect::kms(&settings).await?;
-    let registered = registry.register(name, wrapping, kms.as_ref()).await.map_err(failure)?;
-    drop(kms);
-    connect::keep_operator_checkpoint(&settings, &registry).await;
-    let (text, new) = match registered {
-        Registered::Now => (format!("tenant {name:?} is registered ({})", wrapping.as_str()), true),
-        Registered::Already => (format!("tenant {name:?} was registered before"), false),
-    };
-    context.output.write(text, &json!({ "tenant": name, "wrapping": wrapping.as_str(), "new": new }))?;
-    Ok(())
-}
-
-fn failure(error: RegistryError) -> Failure {
-    match error {
-        RegistryError::Name | RegistryError::Reserved | RegistryError::OtherWrapping(_) | RegistryError::Barred(_) => {
-            Failure::Refused(error.to_string())
-        }
-        error => error.into(),
-    }
-}
+/// Each tenant with its state, and of its master keys the active version, how many older ones there are, and what is to
+/// become of those.
+const LIST: &str = "
+    SELECT t.name, t.state, t.wrapping, max(m.version) FILTER (WHERE m.state = 'active'),
+        count(*) FILTER (WHERE m.state <> 'active'),
+        to_char(max(m.restore_until) AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'),
+        to_char(min(m.deletion_at) AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')
+    FROM rowseal.tenant t LEFT JOIN rowseal.master_key m ON m.tenant = t.name
+    WHERE t.name <> $1 GROUP BY t.id ORDER BY t.name";
 
 async fn list(context: &Context) -> Result<(), Failure> {
     let settings = context.settings()?;
-    let snapshot = Control::of(&settings, context.database(&settings)?)?.registry().await?.snapshot();
-    let mut tenants: Vec<_> = snapshot.tenants.values().filter(|tenant| &*tenant.name != GLOBAL_TENANT).collect();
-    tenants.sort_by(|a, b| a.name.cmp(&b.name));
-    for tenant in tenants {
-        let wrapping = tenant.wrapping.as_str();
-        let text = format!("{:<32} active       {wrapping}", tenant.name);
-        context.output.write(text, &json!({ "tenant": &*tenant.name, "state": "active", "wrapping": wrapping }))?;
-    }
-    let mut barred: Vec<_> = snapshot.barred.iter().collect();
-    barred.sort_by_key(|(name, _)| *name);
-    for (name, standing) in barred {
-        let state = standing.as_str();
-        context.output.write(format!("{name:<32} {state}"), &json!({ "tenant": &**name, "state": state }))?;
-    }
-    for name in &snapshot.registering {
-        context
-            .output
-            .write(format!("{name:<32} registering"), &json!({ "tenant": &**name, "state": "registering" }))?;
+    let client = Control::of(&settings, context.database(&settings)?)?.client().await?;
+    client.batch_execute("SET search_path = pg_catalog").await?;
+    for row in client.query(LIST, &[&GLOBAL_TENANT]).await? {
+        let (name, state, wrapping): (&str, &str, &str) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+        let (version, older): (Option<i32>, i64) = (row.try_get(3)?, row.try_get(4)?);
+        let (restore_until, deletion_at): (Option<&str>, Option<&str>) = (row.try_get(5)?, row.try_get(6)?);
+        let active = version.map(|version| format!("  version {version}")).unwrap_or_default();
+        let others = if older > 0 { format!(", {older} older") } else { String::new() };
+        let ends = status::ends(restore_until, deletion_at);
+        let text = format!("{name:<32} {state:<12} {wrapping:<12}{active}{others}{ends}");
+        let json = json!({
+            "tenant": name,
+            "state": state,
+            "wrapping": wrapping,
+            "version": version,
+            "older_versions": older,
+            "restore_until": restore_until,
+            "deletion_at": deletion_at,
+        });
+        context.output.write(text.trim_end(), &json)?;
     }
     Ok(())
 }

@@ -128,7 +128,9 @@ fn on(cluster: &crate::setup::cluster::Cluster, directory: &Path) -> Context {
 }
 
 fn register(name: &str) -> tenant::Tenant {
-    tenant::Tenant::Register { name: name.to_owned(), wrapping: None }
+    let arguments = Arguments::try_parse_from(["rowseal", "tenant", "register", name]).unwrap();
+    let Command::Tenant(command) = arguments.command else { panic!("another command") };
+    command
 }
 
 #[tokio::test]

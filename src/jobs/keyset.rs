@@ -20,6 +20,10 @@ pub struct MasterKey {
     pub state: String,
     /// When it was made, by the server's clock.
     pub created_at: String,
+    /// Until when it is lent to a restored backup.
+    pub restore_until: Option<String>,
+    /// When the key service deletes it.
+    pub deletion_at: Option<String>,
 }
 
 /// A key that a master key wraps.
@@ -51,8 +55,10 @@ pub struct KeySet {
 }
 
 const TENANT: &str = "SELECT wrapping, state FROM rowseal.tenant WHERE name = $1";
-const MASTERS: &str =
-    "SELECT key_id, version, arn, state, to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')
+const MASTERS: &str = "SELECT key_id, version, arn, state,
+    to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'),
+    to_char(restore_until AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'),
+    to_char(deletion_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')
     FROM rowseal.master_key WHERE tenant = $1 ORDER BY version";
 const WRAPPED: &str = "SELECT key_id, purpose = 'index', master_key, wrapped, state = 'active'
     FROM rowseal.branch_key WHERE tenant = $1 ORDER BY created_at, key_id";
@@ -114,6 +120,8 @@ fn master(row: &Row) -> Result<MasterKey, JobError> {
         arn: KeyArn::new(row.get::<_, &str>(2)),
         state: row.get(3),
         created_at: row.get(4),
+        restore_until: row.get(5),
+        deletion_at: row.get(6),
     })
 }
 

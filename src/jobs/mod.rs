@@ -4,7 +4,7 @@
 //! [`rotation`] is the state machine, [`rewrap`] the passes over the tables, `reseal` what the deeper kind of rotation does
 //! to a row, [`tables`] which tables there are and what
 //! the control role lacks, [`references`] which cells hang on which key. [`column`] seals existing plaintext columns in place, and
-//! opens them again. How it all fits: docs/decisions/2026-11-key-lifecycle.md.
+//! opens them again, and [`enrolment`] registers many tenants. How it all fits: docs/decisions/2026-11-key-lifecycle.md.
 //! Nothing here ever shows a value: errors hold SQLSTATEs, names and places.
 use std::fmt;
 
@@ -14,6 +14,7 @@ use crate::keys::registry::RegistryError;
 
 pub mod column;
 pub mod custody;
+pub mod enrolment;
 pub mod journal;
 pub mod keyset;
 pub mod older;

@@ -23,7 +23,7 @@ pub mod register;
 
 pub use checkpoints::KeptCheckpoint;
 pub use records::{BranchRecord, MasterRecord, MasterState, Purpose, Snapshot, Standing, TenantRecord, Wrapping};
-pub use register::Registered;
+pub use register::{Entry, Registered};
 
 /// How long one statement on the control connection may take.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);

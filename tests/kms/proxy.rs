@@ -38,7 +38,7 @@ impl Stage {
     pub fn bare(wrapping: &str) -> Stage {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let (address, server) = runtime.block_on(strict_kms::start("127.0.0.1:0".parse().unwrap(), None)).unwrap();
-        let cluster = Cluster::start(Version::Any);
+        let cluster = Cluster::start_with(Version::Any, &[("max_connections", "300")]);
         let mut site = Site::new(&cluster, POLICY);
         site.set_environment(strict_kms::ENVIRONMENT);
         let endpoint = format!("http://{address}");
@@ -82,7 +82,7 @@ impl Stage {
     }
 
     /// The service as an operator at its console reaches it.
-    fn console(&self) -> AwsKms {
+    pub fn console(&self) -> AwsKms {
         let settings = AwsSettings { endpoint: Some(self.endpoint.clone()), ..AwsSettings::default() };
         AwsKms::with_credentials(&settings, "operator", "operator")
     }

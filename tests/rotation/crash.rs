@@ -1,6 +1,7 @@
 //! kill -9 of the rotating process at any point: started again, it completes, and nothing is lost or left over.
 use std::time::{Duration, Instant};
 
+use rowseal::keys::kms::KeyState;
 use serde_json::json;
 
 use super::stage::{FEW, Stage, assert_ok};
@@ -107,6 +108,34 @@ fn killed_in_states(wrapping: &str) {
     let expected = Stage::expected(FEW);
     assert_eq!(stage.contents(proxy.address()), expected);
     stage.check_search(proxy.address(), &expected);
+}
+
+#[test]
+fn a_key_that_is_not_shown_at_once_is_waited_for_by_whoever_goes_on() {
+    let stage = Stage::start("direct", Version::V15);
+    let proxy = stage.serve();
+    stage.fill(proxy.address(), FEW);
+    assert_eq!(proxy.stop(), 0);
+    let kill_at = |knob: &str| {
+        let stopped = stage.strict.as_ref().unwrap().stopped();
+        stage.set(&json!({knob: 1, "only": "CreateKey"}));
+        let rotating = stage.start_rotation(&[]);
+        poll("CreateKey", || (stage.strict.as_ref().unwrap().stopped() > stopped).then_some(()));
+        rotating.kill();
+    };
+    kill_at("stall");
+    stage.cluster.psql(
+        "app",
+        "UPDATE rowseal.rotation SET started_at = started_at - interval '1 hour', updated_at = started_at",
+    );
+    stage.set(&json!({"propagation_ms": 2500}));
+    kill_at("hold");
+    stage.calm();
+    assert_ok(&stage.rotate(&[]));
+    poll("the old key's state", || {
+        (stage.key_state(&stage.arns("'deactivated'")[0]) == KeyState::Disabled).then_some(())
+    });
+    stage.check_done();
 }
 
 #[test]

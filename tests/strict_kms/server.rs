@@ -44,6 +44,8 @@ pub struct Knobs {
     pub latency_ms: u64,
     /// Cryptographic calls a second; 0 is no limit.
     pub quota_per_second: u64,
+    /// Keys made in a second; 0 is no limit.
+    pub creates_per_second: u64,
     /// Cuts every connection without an answer.
     pub outage: bool,
     /// So many of the next requests fail with `error_name` and are not acted on.

@@ -19,6 +19,16 @@ const BLOB_FRONT: &[u8] = &[0x01, 0x02, 0x02, 0x00, 0x78];
 const PLAINTEXT_MAX: usize = 4096;
 const BLOB_MAX: usize = 6144;
 
+/// Counts against the limit of this second, if there is one.
+fn within(counted: &mut (u64, u64), max: u64) -> Result<(), Failure> {
+    let second = now_ms() / 1000;
+    if counted.0 != second {
+        *counted = (second, 0);
+    }
+    counted.1 += 1;
+    if max > 0 && counted.1 > max { Err(Failure("ThrottlingException")) } else { Ok(()) }
+}
+
 #[derive(Default, Serialize, Deserialize)]
 pub struct State {
     keys: BTreeMap<String, Key>,
@@ -31,6 +41,8 @@ pub struct State {
     pub seen_in_clear: Vec<String>,
     #[serde(skip)]
     quota: (u64, u64),
+    #[serde(skip)]
+    creates: (u64, u64),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -111,18 +123,11 @@ impl State {
 
     /// Counts a cryptographic call against the quota of this second.
     fn counted(&mut self) -> Result<&mut Self, Failure> {
-        let second = now_ms() / 1000;
-        if self.quota.0 != second {
-            self.quota = (second, 0);
-        }
-        self.quota.1 += 1;
-        if self.knobs.quota_per_second > 0 && self.quota.1 > self.knobs.quota_per_second {
-            return Err(Failure("ThrottlingException"));
-        }
-        Ok(self)
+        within(&mut self.quota, self.knobs.quota_per_second).map(|()| self)
     }
 
     fn create_key(&mut self, input: &Value) -> Answer {
+        within(&mut self.creates, self.knobs.creates_per_second)?;
         let id = uuid::Uuid::from_bytes(random()).to_string();
         let key = Key {
             material: STANDARD.encode(random::<32>()),

@@ -67,8 +67,15 @@ impl Site {
 
     /// Runs another subcommand with this configuration.
     pub fn run(&self, args: &[&str]) -> Output {
-        let variables = self.environment.iter().map(|(name, value)| (name, value));
-        Command::new(rowseal()).args(args).arg("--config").arg(self.config()).envs(variables).output().unwrap()
+        self.command(args).output().unwrap()
+    }
+
+    /// The same, not yet run.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(rowseal());
+        command.args(args).arg("--config").arg(self.config());
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command
     }
 
     /// The same; panics with what it said unless it exits 0. Gives standard output.

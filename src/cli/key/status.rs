@@ -81,17 +81,27 @@ pub(in crate::cli) fn write_versions(
         let cells = counts.map(of);
         let (arn, state, created) = (&master.arn, &master.state, &master.created_at);
         let counted = cells.map(|cells| format!(", {cells} cells")).unwrap_or_default();
-        let text = format!("  version {} {arn}: {state}, made {created}{counted}", master.version);
+        let ends = ends(master.restore_until.as_deref(), master.deletion_at.as_deref());
+        let text = format!("  version {} {arn}: {state}{ends}, made {created}{counted}", master.version);
         let json = json!({
             "master_key": arn.as_str(),
             "version": master.version,
             "state": state,
             "created_at": created,
+            "restore_until": master.restore_until,
+            "deletion_at": master.deletion_at,
             "cells": cells,
         });
         context.output.write(text, &json)?;
     }
     Ok(())
+}
+
+/// What is to become of a version that was rotated away, and when.
+pub(in crate::cli) fn ends(restore_until: Option<&str>, deletion_at: Option<&str>) -> String {
+    let restore = restore_until.map(|at| format!(", for a restored backup until {at}")).unwrap_or_default();
+    let deletion = deletion_at.map(|at| format!(", deleted by the key service on {at}")).unwrap_or_default();
+    restore + &deletion
 }
 
 /// How many cells hang on each key.

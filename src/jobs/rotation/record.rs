@@ -117,7 +117,7 @@ pub struct Record {
 
 const READ: &str = "
     SELECT r.id::text, r.state, r.old_key, r.new_key, CASE WHEN r.compromised THEN r.reason END, r.progress::text,
-        r.switched_epoch, r.intent::text, i.id::text, r.started_at > now() - interval '1 minute',
+        r.switched_epoch, r.intent::text, i.id::text, r.updated_at > now() - interval '1 minute',
         to_char(r.started_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'),
         to_char(r.finished_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'),
         r.depth
@@ -167,6 +167,11 @@ pub(super) async fn begin(worker: &Worker<'_>, request: &Request) -> Result<Reco
             return Err(JobError::Refused(format!(
                 "a rotation of tenant {tenant:?} with --depth {depth} is under way"
             )));
+        }
+        if running.state == State::Creating {
+            // This attempt may make a key, too, which the next one may have to wait for.
+            let again = "UPDATE rowseal.rotation SET updated_at = now() WHERE id = $1::text::uuid";
+            client.execute(again, &[&running.id]).await.map_err(JobError::server("change the rotation"))?;
         }
         if request.compromised.is_some() && request.compromised != running.compromised {
             running.compromised.clone_from(&request.compromised);

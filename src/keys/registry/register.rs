@@ -2,6 +2,8 @@
 //!
 //! The intent is written first and tags the key, so that after a crash at any point the next attempt finds the key it
 //! made and goes on. Nothing of the tenant can be used before the one transaction at the end.
+use std::collections::HashMap;
+
 use bytes::Bytes;
 use tokio_postgres::Client;
 use tokio_postgres::types::ToSql;
@@ -22,6 +24,15 @@ pub enum Registered {
     Now,
     /// It was registered before.
     Already,
+}
+
+/// What the registry has of a tenant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry {
+    /// `None`: its registration was begun and has not been completed.
+    pub standing: Option<Standing>,
+    /// How its data keys are wrapped.
+    pub wrapping: Wrapping,
 }
 
 /// What the intent says.
@@ -52,6 +63,37 @@ impl Registry {
         self.register_checked(tenant, wrapping, kms).await
     }
 
+    /// The same without loading the records again: for one of many, of which nobody here uses the keys.
+    ///
+    /// # Errors
+    /// As [`Registry::register`].
+    ///
+    /// # Cancel safety
+    /// As [`Registry::register`].
+    pub async fn register_only(
+        &self,
+        tenant: &str,
+        wrapping: Wrapping,
+        kms: &dyn Kms,
+    ) -> Result<Registered, RegistryError> {
+        check_name(tenant)?;
+        self.record_tenant(tenant, wrapping, kms).await
+    }
+
+    /// All tenants as they are recorded now, also those that cannot be used.
+    ///
+    /// # Errors
+    /// The server did not answer, or a record that this release does not understand.
+    pub async fn entries(&self) -> Result<HashMap<String, Entry>, RegistryError> {
+        let read = "SELECT name, state, wrapping FROM rowseal.tenant";
+        let rows = self.dedicated().await?.query(read, &[]).await?;
+        let entry = |row: &tokio_postgres::Row| {
+            let entry = Entry { standing: Standing::parse(row.get(1))?, wrapping: Wrapping::parse(row.get(2))? };
+            Ok((row.get(0), entry))
+        };
+        rows.iter().map(entry).collect()
+    }
+
     /// Registers the reserved tenant whose index root serves `equality = "global"`.
     ///
     /// # Errors
@@ -61,6 +103,17 @@ impl Registry {
     }
 
     async fn register_checked(
+        &self,
+        tenant: &str,
+        wrapping: Wrapping,
+        kms: &dyn Kms,
+    ) -> Result<Registered, RegistryError> {
+        let registered = self.record_tenant(tenant, wrapping, kms).await?;
+        self.refresh().await?;
+        Ok(registered)
+    }
+
+    async fn record_tenant(
         &self,
         tenant: &str,
         wrapping: Wrapping,
@@ -76,21 +129,21 @@ impl Registry {
         if intent.wrapping != wrapping {
             return Err(RegistryError::OtherWrapping(intent.wrapping));
         }
-        let registered = if intent.active {
-            Registered::Already
-        } else {
-            let master = fresh_master(kms, tenant, &intent.key).await?;
-            let keys = make_keys(kms, tenant, wrapping, master).await?;
-            record(&mut client, tenant, &intent, &keys).await?;
-            Registered::Now
-        };
-        self.refresh().await?;
-        Ok(registered)
+        if intent.active {
+            return Ok(Registered::Already);
+        }
+        let master = fresh_master(kms, tenant, &intent.key).await?;
+        let keys = make_keys(kms, tenant, wrapping, master).await?;
+        record(&mut client, tenant, &intent, &keys).await?;
+        Ok(Registered::Now)
     }
 }
 
-/// The characters that a tag may have at AWS, so that a tenant can move between providers.
-fn check_name(tenant: &str) -> Result<(), RegistryError> {
+/// Whether a tenant can have this name: the characters that a tag may have at AWS, so that it can move between providers.
+///
+/// # Errors
+/// [`RegistryError::Name`] and [`RegistryError::Reserved`].
+pub fn check_name(tenant: &str) -> Result<(), RegistryError> {
     if tenant.starts_with(GLOBAL_TENANT) {
         return Err(RegistryError::Reserved);
     }
@@ -105,9 +158,14 @@ async fn write_intent(client: &Client, tenant: &str, wrapping: Wrapping) -> Resu
     let insert = "INSERT INTO rowseal.tenant (name, wrapping) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING";
     let is_new = client.execute(insert, &[&tenant, &wrapping.as_str()]).await? == 1;
     let read = "SELECT t.intent::pg_catalog.text, i.id::pg_catalog.text, t.state, t.wrapping,
-                t.created_at > pg_catalog.now() - '1 minute'::pg_catalog.interval
+                coalesce(t.changed_at, t.created_at) > pg_catalog.now() - '1 minute'::pg_catalog.interval
                 FROM rowseal.tenant t, rowseal.installation i WHERE t.name = $1";
     let row = client.query_one(read, &[&tenant]).await?;
+    if !is_new {
+        // This attempt may make a key, too, which the next one may have to wait for.
+        let again = "UPDATE rowseal.tenant SET changed_at = pg_catalog.now() WHERE name = $1 AND state = 'registering'";
+        client.execute(again, &[&tenant]).await?;
+    }
     let wrapping = Wrapping::parse(row.get(3))?;
     let key = KeyIntent { id: row.get(0), database: row.get(1), is_new, is_young: row.get(4) };
     match Standing::parse(row.get(2))? {
