@@ -11,7 +11,9 @@ use crate::hex;
 use crate::keys::{FreshDek, Granted, Need, Tenant};
 use crate::policy::{Column, Equality};
 use crate::refusal::{Class, Refusal};
-use crate::sql::plan::{Constants, CopiedFrom, CopiedTenant, Role, Source, StatementPlan, TenantSource, ValueSlot};
+use crate::sql::plan::{
+    Constants, CopiedFrom, CopiedTenant, EachTenant, Role, Source, StatementPlan, TenantSource, ValueSlot,
+};
 use crate::types::{self, Format, LogicalType, ValueError};
 
 use super::cells::{self, writes_cells};
@@ -168,28 +170,14 @@ impl Sealer<'_> {
         let (plan, inputs) = (self.plan, self.inputs);
         let slot = &plan.values[slot];
         let locked = inputs.locked.unwrap_or_default();
+        let keeps = writes_cells(inputs.facts);
         match &slot.role {
-            Role::LockedTables => return Ok(Some(array(locked.iter().map(|row| Some(row.table.clone()))))),
-            Role::LockedRows => return Ok(Some(array(locked.iter().map(|row| Some(row.row.clone()))))),
-            Role::CopiedPlain { at } => return Ok(Some(array(copied::plain(*at, inputs)))),
-            _ => {}
-        }
-        match &slot.role {
-            Role::Seal { column, tenant, .. } if writes_cells(inputs.facts) => {
+            Role::LockedTables => Ok(Some(array(locked.iter().map(|row| Some(row.table.clone()))))),
+            Role::LockedRows => Ok(Some(array(locked.iter().map(|row| Some(row.row.clone()))))),
+            Role::CopiedPlain { at } => Ok(Some(array(copied::plain(*at, inputs)))),
+            Role::Seal { column, tenant, .. } if keeps => {
                 let Some(tenant) = changer(tenant, column, inputs)? else { return Ok(None) };
                 self.kept(&slot.source, column, &tenant)
-            }
-            Role::LockedCells { column } if writes_cells(inputs.facts) => {
-                let mut cells = Vec::with_capacity(locked.len());
-                for row in locked {
-                    let tenant = locked_tenant(plan, row, inputs, column)?;
-                    let cell = self.kept(&slot.source, column, &tenant)?;
-                    if cell.is_some() && locked.len() > 1 {
-                        return Err(cells::shared(column));
-                    }
-                    cells.push(cell.map(|cell| format!("\\x{}", hex::encode(&cell))));
-                }
-                Ok(Some(array(cells.into_iter())))
             }
             Role::Seal { column, row, tenant } => {
                 let Some(canonical) = of_slot(slot, column.logical, inputs)? else { return Ok(None) };
@@ -208,37 +196,67 @@ impl Sealer<'_> {
                 Ok(value.and_then(|_| Constants::marker(*number)).map(|marker| marker.to_vec()))
             }
             Role::SearchMany { column, tenants } => self.many(&slot.source, column, tenants),
-            Role::SealEach { column, rows, tenants } => {
-                let Some(members) = each::members(&slot.source, column, inputs)? else { return Ok(None) };
-                let tenants: HashMap<usize, Tenant> =
-                    each::tenants(&slot.source, tenants, column, inputs)?.into_iter().collect();
-                let cells = members.iter().enumerate().map(|(at, member)| match (member, tenants.get(&at)) {
-                    (None, _) => Ok(None),
-                    (Some(canonical), Some(tenant)) => {
-                        let cell = self.cell(column, (*rows, at), tenant, canonical)?;
-                        Ok(Some(format!("\\x{}", hex::encode(&cell))))
-                    }
-                    (Some(_), None) => Err(missing_tenant(column)),
-                });
-                Ok(Some(array(cells.collect::<Result<Vec<_>, Refusal>>()?.into_iter())))
-            }
+            Role::SealEach { column, rows, tenants } => self.each(&slot.source, (column, *rows), tenants),
             Role::CopiedCells { column, rows, from, tenant } => {
                 self.copied((&slot.source, *from), (column, *rows), tenant).map(Some)
             }
-            Role::LockedCells { column } => {
-                let canonical = of_source(&slot.source, column.logical, inputs)?;
-                let cells = locked.iter().enumerate().map(|(row, locked)| match &canonical {
-                    None => Ok(None),
-                    Some(canonical) => {
-                        let tenant = locked_tenant(plan, locked, inputs, column)?;
-                        let cell = self.cell(column, (row, 0), &tenant, canonical)?;
-                        Ok(Some(format!("\\x{}", hex::encode(&cell))))
-                    }
-                });
-                Ok(Some(array(cells.collect::<Result<Vec<_>, Refusal>>()?.into_iter())))
-            }
-            Role::CopiedPlain { .. } | Role::LockedTables | Role::LockedRows => Ok(None),
+            Role::LockedCells { column } if keeps => self.kept_in_locked(&slot.source, column, locked).map(Some),
+            Role::LockedCells { column } => self.in_locked(&slot.source, column, locked).map(Some),
         }
+    }
+
+    /// Cells for the members of an array, each with the tenant of its row.
+    fn each(
+        &mut self,
+        source: &Source,
+        (column, rows): (&Arc<Column>, usize),
+        tenants: &EachTenant,
+    ) -> Result<Option<Vec<u8>>, Refusal> {
+        let Some(members) = each::members(source, column, self.inputs)? else { return Ok(None) };
+        let tenants: HashMap<usize, Tenant> =
+            each::tenants(source, tenants, column, self.inputs)?.into_iter().collect();
+        let cells = members.iter().enumerate().map(|(at, member)| match (member, tenants.get(&at)) {
+            (None, _) => Ok(None),
+            (Some(canonical), Some(tenant)) => {
+                let cell = self.cell(column, (rows, at), tenant, canonical)?;
+                Ok(Some(format!("\\x{}", hex::encode(&cell))))
+            }
+            (Some(_), None) => Err(missing_tenant(column)),
+        });
+        Ok(Some(array(cells.collect::<Result<Vec<_>, Refusal>>()?.into_iter())))
+    }
+
+    /// A value's cells for the rows that the first of two steps locked, one for each.
+    fn in_locked(&mut self, source: &Source, column: &Arc<Column>, locked: &[LockedRow]) -> Result<Vec<u8>, Refusal> {
+        let canonical = of_source(source, column.logical, self.inputs)?;
+        let cells = locked.iter().enumerate().map(|(row, locked)| match &canonical {
+            None => Ok(None),
+            Some(canonical) => {
+                let tenant = locked_tenant(self.plan, locked, self.inputs, column)?;
+                let cell = self.cell(column, (row, 0), &tenant, canonical)?;
+                Ok(Some(format!("\\x{}", hex::encode(&cell))))
+            }
+        });
+        Ok(array(cells.collect::<Result<Vec<_>, Refusal>>()?.into_iter()))
+    }
+
+    /// A cell that a role writes as it is, for the row that was locked: no two rows may share one.
+    fn kept_in_locked(
+        &mut self,
+        source: &Source,
+        column: &Arc<Column>,
+        locked: &[LockedRow],
+    ) -> Result<Vec<u8>, Refusal> {
+        let mut cells = Vec::with_capacity(locked.len());
+        for row in locked {
+            let tenant = locked_tenant(self.plan, row, self.inputs, column)?;
+            let cell = self.kept(source, column, &tenant)?;
+            if cell.is_some() && locked.len() > 1 {
+                return Err(cells::shared(column));
+            }
+            cells.push(cell.map(|cell| format!("\\x{}", hex::encode(&cell))));
+        }
+        Ok(array(cells.into_iter()))
     }
 
     /// The cells of one column for the rows of a query.

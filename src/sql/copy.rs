@@ -23,7 +23,7 @@ use crate::catalog::{Attribute, Relation};
 use crate::policy::TenantRule;
 use crate::refusal::Refusal;
 use crate::types::Exact;
-use crate::wire::copy::{Format, Header};
+use crate::wire::copy::{Format, Header, Options};
 
 /// Plans a COPY that names a sealed table.
 pub(super) fn plan(
@@ -69,36 +69,66 @@ pub(super) fn plan(
     if cursor.at != cursor.end {
         return Err(refuse_statement("this form of COPY", base));
     }
-    let head = (columns_at, given.is_some());
     if columns.iter().all(|column| column.sealed.is_none()) {
         return Ok(StatementPlan { range: planner.bytes(), ..StatementPlan::default() });
     }
     let names: Vec<String> = columns.iter().map(|column| column.name.clone()).collect();
     let options = said.options(Some(&names))?;
     let in_binary = said.in_binary(&options, is_in).map(|put| in_place(text, options_at..options_end, put));
-    let mut planner = planner;
+    let form = Form { options, in_binary, names };
     if is_in {
-        if !head.1 {
-            let list: Vec<String> = names.iter().map(|name| quote(name)).collect();
-            planner.edit(source_end..source_end, format!(" ({})", list.join(", ")));
-        }
-        // What stands before it in the same text may change a type.
-        let binary = in_binary.as_ref().filter(|_| tokens.start == 0).and_then(|_| exact(&columns));
-        if binary.is_none() && options.format != Format::Binary {
-            stand_beside_cells(&options)?;
-        }
-        if binary.is_some() {
-            planner.edits.extend(in_binary);
-            super::copy_guard::guard(&mut planner, (base, &columns), where_at..tokens.end);
-        }
-        let row = Box::new(row_plan(base, &columns)?);
-        let copy = Copy::In(CopyIn { table: base.name.clone(), names, options, row, binary });
-        return with_copy(planner, copy);
+        let list_at = if given.is_some() { None } else { Some(source_end) };
+        return rows_in(planner, (base, &columns), (list_at, where_at..tokens.end), form);
     }
     let start = text.tokens[name.first].range.start;
-    let table = &text.text[start..text.tokens[columns_at - 1].range.end];
-    let (list, result, hidden) = selected(base, &columns, in_binary.is_some());
-    planner.edit(start..source_end, format!("(SELECT {list} FROM ONLY {table})"));
+    let table = start..text.tokens[columns_at - 1].range.end;
+    rows_out(planner, (base, &columns), (table, start..source_end), form)
+}
+
+/// In which form rows are carried.
+struct Form {
+    options: Options,
+    /// What puts the options of the binary format in the place of those that are written, where that is possible.
+    in_binary: Option<Edit>,
+    names: Vec<String>,
+}
+
+/// COPY ... FROM: the list of columns is written out behind `list_at` where there is none.
+fn rows_in(
+    mut planner: Planner<'_>,
+    (base, columns): (&Relation, &[&Attribute]),
+    (list_at, condition): (Option<usize>, Range<usize>),
+    Form { options, in_binary, names }: Form,
+) -> Result<StatementPlan, Refusal> {
+    if let Some(at) = list_at {
+        let list: Vec<String> = names.iter().map(|name| quote(name)).collect();
+        planner.edit(at..at, format!(" ({})", list.join(", ")));
+    }
+    // What stands before it in the same text may change a type.
+    let is_first = planner.tokens.start == 0;
+    let binary = in_binary.as_ref().filter(|_| is_first).and_then(|_| exact(columns));
+    if binary.is_none() && options.format != Format::Binary {
+        stand_beside_cells(&options)?;
+    }
+    if binary.is_some() {
+        planner.edits.extend(in_binary);
+        super::copy_guard::guard(&mut planner, (base, columns), condition);
+    }
+    let row = Box::new(row_plan(base, columns)?);
+    let copy = Copy::In(CopyIn { table: base.name.clone(), names, options, row, binary });
+    with_copy(planner, copy)
+}
+
+/// COPY ... TO: a query stands in the place of the table.
+fn rows_out(
+    mut planner: Planner<'_>,
+    (base, columns): (&Arc<Relation>, &[&Attribute]),
+    (table, source): (Range<usize>, Range<usize>),
+    Form { options, in_binary, names }: Form,
+) -> Result<StatementPlan, Refusal> {
+    let table = &planner.text.text[table];
+    let (list, result, hidden) = selected(base, columns, in_binary.is_some());
+    planner.edit(source, format!("(SELECT {list} FROM ONLY {table})"));
     let is_binary = in_binary.is_some() || options.format == Format::Binary;
     if !is_binary {
         stand_beside_cells(&options)?;
