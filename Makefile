@@ -1,7 +1,7 @@
 # Every target installs what it needs first (scripts/bootstrap.sh).
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: demo test check random kills outage suites bench bench-bulk docs
+.PHONY: demo test check random kills outage suites bench bench-bulk bench-rotation docs
 
 TOOLS := $(CURDIR)/.tools
 export PATH := $(TOOLS)/bin:$(HOME)/.cargo/bin:$(PATH):/usr/sbin
@@ -74,6 +74,12 @@ bench-bulk:
 	scripts/bootstrap.sh --bench
 	cargo build --release --locked
 	scripts/bench-bulk.sh $(ROWS)
+
+# A rotation in both modes: time, rows a second, WAL, and the application's latency meanwhile. ROWS=1000000
+bench-rotation:
+	scripts/bootstrap.sh --bench
+	cargo build --release --locked
+	ROWS=$(ROWS) scripts/bench-rotation.sh
 
 docs:
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
