@@ -1,7 +1,7 @@
 # Every target installs what it needs first (scripts/bootstrap.sh).
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: demo test check random suites bench bench-bulk docs
+.PHONY: demo test check random kills outage suites bench bench-bulk bench-rotation docs
 
 TOOLS := $(CURDIR)/.tools
 export PATH := $(TOOLS)/bin:$(HOME)/.cargo/bin:$(PATH):/usr/sbin
@@ -43,6 +43,18 @@ random:
 	scripts/bootstrap.sh
 	RANDOM_SQL_COUNT=$(COUNT) RANDOM_SQL_SEED=$(SEED) cargo test --locked --test integration random_sql -- --nocapture
 
+# kill -9 of commands, the proxy and Postgres at seeded points of every job on keys, while clients write. KILLS=300 SEED=1
+KILLS ?= 300
+kills:
+	scripts/bootstrap.sh
+	KILLS=$(KILLS) KILLS_SEED=$(SEED) cargo test --locked --test integration kills:: -- --nocapture
+
+# The key service away for ten minutes, in both modes, while clients work. OUTAGE=600 (seconds)
+OUTAGE ?= 600
+outage:
+	scripts/bootstrap.sh
+	OUTAGE=$(OUTAGE) cargo test --locked --test integration kms::trouble::warm_statements_outlive -- --nocapture
+
 # Real programs, each on plain tables directly and on sealed ones through the proxy: the same answers, but for those that
 # tests/suites/known.toml explains. SUITES="django sqlx" chooses some.
 SUITES ?=
@@ -62,6 +74,12 @@ bench-bulk:
 	scripts/bootstrap.sh --bench
 	cargo build --release --locked
 	scripts/bench-bulk.sh $(ROWS)
+
+# A rotation in both modes: time, rows a second, WAL, and the application's latency meanwhile. ROWS=1000000
+bench-rotation:
+	scripts/bootstrap.sh --bench
+	cargo build --release --locked
+	ROWS=$(ROWS) scripts/bench-rotation.sh
 
 docs:
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps

@@ -7,3 +7,4 @@ mod moto;
 pub mod proxy;
 mod reconcile;
 mod suite;
+mod trouble;

@@ -28,6 +28,7 @@ mod machine;
 mod many;
 mod migrations;
 mod misspelt;
+mod model;
 mod named;
 mod pipeline;
 mod positions;

@@ -13,10 +13,13 @@ use super::journal::Note;
 use super::keyset::{KeySet, MasterKey};
 use super::rotation::latest;
 use super::{Event, JobError, Journal, Watch};
-use crate::keys::kms::{KeyState, Kms};
+use crate::keys::kms::{KeyState, Kms, KmsError};
 use crate::keys::registry::{COUNTED_OUT_AFTER, Registry};
 
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// How often a call is made that the key service does not repeat by itself.
+const ATTEMPTS: u32 = 3;
 
 /// What it takes to act on the keys of one tenant.
 pub struct Custody<'a> {
@@ -126,7 +129,7 @@ impl<'a> Custody<'a> {
         }
         self.act("disable", key, about).await?;
         let request = self.kms.disable(&key.arn).await?;
-        self.done("disabled", key, request).await.map(|()| true)
+        self.done("disabled", key, Some(request)).await.map(|()| true)
     }
 
     /// Makes a disabled key usable.
@@ -144,14 +147,15 @@ impl<'a> Custody<'a> {
         }
         self.act("enable", key, about).await?;
         let request = self.kms.enable(&key.arn).await?;
-        self.done("enabled", key, request).await.map(|()| true)
+        self.done("enabled", key, Some(request)).await.map(|()| true)
     }
 
     /// Schedules the deletion of a key, and records that it is purged.
     pub(super) async fn schedule_deletion(&self, key: &MasterKey, days: u8, about: &str) -> Result<bool, JobError> {
         if self.kms.describe(&key.arn).await?.state != KeyState::PendingDeletion {
             self.act(&format!("schedule, in {days} days, the deletion of"), key, about).await?;
-            let request = self.kms.schedule_deletion(&key.arn, days).await?;
+            let schedule = || self.kms.schedule_deletion(&key.arn, days);
+            let request = self.ask(key, schedule, |state| state == KeyState::PendingDeletion).await?;
             self.done("scheduled for deletion", key, request).await?;
         }
         let purged = "UPDATE rowseal.master_key SET state = 'purged', restore_until = NULL,
@@ -163,7 +167,8 @@ impl<'a> Custody<'a> {
     pub(super) async fn cancel_deletion(&self, key: &MasterKey, about: &str) -> Result<bool, JobError> {
         if self.kms.describe(&key.arn).await?.state == KeyState::PendingDeletion {
             self.act("cancel the deletion of", key, about).await?;
-            let request = self.kms.cancel_deletion(&key.arn).await?;
+            let cancel = || self.kms.cancel_deletion(&key.arn);
+            let request = self.ask(key, cancel, |state| state != KeyState::PendingDeletion).await?;
             self.done("kept, and disabled", key, request).await?;
         }
         let kept = "UPDATE rowseal.master_key SET state = 'deactivated', deletion_at = NULL
@@ -171,13 +176,38 @@ impl<'a> Custody<'a> {
         self.change(kept, &[&&key.id.0[..]]).await.map(|()| true)
     }
 
+    /// Makes a call that fails if it was carried out before: one whose answer was lost may have been, which the state of the
+    /// key tells. Gives the service's name for the call, where there is one.
+    async fn ask<F>(
+        &self,
+        key: &MasterKey,
+        call: impl Fn() -> F,
+        is_done: impl Fn(KeyState) -> bool,
+    ) -> Result<Option<String>, JobError>
+    where
+        F: Future<Output = Result<String, KmsError>>,
+    {
+        for _ in 1..ATTEMPTS {
+            match call().await {
+                Err(error) if error.class.is_passing() => {
+                    if is_done(self.kms.describe(&key.arn).await?.state) {
+                        return Ok(error.request_id);
+                    }
+                }
+                answer => return Ok(Some(answer?)),
+            }
+        }
+        Ok(Some(call().await?))
+    }
+
     async fn act(&self, what: &str, key: &MasterKey, about: &str) -> Result<(), JobError> {
         self.journal.say(format!("{what} {} ({about})", key.arn), Some(key.id)).await
     }
 
-    async fn done(&self, what: &str, key: &MasterKey, request: String) -> Result<(), JobError> {
+    async fn done(&self, what: &str, key: &MasterKey, request: Option<String>) -> Result<(), JobError> {
         let detail = format!("{} was {what}", key.arn);
-        self.journal.note(Note { detail, key: Some(key.id), kms_requests: vec![request], ..Note::default() }).await
+        let kms_requests = request.into_iter().collect();
+        self.journal.note(Note { detail, key: Some(key.id), kms_requests, ..Note::default() }).await
     }
 
     /// Does something to each key, also when it fails for one of them; gives for how many it was done.

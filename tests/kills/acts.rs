@@ -76,7 +76,7 @@ impl Act {
     }
 
     /// The command line, without what makes it slow enough for a point.
-    pub fn command<'a>(self, tenant: &'a str) -> Vec<&'a str> {
+    pub fn command(self, tenant: &str) -> Vec<&str> {
         match self {
             Act::Rotate => vec!["key", "rotate", "1"],
             Act::Register => vec!["tenant", "register", tenant],

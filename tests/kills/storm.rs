@@ -126,41 +126,10 @@ impl Storm {
 
     /// True if something was killed at that point; false if the command ended before.
     fn kill_at(&mut self, command: &[&str], (act, point): (Act, Point), victim: Victim) -> bool {
-        let strict = self.stage.strict.clone().unwrap();
-        let stopped = strict.stopped();
-        let stop = |knob: &str, call: &str, skip: u64| json!({knob: 1, "skip": skip, "only": call, "caller": JOB[0].1});
-        let mut holder = None;
-        match point {
-            Point::Before(call, skip) => self.stage.set(&stop("stall", call, skip)),
-            Point::Behind(call, skip) => self.stage.set(&stop("hold", call, skip)),
-            Point::State("switching") => {
-                let insert = format!("INSERT INTO rowseal.proxy (id, epoch) VALUES ('{NOBODY}', 0)");
-                self.stage.cluster.psql("app", &insert);
-            }
-            Point::State("verifying") => {
-                let client = self.stage.runtime.block_on(self.stage.cluster.connect("app"));
-                self.stage.runtime.block_on(client.batch_execute("BEGIN; SELECT pg_current_xact_id()")).unwrap();
-                holder = Some(client);
-            }
-            Point::State(_) | Point::Moment(_) => {}
-        }
+        let stopped = self.stage.strict.as_ref().unwrap().stopped();
+        let holder = self.arm(point);
         let mut running = self.stage.begin(&[command, act.pace(point)].concat(), &JOB);
-        let began = Instant::now();
-        let is_there = |storm: &Storm| match point {
-            Point::Before(..) | Point::Behind(..) => strict.stopped() > stopped,
-            Point::State(state) => storm.stage.state() == state,
-            Point::Moment(after) => began.elapsed() >= after,
-        };
-        let reached = loop {
-            if running.has_ended() {
-                break false;
-            }
-            if is_there(self) || began.elapsed() > TO_THE_POINT {
-                break true;
-            }
-            self.count_out();
-            std::thread::sleep(Duration::from_millis(5));
-        };
+        let reached = self.comes_to(point, &mut running, stopped);
         if reached && victim == Victim::Command {
             running.kill();
             self.calm(holder);
@@ -177,6 +146,44 @@ impl Storm {
         assert!(may_fail || self.is_done(&output, act), "{act:?}: {}", said(&output));
         self.bury_commands();
         reached
+    }
+
+    /// Sees to it that a command stops at the point; gives the transaction that holds it there, if one does.
+    fn arm(&self, point: Point) -> Option<tokio_postgres::Client> {
+        let stop = |knob: &str, call: &str, skip: u64| json!({knob: 1, "skip": skip, "only": call, "caller": JOB[0].1});
+        match point {
+            Point::Before(call, skip) => self.stage.set(&stop("stall", call, skip)),
+            Point::Behind(call, skip) => self.stage.set(&stop("hold", call, skip)),
+            Point::State("switching") => {
+                let insert = format!("INSERT INTO rowseal.proxy (id, epoch) VALUES ('{NOBODY}', 0)");
+                self.stage.cluster.psql("app", &insert);
+            }
+            Point::State("verifying") => {
+                let client = self.stage.runtime.block_on(self.stage.cluster.connect("app"));
+                self.stage.runtime.block_on(client.batch_execute("BEGIN; SELECT pg_current_xact_id()")).unwrap();
+                return Some(client);
+            }
+            Point::State(_) | Point::Moment(_) => {}
+        }
+        None
+    }
+
+    /// False if the command ends before. One that takes another way than usual is killed wherever it is.
+    fn comes_to(&mut self, point: Point, running: &mut Rotating, stopped: u64) -> bool {
+        let began = Instant::now();
+        while !running.has_ended() {
+            let is_there = match point {
+                Point::Before(..) | Point::Behind(..) => self.stage.strict.as_ref().unwrap().stopped() > stopped,
+                Point::State(state) => self.stage.state() == state,
+                Point::Moment(after) => began.elapsed() >= after,
+            };
+            if is_there || began.elapsed() > TO_THE_POINT {
+                return true;
+            }
+            self.count_out();
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        false
     }
 
     fn kill(&mut self, victim: Victim) {
@@ -239,7 +246,7 @@ impl Storm {
     fn until_ended(&mut self, mut running: Rotating) -> std::process::Output {
         let began = Instant::now();
         while !running.has_ended() {
-            assert!(began.elapsed() < PATIENCE, "it does not end: {}", self.proxy.log().lines().count());
+            assert!(began.elapsed() < PATIENCE, "it does not end");
             self.count_out();
             std::thread::sleep(Duration::from_millis(20));
         }

@@ -22,7 +22,7 @@ pub const POLICY: &str = "[[database]]\nname = \"app\"\ncontrol = \"{control}/ap
 const TABLE: &str =
     "CREATE TABLE users (id int8 PRIMARY KEY, account_id int8 NOT NULL, email rowseal.text, ssn rowseal.text);
     ALTER TABLE users ALTER email SET STORAGE EXTERNAL, ALTER ssn SET STORAGE EXTERNAL";
-const INSERT: &str = "INSERT INTO users (id, account_id, email, ssn) VALUES";
+pub const INSERT: &str = "INSERT INTO users (id, account_id, email, ssn) VALUES";
 
 /// A site whose proxy keeps its master keys in the strict stand-in.
 pub struct Stage {
@@ -36,9 +36,13 @@ pub struct Stage {
 impl Stage {
     /// Nothing is set up yet.
     pub fn bare(wrapping: &str) -> Stage {
+        Stage::bare_on(Cluster::start_with(Version::Any, &[("max_connections", "300")]), wrapping)
+    }
+
+    /// The same on a server of the caller's.
+    pub fn bare_on(cluster: Cluster, wrapping: &str) -> Stage {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let (address, server) = runtime.block_on(strict_kms::start("127.0.0.1:0".parse().unwrap(), None)).unwrap();
-        let cluster = Cluster::start_with(Version::Any, &[("max_connections", "300")]);
         let mut site = Site::new(&cluster, POLICY);
         site.set_environment(strict_kms::ENVIRONMENT);
         let endpoint = format!("http://{address}");
@@ -54,7 +58,12 @@ impl Stage {
 
     /// With a sealed table and tenants 1 and 2.
     pub fn start(wrapping: &str) -> Stage {
-        let stage = Stage::bare(wrapping);
+        Stage::start_on(Cluster::start(Version::Any), wrapping)
+    }
+
+    /// The same on a server of the caller's.
+    pub fn start_on(cluster: Cluster, wrapping: &str) -> Stage {
+        let stage = Stage::bare_on(cluster, wrapping);
         stage.cluster.createdb("app");
         stage.set_up();
         stage
@@ -102,12 +111,12 @@ impl Stage {
     }
 }
 
-async fn first_values(client: &Client, sql: &str) -> Result<Vec<String>, String> {
+pub async fn first_values(client: &Client, sql: &str) -> Result<Vec<String>, String> {
     let rows = client.query(sql, &[]).await.map_err(|error| sqlstate(&error))?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
-fn sqlstate(error: &tokio_postgres::Error) -> String {
+pub fn sqlstate(error: &tokio_postgres::Error) -> String {
     error.code().map_or_else(|| error.to_string(), |code| code.code().to_owned())
 }
 
