@@ -260,7 +260,7 @@ const END: &str = "
   (`(CASE WHEN id = 1 THEN 'a' END)::varchar(20)`). A text that such a cast would cut is an error (22001), as it is without the cast.
 - FULL JOIN with USING or NATURAL makes `coalesce(a.column, b.column)` of a merged column. A merged sealed column is shown where both are the same
   column of a table (joined with itself); it is compared where both sides are of one tenant whatever the rows.
-- CREATE VIEW and CREATE MATERIALIZED VIEW pass where the query shows sealed columns as they are and needs no rewriting: it compares none
+- CREATE VIEW, also RECURSIVE and with CHECK OPTION, and CREATE MATERIALIZED VIEW pass where the query shows sealed columns as they are and needs no rewriting: it compares none
   and casts none. In a transaction that has
   changed the schema, no view can be read by its sealed columns. What follows it in one text may only define.
 - A view is looked through where its own query needs no rewriting: plain selections and joins over plain columns. A partition or child

@@ -185,7 +185,10 @@ fn plan_statement(
     {
         return copy::plan(text, &tokens, (context, &relation), asking);
     }
-    let statement = match text.parse(&utility::without_data(text, &tokens)) {
+    if let Some(view) = utility::recursive_view(text, &tokens) {
+        return recursive_view(&view, (context, asking)).map(|()| empty);
+    }
+    let statement = match text.parse(&utility::without_ending(text, &tokens)) {
         Ok(statement) => statement,
         Err(place) if call::calls(text, &tokens, context) => {
             return Err(call::rows_from(text, &tokens).unwrap_or_else(|| unread(place)));
@@ -201,6 +204,19 @@ fn plan_statement(
         Some(result) => planner.finish(result),
         None => Ok(empty),
     }
+}
+
+/// Allows a CREATE RECURSIVE VIEW, by what it stands for.
+fn recursive_view(view: &str, (context, asking): (&Context<'_>, &mut Asking)) -> Result<(), Refusal> {
+    let read = Text::read(view).map_err(unread)?;
+    let [tokens] = &read.statements()[..] else { return Err(expr::unsupported("this form of CREATE VIEW")) };
+    let asked = asking.questions.len();
+    let plan = plan_statement(&read, tokens.clone(), (context, asking))?;
+    if asking.questions.len() > asked || plan.is_rewritten() {
+        asking.questions.truncate(asked);
+        return Err(expr::unsupported("this form of CREATE RECURSIVE VIEW"));
+    }
+    Ok(())
 }
 
 /// Plans a statement; `None` when it passes as it is.
