@@ -315,7 +315,7 @@ const END: &str = "
 - Tables and columns that the policy names are not renamed through the proxy, and no other table gets such a name. A temporary table, or one
   in another schema, is another table: it is left as it is. A statement in the same text behind one that changes a table's columns is
   refused if it uses the table and is no DDL.
-- A function that returns rows of a sealed table (`RETURNS users`, `RETURNS SETOF users`) is read like the table; what it is given as
+- A function that returns rows of a sealed table (`RETURNS users`, `RETURNS SETOF users`), which is made past the proxy, is read like the table; what it is given as
   arguments is not sealed. Refused by name are calls of functions that return values of a sealed type (`rowseal.text`, also in an array, a
   composite type, OUT or RETURNS TABLE) or rows of a view over sealed columns, and of functions of one name that do not all return the same
   sealed rows, whatever the arguments.

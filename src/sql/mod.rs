@@ -195,7 +195,11 @@ fn plan_statement(
         }
         Err(_) if !names_needle(text, &tokens, context) => return Ok(empty),
         Err(_) if only_in_strings(text, &tokens, context) => return Ok(empty),
-        Err(place) => return Err(call::rows_from(text, &tokens).unwrap_or_else(|| unread(place))),
+        Err(place) => {
+            let function = touched(text, &tokens, context).filter(|_| utility::makes_function(text, &tokens));
+            let function = function.map(|relation| utility::refuse_function(&relation));
+            return Err(function.or_else(|| call::rows_from(text, &tokens)).unwrap_or_else(|| unread(place)));
+        }
     };
     let Some(relation) = touched(text, &tokens, context) else { return Ok(empty) };
     let result = statement_result(&mut planner, &statement, &relation);

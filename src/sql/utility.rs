@@ -198,6 +198,26 @@ pub(super) fn refuse_statement(what: &str, relation: &Relation) -> Refusal {
     .hint("Use INSERT, UPDATE, DELETE or SELECT with a column list.")
 }
 
+/// True for CREATE FUNCTION and CREATE PROCEDURE.
+pub(super) fn makes_function(text: &Text<'_>, tokens: &Range<usize>) -> bool {
+    let starts: &[&[&str]] = &[
+        &["create", "function"],
+        &["create", "procedure"],
+        &["create", "or", "replace", "function"],
+        &["create", "or", "replace", "procedure"],
+    ];
+    starts_with(text, tokens, starts)
+}
+
+/// The refusal of a function whose definition names a sealed table outside of a string.
+pub(super) fn refuse_function(relation: &Relation) -> Refusal {
+    refuse_statement("CREATE FUNCTION with its rows as argument or result, or with a body that is no string,", relation)
+        .hint(
+            "Make it past the proxy, on a connection to the server itself; it can be called through the proxy, and a function \
+             that RETURNS SETOF the table is read like the table. A function that returns plain columns can be made here.",
+        )
+}
+
 /// Passes a parsed statement, or refuses it by name.
 pub(super) fn passes(planner: &mut Planner<'_>, statement: &Statement, relation: &Relation) -> Result<(), Refusal> {
     let refuse = |what: &str| Err(refuse_statement(what, relation));
@@ -227,7 +247,7 @@ pub(super) fn passes(planner: &mut Planner<'_>, statement: &Statement, relation:
         Statement::CreateTable(_) => refuse("CREATE TABLE with a reference to it"),
         Statement::Prepare { .. } => refuse("PREPARE"),
         Statement::Declare { .. } => refuse("DECLARE"),
-        Statement::CreateFunction(_) | Statement::CreateProcedure { .. } => refuse("CREATE FUNCTION"),
+        Statement::CreateFunction(_) | Statement::CreateProcedure { .. } => Err(refuse_function(relation)),
         _ => {
             let first = planner.text.word(planner.tokens.start).unwrap_or_default().to_ascii_uppercase();
             refuse(if first.is_empty() { "this statement" } else { &first })
