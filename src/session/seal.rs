@@ -276,7 +276,8 @@ impl Sealer<'_> {
         for tenant in tenants {
             let tenant = searched(tenant, column, inputs)?;
             for member in &members {
-                let token = member.as_ref().map(|canonical| self.sought(column, tenant.as_ref(), canonical)).transpose()?;
+                let token =
+                    member.as_ref().map(|canonical| self.sought(column, tenant.as_ref(), canonical)).transpose()?;
                 tokens.push(token.map(|token| format!("\\x{}", hex::encode(&token))));
             }
         }

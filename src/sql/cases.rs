@@ -401,7 +401,9 @@ fn describe_cut(cut: Option<u32>) -> String {
 fn describe_each(tenants: &EachTenant) -> String {
     match tenants {
         EachTenant::Same(tenant) => describe_tenant(tenant),
-        EachTenant::Param { index, type_oid, cut } => format!("each of param {index} ({type_oid}){}", describe_cut(*cut)),
+        EachTenant::Param { index, type_oid, cut } => {
+            format!("each of param {index} ({type_oid}){}", describe_cut(*cut))
+        }
         EachTenant::Literal { array, type_oid, cut } => {
             format!("each of literal {array} ({type_oid}){}", describe_cut(*cut))
         }

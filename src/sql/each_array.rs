@@ -9,9 +9,7 @@ use sqlparser::ast::{CastKind, Expr};
 use sqlparser::tokenizer::Token;
 
 use super::extent::{closing, extent};
-use super::operand::{
-    Kind, Operand, Shape, base_name, cast_keeps, casts_to, fits, integer_fits, operand, parens,
-};
+use super::operand::{Kind, Operand, Shape, base_name, cast_keeps, casts_to, fits, integer_fits, operand, parens};
 use super::plan::EachTenant;
 use super::text::Text;
 use crate::types::LogicalType;
@@ -67,7 +65,8 @@ pub(super) fn each_of(text: &Text<'_>, array: &Expr, type_oid: u32) -> Option<Ea
         _ => false,
     };
     array.casts.iter().all(keeps).then_some(())?;
-    let lengths = array.casts.iter().filter_map(|cast| if let LogicalType::Varchar(length) = cast { *length } else { None });
+    let lengths =
+        array.casts.iter().filter_map(|cast| if let LogicalType::Varchar(length) = cast { *length } else { None });
     let cut = lengths.min();
     let members = match array.made {
         Made::Param(index) => return Some(EachTenant::Param { index, type_oid, cut }),

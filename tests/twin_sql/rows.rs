@@ -58,7 +58,8 @@ const CAST: &str = "INSERT INTO users (id, account_id, email, age) SELECT p0::BI
 const UPSERT: &str = "INSERT INTO users (id, account_id, email) SELECT i, a, m FROM (VALUES ($1::int8, $2::int8, $3::text), ($4, $5, $6)) AS v(i, a, m) ON CONFLICT (id) DO UPDATE SET email = EXCLUDED.email RETURNING id, email";
 
 const TAGS: &str = "INSERT INTO tagged (id, org, tags) SELECT i, 'A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11'::uuid, t::text[] FROM (VALUES ($1::int8, $2), ($3, $4)) AS v(i, t) RETURNING id, tags";
-const LISTS: &str = "INSERT INTO tagged (id, org, email) SELECT 240, * FROM unnest($1::uuid[], $2::text[]) RETURNING org, email";
+const LISTS: &str =
+    "INSERT INTO tagged (id, org, email) SELECT 240, * FROM unnest($1::uuid[], $2::text[]) RETURNING org, email";
 
 fn text(value: &str) -> Text {
     Text(Some(value.to_owned()))
@@ -74,7 +75,11 @@ async fn parameters(twins: &Twins) -> Vec<String> {
     let (tags, more_tags) = (vec![Some("a"), None], Vec::<Option<&str>>::new());
     let lists = [text("{a,\"b c\"}"), text("{A0EEBC999C0B4EF8BB6D6BB9BD380A11}"), text("{}"), text("{x}")];
     let runs: Vec<(&str, &[Type], Vec<&(dyn ToSql + Sync)>)> = vec![
-        (TAGS, &[Type::INT8, Type::TEXT_ARRAY, Type::INT8, Type::TEXT_ARRAY], vec![&230i64, &tags, &231i64, &more_tags]),
+        (
+            TAGS,
+            &[Type::INT8, Type::TEXT_ARRAY, Type::INT8, Type::TEXT_ARRAY],
+            vec![&230i64, &tags, &231i64, &more_tags],
+        ),
         (TAGS, &[Type::INT8], vec![&232i64, &lists[0], &233i64, &lists[2]]),
         (TAGS, &[Type::INT8, Type::TEXT, Type::INT8, Type::TEXT], vec![&234i64, &"{x}", &235i64, &"{y"]),
         (LISTS, &[], vec![&lists[1], &lists[3]]),
