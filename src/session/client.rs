@@ -528,7 +528,7 @@ impl Machine {
         }
         let given = Stands::of(plan, &inputs)?;
         match Machine::reply(plan, Some(bind.result_formats), (facts, given)) {
-            Some(reply) => self.portals.insert(portal, reply),
+            Some(reply) => self.portals.insert(portal, reply.placed(&prepared.positions)),
             None => self.portals.remove(&portal),
         };
         self.queue.push(Expect::Bind(Some(prepared.positions.clone())));

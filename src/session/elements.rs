@@ -24,7 +24,8 @@ pub struct Array<'a> {
 pub fn array(format: Format, bytes: &[u8], declared: u32) -> Result<Array<'_>, Refusal> {
     let found = match format {
         Format::Text => {
-            let members = text(bytes).ok_or(ValueError::BadText { ty: "array" });
+            let bad = || if is_nested(bytes) { ValueError::Dimensions } else { ValueError::BadText { ty: "array" } };
+            let members = text(bytes).ok_or_else(bad);
             members.map(|members| Array { element: element_oid(declared), members })
         }
         Format::Binary => binary(bytes).ok_or(ValueError::BadBinary { ty: "array" }),
@@ -103,6 +104,14 @@ pub fn text(bytes: &[u8]) -> Option<Vec<Member<'_>>> {
     }
 }
 
+/// True for what begins as the text form of an array of several dimensions, which is not taken apart here.
+fn is_nested(bytes: &[u8]) -> bool {
+    let bytes = bytes.trim_ascii();
+    let head = bytes.iter().position(|b| *b == b'=').filter(|_| bytes.starts_with(b"["));
+    let rest = head.map_or(bytes, |equals| bytes[equals + 1..].trim_ascii_start());
+    rest.strip_prefix(b"{").is_some_and(|inside| inside.trim_ascii_start().starts_with(b"{"))
+}
+
 /// One member, and what comes after it and after blanks.
 fn member(bytes: &[u8]) -> Option<(Member<'_>, &[u8])> {
     let quoted = bytes.first() == Some(&b'"');
@@ -141,6 +150,7 @@ fn member(bytes: &[u8]) -> Option<(Member<'_>, &[u8])> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::refusal::Class;
 
     fn read(text_form: &str) -> Option<Vec<Option<String>>> {
         let own = |m: Member<'_>| m.map(|m| String::from_utf8_lossy(&m).into_owned());
@@ -157,6 +167,17 @@ mod tests {
         assert_eq!(read("[0:1]={a,b}"), some(&["a", "b"]));
         for bad in ["", "a", "{", "{a", "{a,}", "{,a}", "{\"a}", "{a\"b}", "{{a}}", "{a}b"] {
             assert_eq!(read(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn text_arrays_of_several_dimensions_are_refused_by_name() {
+        let class = |text: &str| array(Format::Text, text.as_bytes(), 0).map(|_| ()).map_err(|refusal| refusal.class);
+        for nested in ["{{a,b},{c,d}}", " { {a}}", "[1:1][1:2]={{a,b}}"] {
+            assert_eq!(class(nested), Err(Class::NotSupported), "{nested}");
+        }
+        for bad in ["{a", "{a,{b}}", "[1:2]={a}b"] {
+            assert_eq!(class(bad), Err(Class::BadText), "{bad}");
         }
     }
 

@@ -17,7 +17,7 @@ use super::seal::{Inputs, bad_value, literal_array};
 /// The error that Postgres gives for a text that is not of its column's type.
 pub(super) fn check(plan: &StatementPlan, facts: &Arc<Facts>) -> Result<(), Refusal> {
     for slot in &plan.values {
-        if let Some(error) = tenants(&slot.role).iter().find_map(|tenant| misread(tenant)) {
+        if let Some(error) = tenants(&slot.role).iter().find_map(misread) {
             return Err(bad_value(&error));
         }
         let Source::Literal(text) = &slot.source else { continue };

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use crate::refusal::{Class, Refusal};
 use crate::sql::named;
 use crate::sql::plan::{Call, Copy, Ddl, Named, ResultColumn, StatementPlan};
+use crate::sql::render::Positions;
 
 use super::facts::Facts;
 use super::machine::{Machine, Prepared};
@@ -60,6 +61,32 @@ pub struct Cursor {
 }
 
 impl Reply {
+    /// The same with the places in the text that was sent of a PREPARE, which is analysed once it is executed.
+    pub fn placed(self, positions: &Arc<Positions>) -> Self {
+        match self {
+            Reply::Gives(given) => match &*given {
+                Given::Statement(name, Some(prepared)) => {
+                    let (plan, oids, facts) = (prepared.plan.clone(), prepared.oids.clone(), prepared.facts.clone());
+                    let prepared = Prepared { plan, oids, facts, positions: positions.clone() };
+                    Reply::Gives(Arc::new(Given::Statement(name.clone(), Some(Arc::new(prepared)))))
+                }
+                _ => Reply::Gives(given),
+            },
+            other => other,
+        }
+    }
+
+    /// Where the pieces of a PREPARE's text stand.
+    pub fn positions(&self) -> Option<&Positions> {
+        match self {
+            Reply::Gives(given) => match &**given {
+                Given::Statement(_, Some(prepared)) => Some(&prepared.positions),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
     /// True for a COPY that takes rows for a sealed table.
     pub fn takes_rows(&self) -> bool {
         matches!(self, Reply::Copy(copy, _) if matches!(**copy, Copy::In(_)))

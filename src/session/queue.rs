@@ -175,6 +175,7 @@ impl Queue {
             Expect::Query(rewritten, _) => rewritten.as_ref().map(|rewritten| &rewritten.positions),
             Expect::Parse { positions, .. } | Expect::Bind(positions) => positions.as_deref(),
             Expect::Asked(positions) => Some(positions),
+            Expect::Execute(Some(reply)) => reply.positions(),
             _ => None,
         }
     }

@@ -260,7 +260,7 @@ const END: &str = "
   (`(CASE WHEN id = 1 THEN 'a' END)::varchar(20)`). A text that such a cast would cut is an error (22001), as it is without the cast.
 - FULL JOIN with USING or NATURAL makes `coalesce(a.column, b.column)` of a merged column. A merged sealed column is shown where both are the same
   column of a table (joined with itself); it is compared where both sides are of one tenant whatever the rows.
-- CREATE VIEW and CREATE MATERIALIZED VIEW pass where the query shows sealed columns as they are and needs no rewriting: it compares none
+- CREATE VIEW, also RECURSIVE and with CHECK OPTION, and CREATE MATERIALIZED VIEW pass where the query shows sealed columns as they are and needs no rewriting: it compares none
   and casts none. In a transaction that has
   changed the schema, no view can be read by its sealed columns. What follows it in one text may only define.
 - A view is looked through where its own query needs no rewriting: plain selections and joins over plain columns. A partition or child
@@ -315,7 +315,7 @@ const END: &str = "
 - Tables and columns that the policy names are not renamed through the proxy, and no other table gets such a name. A temporary table, or one
   in another schema, is another table: it is left as it is. A statement in the same text behind one that changes a table's columns is
   refused if it uses the table and is no DDL.
-- A function that returns rows of a sealed table (`RETURNS users`, `RETURNS SETOF users`) is read like the table; what it is given as
+- A function that returns rows of a sealed table (`RETURNS users`, `RETURNS SETOF users`), which is made past the proxy, is read like the table; what it is given as
   arguments is not sealed. Refused by name are calls of functions that return values of a sealed type (`rowseal.text`, also in an array, a
   composite type, OUT or RETURNS TABLE) or rows of a view over sealed columns, and of functions of one name that do not all return the same
   sealed rows, whatever the arguments.

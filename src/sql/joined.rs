@@ -90,7 +90,7 @@ impl Planner<'_> {
         let compared = |key: &i16| equals.iter().any(|(attnum, equal)| attnum == key && tells(*attnum, equal));
         if base.primary_key.is_empty() || !base.primary_key.iter().all(compared) {
             return Err(refuse("in an UPDATE that may change several rows for one of VALUES")
-                .hint("Compare every column of the primary key with VALUES in WHERE, with AND between."));
+                .hint("Compare every column of the primary key with VALUES in WHERE, with AND between, and no casts to another type (as to citext)."));
         }
         for row in &joined.rows {
             let tenant = self.joined_tenant(base, row, &equals);

@@ -245,7 +245,7 @@ impl Planner<'_> {
             |key: &i16| pinned.iter().any(|(attnum, found)| attnum == key && self.tells_apart(base, *attnum, found));
         if base.primary_key.is_empty() || !base.primary_key.iter().all(is_pinned) {
             return Err(refuse_use(&sealed.column, "in a MERGE that may change several rows")
-                .hint("Compare every column of the primary key with the source in ON, with AND between."));
+                .hint("Compare every column of the primary key with the source in ON, with AND between, and no casts to another type (as to citext)."));
         }
         let Some(attribute) = tenant_attribute(base) else { return Ok(self.row_tenant(base, &[], &[])) };
         let found = pinned.iter().find(|(attnum, _)| *attnum == attribute.attnum);

@@ -185,14 +185,21 @@ fn plan_statement(
     {
         return copy::plan(text, &tokens, (context, &relation), asking);
     }
-    let statement = match text.parse(&utility::without_data(text, &tokens)) {
+    if let Some(view) = utility::recursive_view(text, &tokens) {
+        return recursive_view(&view, (context, asking)).map(|()| empty);
+    }
+    let statement = match text.parse(&utility::without_ending(text, &tokens)) {
         Ok(statement) => statement,
         Err(place) if call::calls(text, &tokens, context) => {
             return Err(call::rows_from(text, &tokens).unwrap_or_else(|| unread(place)));
         }
         Err(_) if !names_needle(text, &tokens, context) => return Ok(empty),
         Err(_) if only_in_strings(text, &tokens, context) => return Ok(empty),
-        Err(place) => return Err(call::rows_from(text, &tokens).unwrap_or_else(|| unread(place))),
+        Err(place) => {
+            let function = touched(text, &tokens, context).filter(|_| utility::makes_function(text, &tokens));
+            let function = function.map(|relation| utility::refuse_function(&relation));
+            return Err(function.or_else(|| call::rows_from(text, &tokens)).unwrap_or_else(|| unread(place)));
+        }
     };
     let Some(relation) = touched(text, &tokens, context) else { return Ok(empty) };
     let result = statement_result(&mut planner, &statement, &relation);
@@ -201,6 +208,19 @@ fn plan_statement(
         Some(result) => planner.finish(result),
         None => Ok(empty),
     }
+}
+
+/// Allows a CREATE RECURSIVE VIEW, by what it stands for.
+fn recursive_view(view: &str, (context, asking): (&Context<'_>, &mut Asking)) -> Result<(), Refusal> {
+    let read = Text::read(view).map_err(unread)?;
+    let [tokens] = &read.statements()[..] else { return Err(expr::unsupported("this form of CREATE VIEW")) };
+    let asked = asking.questions.len();
+    let plan = plan_statement(&read, tokens.clone(), (context, asking))?;
+    if asking.questions.len() > asked || plan.is_rewritten() {
+        asking.questions.truncate(asked);
+        return Err(expr::unsupported("this form of CREATE RECURSIVE VIEW"));
+    }
+    Ok(())
 }
 
 /// Plans a statement; `None` when it passes as it is.

@@ -225,7 +225,9 @@ pub(super) fn array_operand(text: &Text<'_>, expr: &Expr, logical: LogicalType) 
         }
         Expr::Cast { kind: CastKind::DoubleColon, expr, format: None, .. } => {
             let mut found = array_operand(text, expr, logical)?;
-            found.range.end = array_cast(text, found.range.end, logical)?;
+            let (name, end) = array_cast(text, found.range.end, logical)?;
+            found.casts.push(name);
+            found.range.end = end;
             Some(found)
         }
         _ => None,
@@ -248,18 +250,18 @@ pub(super) fn array_elements<'e>(
         }
         Expr::Cast { kind: CastKind::DoubleColon, expr, format: None, .. } => {
             let (elements, range) = array_elements(text, expr, logical)?;
-            Some((elements, range.start..array_cast(text, range.end, logical)?))
+            Some((elements, range.start..array_cast(text, range.end, logical)?.1))
         }
         _ => None,
     }
 }
 
-/// Where a cast to an array of this type ends that begins at a byte.
-fn array_cast(text: &Text<'_>, at: usize, logical: LogicalType) -> Option<usize> {
+/// The element type of a cast to an array of this type that begins at a byte, and where it ends.
+fn array_cast(text: &Text<'_>, at: usize, logical: LogicalType) -> Option<(&'static str, usize)> {
     let colon = text.token_ending(at)? + 1;
     (text.token(colon)? == &Token::DoubleColon).then_some(())?;
     let (name, last) = array_name(text, colon + 1)?;
-    cast_keeps(name, logical).then(|| text.tokens[last].range.end)
+    cast_keeps(name, logical).then(|| (name, text.tokens[last].range.end))
 }
 
 /// Reads the words of a type name, without what follows them, and its last token. `char` alone means one character, so it is not read.

@@ -272,11 +272,11 @@ impl Planner<'_> {
         let first = changes.sealed.first().ok_or_else(fail)?;
         if self.is_inner || self.text.word(self.tokens.start).as_deref() == Some("with") {
             return Err(refuse_use(&first.column, "as the target of an UPDATE of several rows beside WITH")
-                .hint("Pin the primary key and the tenant, or send the UPDATE by itself."));
+                .hint("Pin the primary key, without a cast to another type (as to citext), and the tenant, or send the UPDATE by itself."));
         }
         if matches!(base.kind, 'v' | 'm') {
             return Err(refuse_use(&first.column, "as the target of an UPDATE of several rows of a view")
-                .hint("Pin the primary key and the tenant, or update the table itself."));
+                .hint("Pin the primary key, without a cast to another type (as to citext), and the tenant, or update the table itself."));
         }
         let alias = quote(relation.alias.as_deref().ok_or_else(fail)?);
         // A comment before SET stays out: what follows would be part of it.

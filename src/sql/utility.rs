@@ -64,17 +64,41 @@ pub(super) fn gives_name(text: &Text<'_>, tokens: &Range<usize>) -> bool {
     starts_with(text, tokens, &[&["alter"]]) && tokens.clone().any(moves)
 }
 
-/// The tokens of CREATE MATERIALIZED VIEW without WITH [NO] DATA at the end, which the parser does not know.
-pub(super) fn without_data(text: &Text<'_>, tokens: &Range<usize>) -> Range<usize> {
-    let ends = |words: &[&str]| {
-        let start = tokens.end.saturating_sub(words.len());
-        start > tokens.start && starts_with(text, &(start..tokens.end), &[words])
-    };
-    match makes_view(text, tokens) {
-        true if ends(&["with", "data"]) => tokens.start..tokens.end - 2,
-        true if ends(&["with", "no", "data"]) => tokens.start..tokens.end - 3,
-        _ => tokens.clone(),
+/// The tokens of CREATE VIEW without what may stand at its end and the parser does not know: WITH [NO] DATA, and WITH CHECK
+/// OPTION, by which the server judges the rows that are written through the view as it does those that it shows.
+pub(super) fn without_ending(text: &Text<'_>, tokens: &Range<usize>) -> Range<usize> {
+    const ENDS: &[&[&str]] = &[
+        &["with", "data"],
+        &["with", "no", "data"],
+        &["with", "check", "option"],
+        &["with", "local", "check", "option"],
+        &["with", "cascaded", "check", "option"],
+    ];
+    let start = |words: &[&str]| tokens.end.saturating_sub(words.len());
+    let ends =
+        |words: &&&[&str]| start(words) > tokens.start && starts_with(text, &(start(words)..tokens.end), &[words]);
+    let ending = ENDS.iter().find(ends).filter(|_| makes_view(text, tokens));
+    tokens.start..ending.map_or(tokens.end, |words| start(words))
+}
+
+/// CREATE RECURSIVE VIEW as the CREATE VIEW that it stands for; `None` for another statement, and for one that is not read.
+pub(super) fn recursive_view(text: &Text<'_>, tokens: &Range<usize>) -> Option<String> {
+    let word = |at: usize| text.word(at).unwrap_or_default();
+    makes_view(text, tokens).then_some(())?;
+    let view = (tokens.start..tokens.end).find(|&at| word(at) == "view")?;
+    (word(view - 1) == "recursive").then_some(())?;
+    let open = (view + 1..tokens.end).find(|&at| text.token(at) == Some(&Token::LParen))?;
+    let close = super::extent::closing(text, open)?;
+    let mut body = close + 1;
+    if word(body) == "with" && text.token(body + 1) == Some(&Token::LParen) {
+        body = super::extent::closing(text, body + 1)? + 1;
     }
+    (word(body) == "as" && body + 1 < tokens.end && open > view + 1).then_some(())?;
+    let bytes = |from: usize, to: usize| &text.text[text.tokens[from].range.start..text.tokens[to].range.end];
+    let (name, own, columns) = (bytes(view + 1, open - 1), bytes(open - 1, open - 1), bytes(open, close));
+    let list = columns.strip_prefix('(')?.strip_suffix(')')?;
+    let body = bytes(body + 1, tokens.end - 1);
+    Some(format!("CREATE VIEW {name} AS WITH RECURSIVE {own} {columns} AS ({body}\n) SELECT {list} FROM {own}"))
 }
 
 /// True when the statement may read a view: it neither defines something, nor sets, begins or ends something.
@@ -174,6 +198,26 @@ pub(super) fn refuse_statement(what: &str, relation: &Relation) -> Refusal {
     .hint("Use INSERT, UPDATE, DELETE or SELECT with a column list.")
 }
 
+/// True for CREATE FUNCTION and CREATE PROCEDURE.
+pub(super) fn makes_function(text: &Text<'_>, tokens: &Range<usize>) -> bool {
+    let starts: &[&[&str]] = &[
+        &["create", "function"],
+        &["create", "procedure"],
+        &["create", "or", "replace", "function"],
+        &["create", "or", "replace", "procedure"],
+    ];
+    starts_with(text, tokens, starts)
+}
+
+/// The refusal of a function whose definition names a sealed table outside of a string.
+pub(super) fn refuse_function(relation: &Relation) -> Refusal {
+    refuse_statement("CREATE FUNCTION with its rows as argument or result, or with a body that is no string,", relation)
+        .hint(
+            "Make it past the proxy, on a connection to the server itself; it can be called through the proxy, and a function \
+             that RETURNS SETOF the table is read like the table. A function that returns plain columns can be made here.",
+        )
+}
+
 /// Passes a parsed statement, or refuses it by name.
 pub(super) fn passes(planner: &mut Planner<'_>, statement: &Statement, relation: &Relation) -> Result<(), Refusal> {
     let refuse = |what: &str| Err(refuse_statement(what, relation));
@@ -203,7 +247,7 @@ pub(super) fn passes(planner: &mut Planner<'_>, statement: &Statement, relation:
         Statement::CreateTable(_) => refuse("CREATE TABLE with a reference to it"),
         Statement::Prepare { .. } => refuse("PREPARE"),
         Statement::Declare { .. } => refuse("DECLARE"),
-        Statement::CreateFunction(_) | Statement::CreateProcedure { .. } => refuse("CREATE FUNCTION"),
+        Statement::CreateFunction(_) | Statement::CreateProcedure { .. } => Err(refuse_function(relation)),
         _ => {
             let first = planner.text.word(planner.tokens.start).unwrap_or_default().to_ascii_uppercase();
             refuse(if first.is_empty() { "this statement" } else { &first })

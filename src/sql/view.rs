@@ -69,6 +69,7 @@ impl Planner<'_> {
             (column.name, column.attnum) = (Some(attribute.name.clone()), attribute.attnum);
             if let Ty::Sealed(sealed) = &mut column.ty {
                 (sealed.table, sealed.attnum, sealed.is_column) = (Arc::clone(view), attribute.attnum, true);
+                sealed.is_stray = false;
             }
         }
         ScopeRelation {
