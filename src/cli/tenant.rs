@@ -3,7 +3,7 @@ use clap::Subcommand;
 use serde_json::json;
 
 use super::connect::{self, Control};
-use super::key::{shred, status};
+use super::key::{keep_checkpoint, shred, status};
 use super::{Context, Failure};
 use crate::config::Wrapping;
 use crate::jobs::keyset::KeySet;
@@ -47,7 +47,11 @@ pub(super) async fn run(command: Tenant, context: &Context) -> Result<(), Failur
         Tenant::Register { name, wrapping } => register(&name, wrapping, context).await,
         Tenant::List => list(context).await,
         Tenant::Show { name, count } => show(&name, count, context).await,
-        Tenant::Shred(shred) => shred::run(shred, context).await,
+        Tenant::Shred(shred) => {
+            let done = shred::run(shred, context).await;
+            keep_checkpoint(context).await;
+            done
+        }
     }
 }
 
