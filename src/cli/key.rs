@@ -60,13 +60,13 @@ pub(super) async fn run(command: Key, context: &Context) -> Result<(), Failure> 
 /// The calls that a command has made are in the log of subcommands, also when it failed: the registry is told how far that
 /// goes. What keeps it from being told is no failure of the command.
 pub(super) async fn keep_checkpoint(context: &Context) {
-    let registry = async {
+    let told = async {
         let settings = context.settings()?;
         let registry = Control::of(&settings, context.database(&settings)?)?.registry().await?;
         connect::keep_operator_checkpoint(&settings, &registry).await;
         Ok::<(), Failure>(())
     };
-    if registry.await.is_err() {
+    if told.await.is_err() {
         tracing::warn!("the audit checkpoint of this command was not kept in the registry");
     }
 }
