@@ -44,14 +44,30 @@ pub(super) enum Key {
 }
 
 pub(super) async fn run(command: Key, context: &Context) -> Result<(), Failure> {
-    match command {
+    let done = match command {
         Key::Rotate(rotate) => rotate::run(rotate, context).await,
-        Key::Status(status) => status::run(status, context).await,
+        Key::Status(status) => return status::run(status, context).await,
         Key::Rewrap(rewrap) => rewrap::run(rewrap, context).await,
         Key::Deactivate(deactivate) => deactivate::run(deactivate, context).await,
         Key::Reactivate(reactivate) => reactivate::run(reactivate, context).await,
         Key::Purge(purge) => purge::run(purge, context).await,
         Key::Unpurge(unpurge) => unpurge::run(unpurge, context).await,
+    };
+    keep_checkpoint(context).await;
+    done
+}
+
+/// The calls that a command has made are in the log of subcommands, also when it failed: the registry is told how far that
+/// goes. What keeps it from being told is no failure of the command.
+pub(super) async fn keep_checkpoint(context: &Context) {
+    let told = async {
+        let settings = context.settings()?;
+        let registry = Control::of(&settings, context.database(&settings)?)?.registry().await?;
+        connect::keep_operator_checkpoint(&settings, &registry).await;
+        Ok::<(), Failure>(())
+    };
+    if told.await.is_err() {
+        tracing::warn!("the audit checkpoint of this command was not kept in the registry");
     }
 }
 

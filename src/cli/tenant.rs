@@ -3,7 +3,7 @@ use clap::Subcommand;
 use serde_json::json;
 
 use super::connect::Control;
-use super::key::{shred, status};
+use super::key::{keep_checkpoint, shred, status};
 use super::{Context, Failure};
 use crate::jobs::keyset::KeySet;
 use crate::policy::GLOBAL_TENANT;
@@ -34,7 +34,11 @@ pub(super) async fn run(command: Tenant, context: &Context) -> Result<(), Failur
         Tenant::Register(register) => register::run(register, context).await,
         Tenant::List => list(context).await,
         Tenant::Show { name, count } => show(&name, count, context).await,
-        Tenant::Shred(shred) => shred::run(shred, context).await,
+        Tenant::Shred(shred) => {
+            let done = shred::run(shred, context).await;
+            keep_checkpoint(context).await;
+            done
+        }
     }
 }
 

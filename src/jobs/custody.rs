@@ -18,8 +18,9 @@ use crate::keys::registry::{COUNTED_OUT_AFTER, Registry};
 
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// How often a call is made that the key service does not repeat by itself.
+/// How often a call is made that is not repeated where all others are, and what is left between.
 const ATTEMPTS: u32 = 3;
+const ATTEMPT_PAUSE: Duration = Duration::from_millis(500);
 
 /// What it takes to act on the keys of one tenant.
 pub struct Custody<'a> {
@@ -193,6 +194,7 @@ impl<'a> Custody<'a> {
                     if is_done(self.kms.describe(&key.arn).await?.state) {
                         return Ok(error.request_id);
                     }
+                    sleep(ATTEMPT_PAUSE).await;
                 }
                 answer => return Ok(Some(answer?)),
             }

@@ -114,6 +114,9 @@ fn nothing_hangs(keys: &KeySet, older: &[MasterKey]) -> Result<(), JobError> {
 /// # Errors
 /// A server or key service that does not answer; the same call goes on.
 pub async fn purge(custody: &Custody<'_>, keys: &[MasterKey], days: u8) -> Result<(), JobError> {
+    // The count may have seen commits that are not on disk yet, and that a crash of the server undoes. They are once a
+    // later one is.
+    custody.change("UPDATE rowseal.tenant SET state = state WHERE name = $1", &[&custody.tenant]).await?;
     for key in keys {
         custody.schedule_deletion(key, days, "purged: nothing hangs on it").await?;
     }

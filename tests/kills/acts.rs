@@ -44,6 +44,7 @@ const PURGE: [(&str, u64); 3] = [("DescribeKey", 0), ("ScheduleKeyDeletion", 0),
 const SHRED: [(&str, u64); 2] = [("DescribeKey", 0), ("ScheduleKeyDeletion", 0)];
 const SEAL: [(&str, u64); 4] = [("DescribeKey", 0), ("GenerateDataKey", 0), ("GenerateDataKey", 40), ("Decrypt", 0)];
 const UNSEAL: [(&str, u64); 3] = [("DescribeKey", 0), ("Decrypt", 0), ("Decrypt", 60)];
+const SEARCH: [&str; 2] = ["ListKeys", "ListResourceTags"];
 const STATES: [&str; 3] = ["switching", "rewrapping", "verifying"];
 
 impl Act {
@@ -72,6 +73,16 @@ impl Act {
                 let (call, skip) = random.one(self.calls());
                 Point::Before(call, skip)
             }
+        }
+    }
+
+    /// The same for one that has been broken off before: it looks first for a key that may have been made.
+    pub fn point_of_resumed(self, random: &mut Random) -> Point {
+        match (random.below(3), self) {
+            (0, _) => Point::Moment(Duration::from_millis(20 + random.below(900))),
+            (1, Act::Rotate | Act::Register) if random.below(2) == 0 => Point::Before(random.one(&SEARCH), 0),
+            (1, Act::Rotate | Act::Register) => Point::Behind(random.one(&SEARCH), 0),
+            _ => self.point(random),
         }
     }
 

@@ -32,3 +32,27 @@ fn a_server_that_crashes_forgets_no_key_that_was_made() {
         assert_eq!(keys, known.lines().map(str::to_owned).collect(), "{command:?}: a key that nobody knows");
     }
 }
+
+#[test]
+fn a_server_that_crashes_brings_nothing_back_that_a_purge_has_not_counted() {
+    let mut stage = Stage::on(Cluster::start_with(Version::Any, &LAZY), POLICY, "direct", true);
+    let proxy = stage.serve();
+    let insert = "INSERT INTO people (id, account_id, email, ssn) VALUES (1, 1, 'a@x', 's')";
+    stage.cluster.psql_at(proxy.address(), "app", insert).unwrap();
+    assert_eq!(proxy.stop(), 0);
+    stage.cluster.psql(
+        "app",
+        "CREATE TABLE backup AS SELECT * FROM ONLY people; ALTER TABLE backup ALTER email TYPE bytea, ALTER ssn TYPE bytea",
+    );
+    stage.site.run_ok(&["key", "rotate", "1"]);
+    stage.cluster.psql("app", "TRUNCATE ONLY people; INSERT INTO people SELECT * FROM backup; CHECKPOINT");
+    stage.cluster.psql("app", "DELETE FROM people");
+    let stopped = stage.strict.as_ref().unwrap().stopped();
+    stage.set(&json!({"hold": 1, "only": "ScheduleKeyDeletion"}));
+    let running = stage.begin(&["key", "purge", "1", "--yes"], &[]);
+    poll("the deletion", || (stage.strict.as_ref().unwrap().stopped() > stopped).then_some(()));
+    stage.cluster.crash();
+    running.kill();
+    stage.cluster.restart();
+    assert_eq!(stage.cluster.psql("app", "SELECT count(*) FROM people"), "0", "a row under a key that will be deleted");
+}

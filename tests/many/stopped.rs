@@ -29,7 +29,7 @@ fn a_stopped_proxy_is_fenced_and_writes_nothing_under_an_old_key() {
         balanced.iter_mut().for_each(|peer| peer.send_anyway(&Out::new().query(&insert(12)).0));
         // A service notices nothing but a session that is cut.
         poll("HAProxy to leave it out", || crew_serves(&crew).then_some(()));
-        let told = crew.sites[0].run_ok(&["key", "rotate", "1", "--json"]);
+        let told = crew.sites[1].run_ok(&["key", "rotate", "1", "--json"]);
         assert!(told.contains("has been silent and is fenced"), "{told}");
         assert_eq!(crew.cells_under_old_keys(), 0);
         crew.signal(0, "CONT");
