@@ -24,6 +24,7 @@ mod kms;
 mod leftover;
 mod lint;
 mod machine;
+mod memory;
 mod migrations;
 mod misspelt;
 mod named;
