@@ -26,6 +26,7 @@ mod leftover;
 mod lint;
 mod machine;
 mod many;
+mod memory;
 mod migrations;
 mod misspelt;
 mod model;

@@ -37,7 +37,6 @@ const FAREWELL_MAX: Duration = Duration::from_secs(5);
 /// # Errors
 /// What keeps it from starting.
 pub fn run(settings: Settings) -> anyhow::Result<()> {
-    crate::server::listener::forbid_core_dumps();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(start(settings))
 }

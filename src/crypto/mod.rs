@@ -113,12 +113,20 @@ pub struct Plaintext {
 macro_rules! key_of_32_bytes {
     ($name:ident) => {
         impl $name {
-            /// Takes the key's bytes and wipes the argument. The caller wipes other copies of its own.
+            /// Takes the key's bytes and wipes the argument. The caller wipes other copies of its own, of which each move of
+            /// an array makes one: where that matters, [`Self::from_slice`].
             pub fn from_bytes(mut bytes: [u8; 32]) -> Self {
                 let mut key = Self(Box::new(Zeroizing::new([0; 32])));
                 key.0.copy_from_slice(&bytes);
                 bytes.zeroize();
                 key
+            }
+
+            /// Copies a key into a place of its own, where moving it leaves no copies behind; `None` for another length.
+            pub fn from_slice(bytes: &[u8]) -> Option<Self> {
+                let mut key = Self(Box::new(Zeroizing::new([0; 32])));
+                (bytes.len() == key.0.len()).then(|| key.0.copy_from_slice(bytes))?;
+                Some(key)
             }
 
             /// A fresh key from the operating system's generator.

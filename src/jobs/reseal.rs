@@ -150,7 +150,7 @@ impl Wraps {
             let (dek_id, made): (DekId, Result<crate::keys::kms::DataKey, _>) = call.map_err(|_| GIVEN_UP)?;
             let made = made?;
             let slot = OwnedSlot { dek_id, algorithm: WrapAlgorithm::Kms, key_id: id, wrapped: made.blob };
-            fresh.push((Dek::from_bytes(*made.plaintext), slot));
+            fresh.push((made.plaintext, slot));
             requests.push(made.request_id);
             Ok(())
         };
@@ -191,8 +191,7 @@ fn taken(
     match done {
         Ok((key, request)) => {
             requests.push(request);
-            let key: Option<&[u8; 32]> = key.as_slice().try_into().ok();
-            opened.insert(bytes, key.map(|key| RowKey::new(&Dek::from_bytes(*key))));
+            opened.insert(bytes, Dek::from_slice(&key).map(|dek| RowKey::new(&dek)));
         }
         Err(error) if error.class == KmsErrorClass::WrongContextOrBlob => {
             requests.extend(error.request_id);

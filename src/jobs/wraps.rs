@@ -104,9 +104,8 @@ impl Wraps {
     async fn branch(&mut self, master: &MasterKey, branch: &WrappedKey) -> Result<BranchWrap, JobError> {
         let (bytes, request) = self.kms.decrypt(&master.arn, &branch.wrapped, &context::branch(&self.tenant)).await?;
         self.opening_requests.push(request);
-        let bytes: &[u8; 32] =
-            bytes.as_slice().try_into().map_err(|_| JobError::Internal("a branch key that is not 32 bytes long"))?;
-        Ok(BranchWrap::new(&BranchKey::from_bytes(*bytes)))
+        let key = BranchKey::from_slice(&bytes);
+        Ok(BranchWrap::new(&key.ok_or(JobError::Internal("a branch key that is not 32 bytes long"))?))
     }
 
     /// The calls that opened branch keys, for the audit log.

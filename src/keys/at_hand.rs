@@ -128,10 +128,10 @@ pub(super) fn wrap_fresh(branch: &BranchKey, record: &BranchRecord, n: usize) ->
 }
 
 fn wrap_one(wrap: &BranchWrap, record: &BranchRecord, drawn: &[u8; 48]) -> FreshDek {
-    let (mut id, mut key) = ([0; 16], Zeroizing::new([0; 32]));
-    id.copy_from_slice(&drawn[..16]);
-    key.copy_from_slice(&drawn[16..]);
-    let (dek_id, dek) = (DekId(id), Dek::from_bytes(*key));
+    let (id, key) = drawn.split_at(16);
+    let mut dek_id = DekId([0; 16]);
+    dek_id.0.copy_from_slice(id);
+    let dek = Dek::from_slice(key).expect("48 bytes are an id and a key");
     let wrapped = wrap.wrap(&record.tenant, record.id, dek_id, &dek);
     let slot = OwnedSlot {
         dek_id,

@@ -83,27 +83,27 @@ impl Inner {
         let tenant = master.record.tenant.clone();
         let context = context::dek(&tenant, slot.dek_id);
         let bytes = self.decrypt(master, &slot.wrapped, &context, request).await?;
-        let opened = Arc::new(OpenedDek { dek: Dek::from_bytes(*bytes), tenant, is_leaving: master.is_leaving() });
+        let dek = Dek::from_slice(&bytes).ok_or(KeyError::Damaged)?;
+        let opened = Arc::new(OpenedDek { dek, tenant, is_leaving: master.is_leaving() });
         self.deks.insert(slot, opened.clone(), master.clone(), self.now());
         Ok(opened)
     }
 
-    /// A key of 32 bytes from a blob under this master; tells the master that it works, or does not.
+    /// What a blob under this master holds; tells the master that it works, or does not.
     async fn decrypt(
         &self,
         master: &Arc<Master>,
         blob: &[u8],
         context: &EncryptionContext,
         request: &mut Option<String>,
-    ) -> Result<Zeroizing<[u8; 32]>, KeyError> {
+    ) -> Result<Zeroizing<Vec<u8>>, KeyError> {
         let began = self.now();
         match self.kms.decrypt(&master.record.arn, blob, context).await {
             Ok((plaintext, id)) => {
                 *request = Some(id);
                 master.confirm(began);
                 self.still_admits(master)?;
-                let bytes: &[u8; 32] = plaintext.as_slice().try_into().map_err(|_| KeyError::Damaged)?;
-                Ok(Zeroizing::new(*bytes))
+                Ok(plaintext)
             }
             Err(error) => {
                 request.clone_from(&error.request_id);
@@ -118,7 +118,7 @@ impl Inner {
         record: &Arc<BranchRecord>,
     ) -> Result<(Arc<BranchKey>, Option<String>), KeyError> {
         let context = context::branch(&record.tenant);
-        self.wrapped_key(master, &master.branches, record, context, |bytes| BranchKey::from_bytes(*bytes)).await
+        self.wrapped_key(master, &master.branches, record, context, BranchKey::from_slice).await
     }
 
     /// A branch key or index root: the open one when its master is confirmed, else from the KMS.
@@ -128,7 +128,7 @@ impl Inner {
         open: &DashMap<KeyId, Opened<K>>,
         record: &Arc<BranchRecord>,
         context: EncryptionContext,
-        make: impl Fn(&[u8; 32]) -> K,
+        make: impl Fn(&[u8]) -> Option<K>,
     ) -> Result<(Arc<K>, Option<String>), KeyError> {
         if record.tenant != master.record.tenant {
             return Err(KeyError::Damaged);
@@ -141,7 +141,7 @@ impl Inner {
         self.not_refused(master)?;
         let mut request = None;
         let bytes = self.decrypt(master, &record.wrapped, &context, &mut request).await?;
-        let key = Arc::new(make(&bytes));
+        let key = Arc::new(make(&bytes).ok_or(KeyError::Damaged)?);
         open.insert(record.id, Opened { record: record.clone(), key: key.clone() });
         Ok((key, request))
     }
@@ -152,7 +152,7 @@ impl Inner {
         let record = snapshot.branches.get(&id).ok_or(KeyError::UnknownKey)?;
         let master = self.master(&snapshot, record.master)?;
         let context = context::index(&record.tenant);
-        self.wrapped_key(&master, &master.roots, record, context, |bytes| IndexRoot::from_bytes(*bytes)).await
+        self.wrapped_key(&master, &master.roots, record, context, IndexRoot::from_slice).await
     }
 
     /// Fresh data keys: from the pool as far as it goes, the rest from the KMS.
@@ -215,7 +215,7 @@ impl Inner {
         master.confirm(began);
         self.still_admits(master)?;
         let slot = OwnedSlot { dek_id, algorithm: WrapAlgorithm::Kms, key_id: master.record.id, wrapped: made.blob };
-        Ok((FreshDek { dek: Dek::from_bytes(*made.plaintext), slot }, made.request_id))
+        Ok((FreshDek { dek: made.plaintext, slot }, made.request_id))
     }
 
     /// Fills the pool in the background once it is half empty.

@@ -35,7 +35,7 @@ async fn keys_are_there_after_a_restart() {
     drop(first);
     let second = LocalKms::open(&path).unwrap();
     let (opened, _) = second.decrypt(&key, &made.blob, &context("acme")).await.unwrap();
-    assert_eq!(opened.as_slice(), made.plaintext.as_slice());
+    assert_eq!(opened.as_slice(), made.plaintext.expose());
     assert_eq!(second.describe(&key).await.unwrap().tag("rowseal:tenant"), Some("acme"));
 }
 

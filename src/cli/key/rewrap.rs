@@ -17,7 +17,6 @@ pub(in crate::cli) struct Rewrap {
 }
 
 pub(super) async fn run(rewrap: Rewrap, context: &Context) -> Result<(), Failure> {
-    crate::server::listener::forbid_core_dumps();
     let tenant = rewrap.tenant;
     let bench = Bench::open(context, (&tenant, "rowseal key rewrap"), rewrap.max_rows_per_second).await?;
     let shown = Shown::new(context);

@@ -31,7 +31,6 @@ fn depth(text: &str) -> Result<Depth, String> {
 }
 
 pub(super) async fn run(rotate: Rotate, context: &Context) -> Result<(), Failure> {
-    crate::server::listener::forbid_core_dumps();
     let Rotate { tenant, reason, depth, max_rows_per_second, .. } = rotate;
     let settings = context.settings()?;
     let policy = context.database(&settings)?;

@@ -30,6 +30,7 @@ use super::{
     DataKey, Decrypted, Encrypted, EncryptionContext, KeyArn, KeyDescription, KeyState, Kms, KmsError, KmsErrorClass,
     KmsFuture, Under, deletion_days,
 };
+use crate::crypto::Dek;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -165,13 +166,9 @@ impl Kms for AwsKms {
             let answer = ask(OPERATION, call.set_encryption_context(map(context)).send()).await?;
             let request_id = id_of(&answer);
             let plaintext = Zeroizing::new(answer.plaintext.map(Blob::into_inner).unwrap_or_default());
-            let mut key = Zeroizing::new([0; 32]);
             let blob = answer.ciphertext_blob.map(Blob::into_inner).filter(|blob| !blob.is_empty());
-            match blob {
-                Some(blob) if plaintext.len() == key.len() => {
-                    key.copy_from_slice(&plaintext);
-                    Ok(DataKey { plaintext: key, blob: blob.into(), request_id })
-                }
+            match (Dek::from_slice(&plaintext), blob) {
+                (Some(plaintext), Some(blob)) => Ok(DataKey { plaintext, blob: blob.into(), request_id }),
                 _ => {
                     Err(KmsError { request_id: Some(request_id), ..KmsError::new(OPERATION, KmsErrorClass::Transient) })
                 }

@@ -15,6 +15,7 @@ use super::{
     DataKey, Decrypted, Encrypted, EncryptionContext, KeyArn, KeyDescription, KeyState, Kms, KmsError, KmsErrorClass,
     KmsFuture, Under, deletion_days,
 };
+use crate::crypto::Dek;
 use crate::crypto::keyring::{keyring_open, keyring_seal};
 
 mod file;
@@ -105,8 +106,8 @@ impl Kms for LocalKms {
     fn generate_data_key<'a>(&'a self, key: &'a KeyArn, context: &'a EncryptionContext) -> KmsFuture<'a, DataKey> {
         Box::pin(async move {
             self.with_keys("GenerateDataKey", |keys| {
-                let plaintext = random::<32>()?;
-                let blob = wrap(keys, Under { key, context }, plaintext.as_ref())?;
+                let plaintext = Dek::random();
+                let blob = wrap(keys, Under { key, context }, plaintext.expose())?;
                 Ok(DataKey { plaintext, blob, request_id: request_id()? })
             })
         })

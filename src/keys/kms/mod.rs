@@ -12,6 +12,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use zeroize::Zeroizing;
 
+use crate::crypto::Dek;
+
 pub mod aws;
 pub mod local;
 pub mod patient;
@@ -95,7 +97,7 @@ fn push_prefixed(out: &mut Vec<u8>, part: &[u8]) {
 /// Holds the key itself; zeroized on drop, no Debug.
 pub struct DataKey {
     /// The key.
-    pub plaintext: Zeroizing<[u8; 32]>,
+    pub plaintext: Dek,
     /// The key under the master key; to be stored.
     pub blob: Bytes,
     /// The service's own name for the call, for the audit record.

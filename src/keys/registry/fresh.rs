@@ -132,7 +132,7 @@ async fn check_key(kms: &dyn Kms, tenant: &str, arn: &KeyArn) -> Result<(), Regi
     let described = settled(|| kms.describe(arn)).await?;
     let made = settled(|| kms.generate_data_key(arn, &context)).await?;
     let (opened, _) = settled(|| kms.decrypt(arn, &made.blob, &context)).await?;
-    let is_right = described.tag(TAG_TENANT) == Some(tenant) && opened.as_slice() == made.plaintext.as_slice();
+    let is_right = described.tag(TAG_TENANT) == Some(tenant) && opened.as_slice() == made.plaintext.expose();
     if is_right { Ok(()) } else { Err(RegistryError::RoundTrip) }
 }
 
