@@ -36,7 +36,7 @@ pub struct Stage {
 impl Stage {
     /// Nothing is set up yet.
     pub fn bare(wrapping: &str) -> Stage {
-        Stage::bare_on(Cluster::start_with(Version::Any, &[("max_connections", "300")]), wrapping)
+        Stage::bare_on(Cluster::start(Version::Any), wrapping)
     }
 
     /// The same on a server of the caller's.

@@ -5,10 +5,14 @@ use serde_json::json;
 
 use super::stage::{check_whole, keys_of};
 use crate::kms::proxy::{POLICY, Stage};
-use crate::support::postgres::connect_at;
+use crate::support::postgres::{Cluster, Version, connect_at};
 use crate::support::proxy::Site;
 
 const WRITES: usize = 100;
+
+fn stage(wrapping: &str) -> Stage {
+    Stage::start_on(Cluster::start_with(Version::Any, &[("max_connections", "300")]), wrapping)
+}
 
 /// A hundred connections write the first rows of tenant 7 at one time.
 fn write(stage: &Stage, addresses: &[SocketAddr]) {
@@ -47,7 +51,7 @@ fn check(stage: &Stage, addresses: &[SocketAddr]) {
 
 #[test]
 fn a_hundred_first_writes_make_one_key() {
-    let mut stage = Stage::start("direct");
+    let mut stage = stage("direct");
     stage.site.set_environment([("ROWSEAL_KEYS_AUTO_REGISTER", "true")]);
     let proxy = stage.site.serve();
     stage.set(&json!({"latency_ms": 30}));
@@ -58,7 +62,7 @@ fn a_hundred_first_writes_make_one_key() {
 #[test]
 fn a_hundred_first_writes_through_two_proxies_make_one_key() {
     for wrapping in ["direct", "hierarchical"] {
-        let mut stage = Stage::start(wrapping);
+        let mut stage = stage(wrapping);
         stage.site.set_environment([("ROWSEAL_KEYS_AUTO_REGISTER", "true")]);
         let mut other = Site::new(&stage.cluster, POLICY);
         other.set_environment(stage.site.environment().iter().map(|(name, value)| (&**name, &**value)));
