@@ -9,6 +9,7 @@ use super::facts::Fact;
 use super::operand::{Operand, Shape, parameter};
 use super::plan::{Constant, Edit, LockQuery, ParamRole, Piece, ResultColumn, Role, Source, StatementPlan, ValueSlot};
 use super::scope::{Known, ScopeColumn};
+use super::stray::Use;
 use super::text::Text;
 use crate::policy::Column;
 use crate::refusal::{Class, Refusal};
@@ -54,6 +55,10 @@ pub(super) struct Planner<'a> {
     pub(super) in_aggregate: bool,
     /// True for a condition about to be walked for which NULL is as good as false, or of which such facts are learned.
     pub(super) filters: bool,
+    /// The literals and parameters that were walked.
+    pub(super) uses: Vec<Use>,
+    /// How many references to plain columns were walked.
+    pub(super) plain_columns: usize,
 }
 
 impl<'a> Planner<'a> {
@@ -82,6 +87,8 @@ impl<'a> Planner<'a> {
             unknown: Known::Yes,
             in_aggregate: false,
             filters: false,
+            uses: Vec::new(),
+            plain_columns: 0,
         }
     }
 
@@ -173,6 +180,7 @@ impl<'a> Planner<'a> {
     /// # Errors
     /// When edits overlap, or a parameter stands for two types.
     pub(super) fn finish(mut self, result: Option<Vec<ResultColumn>>) -> Result<StatementPlan, Refusal> {
+        self.settle_uses()?;
         self.edits.sort_by_key(|e| (e.range.start, e.range.end));
         if self.edits.windows(2).any(|w| w[0].range.end > w[1].range.start) {
             return Err(Refusal::new(Class::NotSupported, "this statement over sealed columns cannot be rewritten"));
@@ -292,7 +300,7 @@ fn take_param(
 }
 
 /// The column whose type a value's parameter has.
-fn role_column(role: &Role) -> Option<&Arc<Column>> {
+pub(super) fn role_column(role: &Role) -> Option<&Arc<Column>> {
     match role {
         Role::Seal { column, .. }
         | Role::Search { column, .. }

@@ -164,7 +164,7 @@ impl Planner<'_> {
                 }
                 Target::Tenant(attribute) => self.conflict_tenant(attribute, value, (base, neighbour), &scope)?,
                 Target::Plain if is_default(value) => {}
-                Target::Plain => self.plain(value, &scope, "in SET")?,
+                Target::Plain => self.assigned(value, &scope, "in SET")?,
             }
         }
         self.facts.truncate(mark);

@@ -51,6 +51,8 @@ const STATEMENTS: &[(&str, &[&str])] = &[
             "SELECT id FROM users WHERE (account_id, email) IN ((7, 'a'), (8, 'b'))",
             "SELECT id FROM users WHERE account_id = ANY ('{7,8}') AND email = E'\\u0061'",
             "SELECT id FROM users WHERE account_id = NULL AND email = 'a'",
+            "SELECT id FROM users WHERE account_id = 7 AND ($1::text IS NULL OR email = $1)",
+            "SELECT id FROM users WHERE account_id = 7 AND ($1 = '' OR email = $1)",
             "SELECT id FROM users WHERE NOT (account_id = NULL AND email = 'a')",
             "SELECT id FROM users WHERE login = 'a'",
             "SELECT id FROM users WHERE email = 'a'",

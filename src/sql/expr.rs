@@ -90,7 +90,7 @@ impl Planner<'_> {
                 self.filters = true;
                 self.plain(inner, scope, "with IS").map(|()| Ty::Plain)
             }
-            Expr::Function(function) => self.function(function, scope),
+            Expr::Function(function) => self.beside(|planner| planner.function(function, scope)),
             Expr::Case { operand, conditions, else_result, .. } => {
                 self.case(operand.as_deref(), conditions, else_result.as_deref(), scope)
             }
@@ -102,6 +102,15 @@ impl Planner<'_> {
             Expr::CompoundFieldAccess { root, access_chain } => self.access(root, access_chain, scope),
             Expr::Tuple(values) => self.record(values, scope),
             Expr::Array(array) if array.named => self.members(&array.elem, scope),
+            Expr::In { .. }
+            | Expr::IsDistinctFrom(..)
+            | Expr::IsNotDistinctFrom(..)
+            | Expr::AnyOp { .. }
+            | Expr::AllOp { .. }
+            | Expr::Between { .. }
+            | Expr::Like { .. }
+            | Expr::ILike { .. }
+            | Expr::SimilarTo { .. } => self.beside(|planner| planner.condition(expr, scope)).map(|()| Ty::Plain),
             _ => self.condition(expr, scope).map(|()| Ty::Plain),
         }
     }
@@ -129,8 +138,14 @@ impl Planner<'_> {
     /// An expression that gives a plain value, whatever is in it.
     fn condition(&mut self, expr: &Expr, scope: &Scope<'_>) -> Result<(), Refusal> {
         match expr {
-            Expr::Value(_) => Ok(()),
-            Expr::TypedString(typed) => self.refuse_row_type(&typed.data_type),
+            Expr::Value(_) => {
+                self.see(expr, false);
+                Ok(())
+            }
+            Expr::TypedString(typed) => {
+                self.see(expr, false);
+                self.refuse_row_type(&typed.data_type)
+            }
             Expr::Interval(interval) => self.plain(&interval.value, scope, "in an interval"),
             Expr::IsNull(e) | Expr::IsNotNull(e) => self.null_test(e, scope),
             Expr::In { expr, target, negated: _, global: false } => self.in_target(expr, target, scope),
@@ -210,6 +225,7 @@ impl Planner<'_> {
                 Ok(Ty::Sealed(sealed))
             }
             ty => {
+                self.plain_columns += usize::from(matches!(ty, Ty::Plain));
                 if let Some(written) = found.written {
                     let range = range()?;
                     self.edit(range, written);
@@ -236,6 +252,9 @@ impl Planner<'_> {
 
     /// NULL or not can be seen on a cell as well as on the value.
     pub(super) fn null_test(&mut self, expr: &Expr, scope: &Scope<'_>) -> Result<(), Refusal> {
+        if self.see(expr, true) {
+            return Ok(());
+        }
         match self.expr(expr, scope)? {
             Ty::Blocked(refusal) => Err(refusal),
             Ty::Plain | Ty::Many(_) | Ty::Built(_) => Ok(()),
@@ -283,7 +302,9 @@ impl Planner<'_> {
                     self.filters = filters;
                     self.conjunction(expr, scope)?;
                 }
-                Expr::BinaryOp { left, op, right } => self.comparison(left, op, right, scope)?,
+                Expr::BinaryOp { left, op, right } => {
+                    self.beside(|planner| planner.comparison(left, op, right, scope))?
+                }
                 other => {
                     self.filters = filters;
                     self.plain(other, scope, "as a condition")?;
@@ -302,7 +323,7 @@ impl Planner<'_> {
             match expr {
                 Expr::BinaryOp { left, op: BinaryOperator::And, right } => rest.extend([&**right, &**left]),
                 Expr::BinaryOp { left, op, right } if *op != BinaryOperator::Or => {
-                    self.comparison(left, op, right, scope)?;
+                    self.beside(|planner| planner.comparison(left, op, right, scope))?;
                 }
                 other => {
                     self.filters = filters;

@@ -152,7 +152,7 @@ impl Planner<'_> {
         for (target, e) in targets.iter().zip(row) {
             match target.and_then(|a| a.sealed.as_ref().map(|c| (a, c))) {
                 None if is_default(e) => {}
-                None => self.plain(e, &scope, "in VALUES")?,
+                None => self.assigned(e, &scope, "in VALUES")?,
                 Some((attribute, column)) if is_default(e) => {
                     if attribute.has_default {
                         return Err(default_refused(column));

@@ -310,7 +310,7 @@ impl Planner<'_> {
         match self.target(&scope.relations[0], name)? {
             Target::Sealed(_) => Ok(()),
             Target::Plain if is_default(&assignment.value) => Ok(()),
-            Target::Plain => self.plain(&assignment.value, scope, "in SET"),
+            Target::Plain => self.assigned(&assignment.value, scope, "in SET"),
             Target::Tenant(_) => Err(base.map_or_else(|| unsupported("this SET"), |base| tenant_moved(base))),
         }
     }
@@ -333,7 +333,7 @@ impl Planner<'_> {
         }
         for (e, is_sealed) in row.iter().zip(sealed) {
             if !is_sealed && !is_default(e) {
-                self.plain(e, scope, "in VALUES")?;
+                self.assigned(e, scope, "in VALUES")?;
             }
         }
         Ok(())

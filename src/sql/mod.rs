@@ -44,6 +44,7 @@ mod rowwise;
 mod scope;
 mod sealed;
 mod setop;
+mod stray;
 mod table;
 mod tenant;
 mod text;

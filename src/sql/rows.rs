@@ -104,7 +104,7 @@ impl Planner<'_> {
         let mut single = None;
         for (n, row) in rows.iter().enumerate() {
             for (e, _) in row.iter().zip(&fed).filter(|(_, fed)| fed.is_none()) {
-                self.plain(e, &Scope::default(), "in VALUES")?;
+                self.assigned(e, &Scope::default(), "in VALUES")?;
             }
             let tenant = match &whose {
                 Whose::Same(tenant) => Some(tenant.clone()),

@@ -81,7 +81,7 @@ impl Planner<'_> {
             SetExpr::Values(values) => {
                 let scope = Scope::below(parent);
                 for e in values.rows.iter().flat_map(|row| &row.content) {
-                    self.plain(e, &scope, "in VALUES")?;
+                    self.assigned(e, &scope, "in VALUES")?;
                 }
                 let width = values.rows.first().map_or(0, |row| row.content.len());
                 let columns = (1..=width).map(|i| ScopeColumn::plain(Some(format!("column{i}")))).collect();

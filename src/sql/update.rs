@@ -134,7 +134,7 @@ impl Planner<'_> {
                             Target::Tenant(_) => return Err(self.moved(scope)),
                         }
                     }
-                    self.plain(value, scope, "in SET")?;
+                    self.assigned(value, scope, "in SET")?;
                 }
             }
         }
@@ -157,7 +157,7 @@ impl Planner<'_> {
     ) -> Result<(), Refusal> {
         match self.target(&scope.relations[0], name)? {
             Target::Plain if is_default(value) => Ok(()),
-            Target::Plain => self.plain(value, scope, "in SET"),
+            Target::Plain => self.assigned(value, scope, "in SET"),
             Target::Tenant(attribute) => {
                 let spot =
                     scope.relations[0].columns.iter().find(|c| c.attnum == attribute.attnum).and_then(|c| c.spot);

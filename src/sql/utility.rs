@@ -31,6 +31,11 @@ const HARMLESS: &[&[&str]] = &[
     &["create", "sequence"],
     &["alter", "sequence"],
     &["set", "constraints"],
+    // Their names are none of tables.
+    &["savepoint"],
+    &["release"],
+    &["listen"],
+    &["unlisten"],
 ];
 
 /// True when the first words show that the statement cannot carry or reveal a value.
