@@ -3,7 +3,7 @@
 //! The modules in reading order, each importing only from those further down the list:
 //!
 //! * [`cli`]: arguments and subcommands, one file each.
-//! * [`jobs`]: rotation of master keys, and other long work on stored cells.
+//! * [`admin`]: what an operator may ask of a running proxy.
 //! * [`config`]: the TOML file, checked into settings before a port opens.
 //! * [`server`]: listener, TLS, upstream connections, drain.
 //! * [`jobs`]: long work on stored data: sealing and unsealing of existing columns.
@@ -20,6 +20,7 @@
 //! * [`hash`]: the maps that statements look into.
 //! * [`setup`]: schema `rowseal` in the protected database.
 //! * [`wire`]: frames and messages of the Postgres protocol.
+pub mod admin;
 pub mod audit;
 pub mod catalog;
 pub mod cli;

@@ -25,6 +25,8 @@ pub enum Class {
     UnknownColumn,
     /// A table that does not exist.
     NoTable,
+    /// A statement of an aborted transaction.
+    Aborted,
     /// The policy denies it.
     Denied,
     /// A statement that Postgres would not read either.
@@ -88,6 +90,7 @@ impl Class {
             Class::TooManyConnections => "53300",
             Class::NotSupported | Class::UnknownColumn => "0A000",
             Class::NoTable => "42P01",
+            Class::Aborted => "25P02",
             Class::Denied => "42501",
             Class::Syntax => "42601",
             Class::NoParameter => "42P02",

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use tokio_postgres::SimpleQueryMessage;
 
 use crate::strict_kms;
 use crate::support::peer::{Out, Peer, field};
@@ -12,7 +13,7 @@ use crate::support::postgres::{Cluster, Version, connect_at};
 use crate::support::proxy::{Proxy, Site};
 use crate::support::raw::Text;
 
-const POLICY: &str = "[[database]]\nname = \"app\"\ncontrol = \"{control}/app\"\n\n[[database.table]]\nname = \"public.users\"\ntenant = { column = \"account_id\" }\n\n\
+const POLICY: &str = "[admin]\nconsole = [\"postgres\"]\n\n[[database]]\nname = \"app\"\ncontrol = \"{control}/app\"\n\n[[database.table]]\nname = \"public.users\"\ntenant = { column = \"account_id\" }\n\n\
     [database.table.columns]\nemail = { type = \"text\", equality = \"tenant\" }\nssn = { type = \"text\" }\n\
     age = { type = \"int4\" }\n";
 
@@ -173,7 +174,7 @@ fn no_plaintext_and_no_key_leaves_with_aws_kms() {
             ("RUST_LOG", "trace"),
         ]);
         let all = start(&environment);
-        walk(&all);
+        let shown = walk(&all);
         let keys = kms.seen_in_clear();
         assert!(keys.len() > 5, "{wrapping}: {}", keys.len());
         let (cluster, site, proxy) = &all;
@@ -181,6 +182,7 @@ fn no_plaintext_and_no_key_leaves_with_aws_kms() {
         assert_clean("the key service's log", log.as_bytes());
         for key in keys.iter().flat_map(|key| forms(key)) {
             let look = |place: &str, bytes: &[u8]| assert_without(place, bytes, &key);
+            look("the console", shown.as_bytes());
             look("the proxy's log", proxy.log().as_bytes());
             look("the server's log", cluster.log().as_bytes());
             each_file("the proxy's files", site.path(), &look);
@@ -228,7 +230,55 @@ fn copied(peer: &mut Peer) {
     }
 }
 
-fn walk((cluster, site, proxy): &(Cluster, Site, Proxy)) {
+/// The values of the rows.
+fn texts(messages: &[SimpleQueryMessage]) -> String {
+    let rows = messages.iter().filter_map(|message| match message {
+        SimpleQueryMessage::Row(row) => Some(row),
+        _ => None,
+    });
+    rows.flat_map(|row| (0..row.len()).map(|at| row.get(at).unwrap_or_default())).collect::<Vec<_>>().join("|")
+}
+
+/// All that the console shows and does, by both protocols; gives what it said.
+async fn console(proxy: &Proxy) -> String {
+    let client = connect_at(proxy.address(), "rowseal").await;
+    let shown = std::cell::RefCell::new(String::new());
+    let ask = async |sql: &str| {
+        let simple = client.simple_query(sql).await.map(|messages| texts(&messages));
+        let extended = client.query(sql, &[]).await.map(|rows| {
+            let text = |row: &tokio_postgres::Row, at| row.try_get::<_, String>(at).unwrap_or_default();
+            rows.iter().flat_map(|row| (0..row.len()).map(move |at| text(row, at))).collect::<Vec<_>>().join("|")
+        });
+        *shown.borrow_mut() += &format!("{sql}: {simple:?} {extended:?}\n");
+        simple
+    };
+    let help = client.query("SHOW HELP", &[]).await.unwrap();
+    let shows: Vec<String> =
+        help.iter().map(|row| row.get::<_, String>(0)).filter(|show| show.starts_with("SHOW")).collect();
+    assert!(shows.len() > 10, "{shows:?}");
+    for act in
+        ["REGISTER TENANT '2'", "RELOAD", "ROTATE KEY '1'", "DEACTIVATE KEY '2' REASON 'left'", "REACTIVATE KEY '2'"]
+    {
+        ask(act).await.unwrap();
+        for show in &shows {
+            ask(show).await.unwrap();
+        }
+    }
+    while !ask("SHOW ROTATIONS").await.unwrap().contains("|done|") {
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    let shown_before = shown.take();
+    assert_clean("the console", shown_before.as_bytes());
+    for road in roads() {
+        ask(&road).await.unwrap_err();
+    }
+    // The statements are ours; what is said of them is not.
+    let errors = roads().iter().fold(shown.take(), |errors, road| errors.replace(&format!("{road}: "), ""));
+    assert_clean("an error of the console", errors.as_bytes());
+    shown_before + &errors
+}
+
+fn walk((cluster, site, proxy): &(Cluster, Site, Proxy)) -> String {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let client = connect_at(proxy.address(), "app").await;
@@ -257,6 +307,7 @@ fn walk((cluster, site, proxy): &(Cluster, Site, Proxy)) {
         assert_eq!(row.get::<_, &str>(0), format!("{MARK}-p"));
     });
     copied(&mut Peer::connect(proxy.address(), "app"));
+    let shown = runtime.block_on(console(proxy));
     let stored = cluster.psql("app", "SELECT email FROM users");
     assert!(stored.contains("\\xc15253"), "no cell was stored: {stored}");
     assert_clean("the server's log", cluster.log().as_bytes());
@@ -264,6 +315,7 @@ fn walk((cluster, site, proxy): &(Cluster, Site, Proxy)) {
     each_file("the proxy's files", site.path(), &assert_clean);
     cluster.psql("app", "CHECKPOINT");
     each_file("the server's files", &cluster.data_dir().join("base"), &assert_clean);
+    shown
 }
 
 /// The detail of a unique violation shows the other columns of the key, and of the token nothing, however bytea is written.

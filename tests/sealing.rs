@@ -5,6 +5,7 @@ use crate::support::postgres::{Cluster, Version};
 use crate::support::proxy::Site;
 
 mod killed;
+mod prepared;
 mod refused;
 mod writers;
 

@@ -27,6 +27,7 @@ const HOMES: &[(&str, &str)] = &[
     ("rustls", "src/server/"),
     ("tokio_rustls", "src/server/"),
     ("tokio_postgres_rustls", "src/server/control"),
+    ("pgwire", "src/admin/console/answer"),
 ];
 
 /// What code outside tests never says.

@@ -337,3 +337,105 @@ fn a_view_that_was_renamed_takes_no_plaintext() {
     assert!(peer.ask("SELECT email FROM shown WHERE account_id = 1 AND email = 'canary7f3'").contains("D("));
     assert!(!contains(&scene.tap.to_server(), b"canary7f3"), "a value reached the server");
 }
+
+/// What was prepared when nothing in it was sealed is looked at again before a value is bound to it.
+#[test]
+fn a_statement_prepared_before_takes_no_value_for_what_has_been_made_since() {
+    let scene = scene();
+    let (mut maker, mut user) =
+        (Peer::connect(scene.proxy.address(), "app"), Peer::connect(scene.proxy.address(), "app"));
+    let plain = "CREATE VIEW v AS SELECT id, note AS name FROM plain.users";
+    let sealed = "CREATE VIEW v AS SELECT id, email AS name FROM secure.users";
+    assert!(!maker.ask("INSERT INTO secure.users VALUES (1, 1, 'a@x', 'n')").contains("E("));
+    let (write, read) = ("UPDATE v SET name = $1", "SELECT encode(name::bytea, 'hex') FROM v");
+    let roads: [&[&str]; 3] = [
+        &["DROP VIEW v", sealed],
+        &["BEGIN", "DROP VIEW v", sealed, "COMMIT"],
+        &["BEGIN; DROP VIEW v; CREATE VIEW v AS SELECT id, email AS name FROM secure.users; COMMIT"],
+    ];
+    let prepare = |peer: &mut Peer, (w, r): (&str, &str)| {
+        let out = Out::new().parse("other", "SELECT note FROM plain.users WHERE id = $1");
+        peer.send(&out.parse(r, read).parse(w, write).sync().0);
+        assert_eq!(show(&peer.until_ready(1)), "1 1 1 Z(I)");
+    };
+    let run = |peer: &mut Peer, name: &str, params: &[Option<&str>]| {
+        peer.send(&Out::new().bind("", name, params, 0).execute("", 0).sync().0);
+        show(&peer.until_ready(1))
+    };
+    let value = [Some("canary7f3")];
+    for (n, road) in roads.iter().enumerate() {
+        for (names, within) in [(["w", "r"], ""), (["", "r"], ""), (["w", "r"], "BEGIN")] {
+            let at = format!("{road:?} {names:?} {within}");
+            maker.ask("DROP VIEW IF EXISTS v");
+            assert!(!maker.ask(plain).contains("E("), "{at}");
+            user.ask("DEALLOCATE ALL");
+            prepare(&mut user, (names[0], names[1]));
+            assert_eq!(run(&mut user, names[0], &[Some("x")]), "2 C(UPDATE 0\\x00) Z(I)", "{at}");
+            assert_eq!(run(&mut user, names[1], &[]), "2 C(SELECT 0\\x00) Z(I)", "{at}");
+            user.ask(within);
+            for sql in *road {
+                assert!(!maker.ask(sql).contains("E("), "{at}");
+            }
+            for (name, params) in [(names[0], &value[..]), (names[1], &[])] {
+                user.ask("SAVEPOINT s");
+                let shown = run(&mut user, name, params);
+                assert!(shown.starts_with("E(ERROR 0A000)"), "{n} {at} {name}: {shown}");
+                user.ask("ROLLBACK TO s");
+            }
+            // What names neither goes on.
+            assert!(run(&mut user, "other", &[Some("1")]).contains("C(SELECT 0\\x00)"), "{at}");
+            user.ask("ROLLBACK");
+        }
+    }
+    // In a transaction of its own that is not committed, and in one text.
+    for within in [true, false] {
+        maker.ask("DROP VIEW IF EXISTS v");
+        assert!(!maker.ask(plain).contains("E("));
+        user.ask("DEALLOCATE ALL");
+        prepare(&mut user, ("w", "r"));
+        let road = if within { ["BEGIN", "DROP VIEW v", sealed].to_vec() } else { ["DROP VIEW v", sealed].to_vec() };
+        for sql in road {
+            assert!(!user.ask(sql).contains("E("), "{within}: {sql}");
+        }
+        let shown = run(&mut user, "w", &value);
+        assert!(shown.starts_with("E(ERROR 0A000)"), "{within}: {shown}");
+        user.ask("ROLLBACK");
+    }
+    assert!(!contains(&scene.tap.to_server(), b"canary7f3"), "a value reached the server");
+}
+
+/// A statement of which the proxy does not know whether the server has it is not taken for what it was to be.
+#[test]
+fn a_name_that_the_server_did_not_give_again_keeps_its_meaning() {
+    let scene = scene();
+    let (mut maker, mut user) =
+        (Peer::connect(scene.proxy.address(), "app"), Peer::connect(scene.proxy.address(), "app"));
+    assert!(!maker.ask("CREATE VIEW v AS SELECT id, note AS name FROM plain.users").contains("E("));
+    user.send(&Out::new().parse("w", "UPDATE v SET name = $1").sync().0);
+    assert_eq!(show(&user.until_ready(1)), "1 Z(I)");
+    // There is one of that name; and a Close that the server skips closes nothing.
+    user.send(&Out::new().parse("w", "SELECT $1::text").sync().parse("x", "SELECT nothing").close('S', "w").sync().0);
+    let shown = show(&user.until_ready(2));
+    assert!(shown.starts_with("E(ERROR 42P05) Z(I) E(ERROR 42703) Z(I)"), "{shown}");
+    for sql in ["DROP VIEW v", "CREATE VIEW v AS SELECT id, email AS name FROM secure.users"] {
+        assert!(!maker.ask(sql).contains("E("), "{sql}");
+    }
+    user.send(&Out::new().bind("", "w", &[Some("canary7f3")], 0).execute("", 0).sync().0);
+    let shown = show(&user.until_ready(1));
+    assert!(shown.starts_with("E(ERROR 0A000)"), "{shown}");
+    // Closed and prepared again, it is as good as any.
+    user.send(
+        &Out::new()
+            .close('S', "w")
+            .parse("w", "SELECT $1::text")
+            .bind("", "w", &[Some("x")], 0)
+            .execute("", 0)
+            .sync()
+            .0,
+    );
+    assert!(show(&user.until_ready(1)).contains("C(SELECT 1\\x00) Z(I)"));
+    assert!(!maker.ask("CREATE TABLE anything (id int8)").contains("E("));
+    user.send(&Out::new().bind("", "w", &[Some("x")], 0).execute("", 0).sync().0);
+    assert!(show(&user.until_ready(1)).contains("C(SELECT 1\\x00) Z(I)"));
+    assert!(!contains(&scene.tap.to_server(), b"canary7f3"), "a value reached the server");
+}

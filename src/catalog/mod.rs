@@ -39,9 +39,6 @@ pub struct Catalog {
     pub missing: Vec<String>,
     /// The policy's tables, whether they exist or not.
     pub tables: Vec<Arc<PolicyTable>>,
-    /// Names of tables whose columns may be sealed or unsealed in place while they are used: those of the policy under
-    /// `unsealed = "pass"`.
-    pub watched: Vec<String>,
     /// Names of tables of which a column is about to be switched: the job that does it waits for statements to wait.
     pub switching: Vec<String>,
     /// Names, in lower case, of what may change a setting: functions of the database, relations that call one unseen,
@@ -144,7 +141,6 @@ impl Catalog {
     pub fn take_policy(&mut self, tables: &[Arc<PolicyTable>]) {
         let exists = |table: &PolicyTable| self.by_name.contains_key(&(table.schema.clone(), table.name.clone()));
         self.missing = tables.iter().filter(|table| !exists(table)).map(|table| table.name.clone()).collect();
-        self.watched = tables.iter().filter(|_| self.pass_unsealed).map(|table| table.name.clone()).collect();
         self.tables = tables.to_vec();
     }
 

@@ -17,13 +17,21 @@ fn hex_name(column: &str) -> String {
     format!("pg_catalog.encode(pg_catalog.convert_to({column}::pg_catalog.text, 'UTF8'), 'hex')")
 }
 
-/// An SQL expression that gives the mark. Every change of membership makes a row of a later transaction or takes one away.
+/// True when a mark was asked for under this policy.
+pub fn is_under(mark: &str, policy: &Database) -> bool {
+    mark.strip_prefix(policy.mark()).is_some_and(|rest| rest.starts_with('/'))
+}
+
+/// An SQL expression that gives the mark. It begins with that of the policy, so what is known of a role under one policy is
+/// not taken for what it may do under another. Every change of membership makes a row of a later transaction or takes one
+/// away.
 pub fn mark(policy: &Database) -> String {
     format!(
-        "pg_catalog.concat((SELECT pg_catalog.concat(pg_catalog.count(*), ':', \
+        "pg_catalog.concat('{}/', (SELECT pg_catalog.concat(pg_catalog.count(*), ':', \
          pg_catalog.sum(g.xmin::pg_catalog.text::pg_catalog.int8)) FROM pg_catalog.pg_auth_members g), '/', \
          (SELECT pg_catalog.string_agg(pg_catalog.concat(n.oid, ':', {}), ',' ORDER BY n.oid) \
          FROM pg_catalog.pg_roles n WHERE {}))",
+        policy.mark(),
         hex_name("n.rolname"),
         is_named("n.rolname", policy)
     )

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use tokio_postgres::Client;
 
 use super::Failure;
-use crate::audit::{self, Durability};
+use crate::audit::{self, Audit, Durability};
 use crate::config::{self, Provider, Settings, Wrapping};
 use crate::keys::kms::aws::{AwsKms, AwsSettings};
 use crate::keys::kms::local::LocalKms;
@@ -116,6 +116,18 @@ pub(super) async fn kms(settings: &Settings) -> anyhow::Result<Arc<dyn Kms>> {
 pub(super) async fn kms_of_jobs(settings: &Settings) -> anyhow::Result<Arc<dyn Kms>> {
     let recorded = Recorded::new(provider(settings).await?, Recorder::Briefly(operator_log(settings)));
     Ok(Arc::new(Patient::new(Arc::new(recorded.without_rewraps()))))
+}
+
+/// The key service of a proxy, all in its own log: as its statements use it, and as the jobs do that it does in the background,
+/// whose journal has each ReEncrypt.
+pub(super) async fn kms_of_proxy(
+    settings: &Settings,
+    audit: &Arc<Audit>,
+) -> anyhow::Result<(Arc<dyn Kms>, Arc<dyn Kms>)> {
+    let provider = provider(settings).await?;
+    let recorded = || Recorded::new(provider.clone(), Recorder::Log(audit.clone()));
+    let (statements, jobs) = (recorded(), recorded().without_rewraps());
+    Ok((Arc::new(Patient::new(Arc::new(statements))), Arc::new(Patient::new(Arc::new(jobs)))))
 }
 
 /// The log of `column`, which uses keys for each row: a log of its own, which stays open once it is needed.

@@ -267,8 +267,8 @@ struct Proxy {
 
 impl Proxy {
     async fn start(settings: Settings) -> anyhow::Result<Proxy> {
-        let (outside, sessions) = serve::prepare(&settings).await?;
-        let server = Server::bind(outside, sessions).await?;
+        let prepared = serve::prepare(&settings).await?;
+        let server = Server::bind(prepared.server, prepared.sessions).await?;
         let handle = server.handle();
         let address = handle.local_address().context("the proxy has no address")?;
         Ok(Proxy { address, handle, running: tokio::spawn(server.run()) })

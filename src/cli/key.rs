@@ -6,12 +6,10 @@ use clap::Subcommand;
 use super::connect::{self, Control};
 use super::{Context, Failure};
 use crate::audit::WhoFields;
-use crate::config::Settings;
+use crate::jobs::bench::reason;
 use crate::jobs::custody::TakenUp;
 use crate::jobs::worker::Pace;
-use crate::jobs::{Custody, Event, JobError, Journal, Watch, Worker, older};
-use crate::keys::kms::Kms;
-use crate::keys::registry::Registry;
+use crate::jobs::{Bench, JobError, Journal};
 
 mod confirm;
 mod deactivate;
@@ -71,72 +69,27 @@ pub(super) async fn keep_checkpoint(context: &Context) {
     }
 }
 
-/// What a command that changes keys works with.
-struct Bench {
-    registry: Registry,
-    kms: Arc<dyn Kms>,
-    journal: Journal,
-    pace: Pace,
-}
-
-impl Bench {
-    /// `act` is the command, for the audit log.
-    async fn open(
-        context: &Context,
-        (tenant, act): (&str, &str),
-        rows_per_second_max: Option<u32>,
-    ) -> Result<Bench, Failure> {
-        let settings = context.settings()?;
-        let database = context.database(&settings)?;
-        let control = Control::of(&settings, database)?;
-        let journal = journal(&settings, &database.name, &control, (tenant, act));
-        let pace = Pace { kms_calls_max: settings.keys.kms_concurrency, rows_per_second_max };
-        Ok(Bench { registry: control.registry().await?, kms: connect::kms_of_jobs(&settings).await?, journal, pace })
-    }
-
-    /// The worker of a tenant; `None` when it is at work elsewhere.
-    async fn worker<'a>(&self, tenant: &str, watch: Watch<'a>) -> Result<Option<Worker<'a>>, Failure> {
-        let started =
-            Worker::start(&self.registry, self.kms.clone(), self.journal.clone(), tenant, (self.pace, watch)).await;
-        started.map_err(failure)
-    }
-
-    /// The same; another one at work is a refusal.
-    async fn only_worker<'a>(&self, tenant: &str, watch: Watch<'a>) -> Result<Worker<'a>, Failure> {
-        let elsewhere = || Failure::Refused(format!("another command works on the keys of tenant {tenant:?}"));
-        self.worker(tenant, watch).await?.ok_or_else(elsewhere)
-    }
-
-    /// What it takes to act on the keys of a tenant. Versions whose time for a restored backup is over are deactivated
-    /// first; that this fails keeps nobody from revoking, for proxies refuse them anyway.
-    async fn custody<'a>(&self, tenant: &'a str, watch: Watch<'a>) -> Result<Custody<'a>, Failure> {
-        let tools = (self.kms.clone(), self.journal.clone());
-        let custody = Custody::new(&self.registry, tools, tenant, watch).await.map_err(failure)?;
-        if let Err(error) = older::take_back(&custody).await {
-            let text = format!("a version whose time for a restored backup is over was not deactivated: {error}");
-            watch(Event::Warning(&text));
-        }
-        Ok(custody)
-    }
-}
-
-/// The audit log of commands stands beside that of the proxy, which holds its own.
-fn journal(settings: &Settings, database: &str, control: &Control, (tenant, act): (&str, &str)) -> Journal {
+/// What a command that changes keys works with. `act` is the command, for the audit log.
+async fn open(
+    context: &Context,
+    (tenant, act): (&str, &str),
+    rows_per_second_max: Option<u32>,
+) -> Result<Bench, Failure> {
+    let settings = context.settings()?;
+    let database = context.database(&settings)?;
+    let control = Control::of(&settings, database)?;
     let who = WhoFields {
-        database,
+        database: &database.name,
         user: &operator::name(),
         role: control.user(),
         client: "local",
         application: act,
         session: 0,
     };
-    Journal::new(settings.audit.directory.join("admin"), who, tenant)
-}
-
-/// A reason that is one.
-fn reason(text: &str) -> Result<String, String> {
-    let text = text.trim();
-    if text.is_empty() { Err("say why".to_owned()) } else { Ok(text.to_owned()) }
+    let journal = Journal::new(&settings.audit.directory, who, tenant);
+    let pace = Pace { kms_calls_max: settings.keys.kms_concurrency, rows_per_second_max };
+    let registry = Arc::new(control.registry().await?);
+    Ok(Bench { tenant: tenant.to_owned(), registry, kms: connect::kms_of_jobs(&settings).await?, journal, pace })
 }
 
 /// How the proxies took a change up, in words.

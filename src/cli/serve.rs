@@ -12,14 +12,18 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use super::connect;
 use super::connect::Control;
-use super::{check, connect};
+use crate::admin::check::check;
+use crate::admin::console::Desk;
+use crate::admin::running::{Running, reload_on_hangup};
 use crate::audit::Audit;
 use crate::config::Settings;
-use crate::keys::kms::{Kms, Recorder};
+use crate::keys::kms::Kms;
 use crate::keys::{Keys, KeysSettings};
 use crate::policy;
 use crate::server::database::{Bounds, Database, Served};
+use crate::server::live::Live;
 use crate::server::runner::Sessions;
 use crate::server::{ListenAddress, ListenTls, ServerSettings, Upstream, serve};
 
@@ -42,12 +46,21 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
 }
 
 async fn start(settings: Settings) -> anyhow::Result<()> {
-    let (server, sessions) = prepare(&settings).await?;
-    serve(server, sessions.clone()).await?;
+    let Prepared { server, sessions, running, audit } = prepare(&settings).await?;
+    reload_on_hangup(running.clone(), audit)?;
+    serve(server, sessions.clone(), |handle| running.started(handle)).await?;
     if timeout(FAREWELL_MAX, sessions.farewell()).await.is_err() {
         tracing::warn!("the registries do not answer: they will notice the silence of this proxy");
     }
     Ok(())
+}
+
+/// A proxy before its port opens.
+pub(super) struct Prepared {
+    pub(super) server: ServerSettings,
+    pub(super) sessions: Arc<Sessions>,
+    pub(super) running: Arc<Running>,
+    pub(super) audit: Arc<Audit>,
 }
 
 /// Everything a proxy needs before its port opens. Registries and keys live on the runtime this is called in. Databases
@@ -55,17 +68,18 @@ async fn start(settings: Settings) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// What is wrong with the configuration.
-pub(super) async fn prepare(settings: &Settings) -> anyhow::Result<(ServerSettings, Arc<Sessions>)> {
+pub(super) async fn prepare(settings: &Settings) -> anyhow::Result<Prepared> {
     let server = server_settings(settings)?;
     let directory = &settings.audit.directory;
     let audit = Audit::open_with_key(directory, settings.audit.durability, settings.audit.key.as_deref());
     let audit = Arc::new(audit.with_context(|| format!("the audit directory {}", directory.display()))?);
-    let kms = connect::kms_recorded(settings, Recorder::Log(audit.clone())).await?;
-    let (mut databases, mut tried) = (HashMap::new(), JoinSet::new());
+    let (kms, kms_of_jobs) = connect::kms_of_proxy(settings, &audit).await?;
+    let (mut databases, mut order, mut tried) = (HashMap::new(), Vec::new(), JoinSet::new());
     for policy in &settings.databases {
         let control = Control::of(settings, policy)?;
         let served = Arc::new(Served::default());
         databases.insert(policy.name.clone(), served.clone());
+        order.push(served.clone());
         let opening = Opening {
             policy: policy.clone(),
             control,
@@ -80,8 +94,11 @@ pub(super) async fn prepare(settings: &Settings) -> anyhow::Result<(ServerSettin
     }
     // One that does not even refuse does not keep the others waiting.
     let _ = timeout(FIRST_ATTEMPT_MAX, tried.join_all()).await;
-    let sessions = Sessions::new(databases, tokio::runtime::Handle::current());
-    Ok((server, Arc::new(sessions)))
+    let (running, live) = (Arc::new(Running::new(settings.clone(), order)), Arc::new(Live::default()));
+    let control = tokio::runtime::Handle::current();
+    let desk = Desk::new(running.clone(), audit.clone(), live.clone(), (control.clone(), kms_of_jobs));
+    let sessions = Arc::new(Sessions::new(databases, control).with_console(Arc::new(desk), live));
+    Ok(Prepared { server, sessions, running, audit })
 }
 
 /// What it takes to open a database.
@@ -142,7 +159,7 @@ fn bounds(settings: &Settings) -> Bounds {
 /// Holds the policy against the live database and logs what does not fit.
 async fn warn_of_findings(policy: &policy::Database, control: &Control) -> anyhow::Result<()> {
     let client = control.client().await?;
-    for finding in check::check(&client, policy).await? {
+    for finding in check(&client, policy).await? {
         tracing::warn!(database = %policy.name, finding = %finding.message, "the policy does not fit");
     }
     Ok(())

@@ -3,14 +3,8 @@ use serde_json::json;
 
 use super::connect::Control;
 use super::{Context, Failure};
-use crate::policy::{Database, GLOBAL_TENANT};
-use crate::setup;
-
-/// Live proxies first; ages in whole seconds, by the server's clock.
-const PROXIES: &str = "
-    SELECT id::pg_catalog.text, epoch, extract(epoch FROM pg_catalog.now() - heartbeat)::pg_catalog.int8
-    FROM rowseal.proxy ORDER BY heartbeat DESC";
-const TENANTS: &str = "SELECT count(*) FROM rowseal.tenant WHERE state = 'active' AND name <> $1";
+use crate::admin::facts;
+use crate::policy::Database;
 
 pub(super) async fn run(context: &Context) -> Result<(), Failure> {
     let settings = context.settings()?;
@@ -22,19 +16,17 @@ pub(super) async fn run(context: &Context) -> Result<(), Failure> {
 
 async fn one(database: &Database, control: &Control, context: &Context) -> Result<(), Failure> {
     let name = &database.name;
-    let client = control.client().await?;
-    let version = setup::version(&client).await?;
+    let facts::Status { version, tenants, proxies } = facts::status(&control.client().await?).await?;
     if version == 0 {
         let text = format!("database {name:?}: schema rowseal is not installed");
         return Ok(context.output.write(text, &json!({ "database": name, "version": 0 }))?);
     }
-    let tenants: i64 = client.query_one(TENANTS, &[&GLOBAL_TENANT]).await?.try_get(0)?;
     let text = format!("database {name:?}: schema rowseal version {version}, {tenants} tenants");
     context.output.write(text, &json!({ "database": name, "version": version, "tenants": tenants }))?;
-    for row in client.query(PROXIES, &[]).await? {
-        let (id, epoch, age): (String, i64, i64) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-        let text = format!("  proxy {id}: epoch {epoch}, last seen {age} s ago");
-        context.output.write(text, &json!({ "database": name, "proxy": id, "epoch": epoch, "seen_seconds": age }))?;
+    for facts::ProxyFacts { id, epoch, seen_seconds } in proxies {
+        let text = format!("  proxy {id}: epoch {epoch}, last seen {seen_seconds} s ago");
+        let json = json!({ "database": name, "proxy": id, "epoch": epoch, "seen_seconds": seen_seconds });
+        context.output.write(text, &json)?;
     }
     Ok(())
 }

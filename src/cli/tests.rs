@@ -2,8 +2,8 @@ use std::path::Path;
 
 use clap::CommandFactory;
 
-use super::check::{Finding, Live, Severity, findings};
 use super::*;
+use crate::admin::check::{Finding, Live, Severity, findings};
 
 const POLICY: &str = "
 [[database]]

@@ -59,6 +59,7 @@ fn one(raw: raw::Database, upstream: &Upstream, source: &Source<'_>) -> Result<D
             raw::OnKeyUnavailable::Null => OnKeyUnavailable::Null,
         },
         control,
+        mark: std::sync::OnceLock::new(),
     })
 }
 

@@ -2,7 +2,8 @@
 //!
 //! A scalar's variable is its path in capitals: `listen.address` is `ROWSEAL_LISTEN_ADDRESS`, `keys.aws.region` is
 //! `ROWSEAL_KEYS_AWS_REGION`. Those of a database carry its name: `ROWSEAL_DATABASE_APP_CONTROL`. A variable wins over
-//! the file. Which tables and columns are sealed comes from the file alone.
+//! the file. A list, such as `ROWSEAL_ADMIN_CONSOLE`, has commas between its members. Which tables and columns are sealed
+//! comes from the file alone.
 use serde::Deserialize;
 use serde::de::IntoDeserializer;
 use serde::de::value::{Error as ValueError, StrDeserializer};
@@ -33,9 +34,12 @@ fn listen_and_upstream(raw: &mut File, vars: &Variables<'_>) -> Result<(), Confi
     vars.word("ROWSEAL_UPSTREAM_ADDRESS", &mut raw.upstream.address)?;
     vars.word("ROWSEAL_UPSTREAM_TLS", &mut raw.upstream.tls)?;
     vars.word("ROWSEAL_UPSTREAM_ROOT_CERTIFICATE", &mut raw.upstream.root_certificate)?;
-    let mut address = raw.admin.take().and_then(|admin| admin.address);
+    let Admin { mut address, mut console } = raw.admin.take().unwrap_or_default();
     vars.word("ROWSEAL_ADMIN_ADDRESS", &mut address)?;
-    raw.admin = address.map(|address| Admin { address: Some(address) });
+    vars.read("ROWSEAL_ADMIN_CONSOLE", &mut console, |text| {
+        Ok(text.split(',').map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect())
+    })?;
+    raw.admin = Some(Admin { address, console });
     Ok(())
 }
 

@@ -39,6 +39,8 @@ pub struct Settings {
     pub upstream: Upstream,
     /// Where metrics and health are served; `None`: nowhere.
     pub admin: Option<SocketAddr>,
+    /// Roles that may use the console, they and their members; empty: nobody.
+    pub console: Vec<String>,
     /// The key service.
     pub keys: Keys,
     /// The audit log.

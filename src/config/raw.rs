@@ -87,6 +87,7 @@ pub(super) struct Upstream {
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Admin {
     pub(super) address: Option<At<String>>,
+    pub(super) console: Option<At<Vec<String>>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Deserialize)]

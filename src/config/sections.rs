@@ -19,11 +19,13 @@ const PLAN_BYTES_DEFAULT: u64 = 32 << 20;
 pub(super) fn settings(raw: raw::File, source: &Source<'_>) -> Result<Settings, ConfigError> {
     let upstream = upstream(raw.upstream, source)?;
     let databases = database::databases(raw.databases, &upstream, source)?;
+    let admin = raw.admin.unwrap_or_default();
     Ok(Settings {
         file: source.path().to_owned(),
         listen: listen(raw.listen, source)?,
         upstream,
-        admin: raw.admin.and_then(|admin| admin.address).map(|at| socket_address(&at, source)).transpose()?,
+        admin: admin.address.map(|at| socket_address(&at, source)).transpose()?,
+        console: admin.console.map_or(Ok(Vec::new()), |at| console(at, source))?,
         keys: keys(raw.keys, source)?,
         audit: audit(raw.audit, source),
         limits: limits(&raw.limits, source)?,
@@ -40,6 +42,14 @@ fn listen(raw: raw::Listen, source: &Source<'_>) -> Result<Listen, ConfigError> 
         .tls
         .map(|tls| Tls { certificate: source.relative(&tls.certificate.value), key: source.relative(&tls.key.value) });
     Ok(Listen { address, tls })
+}
+
+/// Each an exact name, as in `pg_roles`.
+fn console(at: At<Vec<String>>, source: &Source<'_>) -> Result<Vec<String>, ConfigError> {
+    if at.value.iter().any(|name| name.is_empty() || name.contains('\0')) {
+        return Err(source.error(&at.place, "the name of a role is empty or holds a zero byte"));
+    }
+    Ok(at.value)
 }
 
 fn socket_address(at: &At<String>, source: &Source<'_>) -> Result<SocketAddr, ConfigError> {

@@ -319,6 +319,7 @@ fn variables_win_over_the_file() {
             "ROWSEAL_KEYS_POOL_SIZE" => "7",
             "ROWSEAL_KEYS_AUTO_REGISTER" => "true",
             "ROWSEAL_AUDIT_DURABILITY" => "strict",
+            "ROWSEAL_ADMIN_CONSOLE" => "dba, Some One,",
             "ROWSEAL_DATABASE_APP_CONTROL" => "postgres://rowseal:secret@db/app",
             "ROWSEAL_DATABASE_APP_READ" => "deny",
             _ => return None,
@@ -332,9 +333,19 @@ fn variables_win_over_the_file() {
     assert_eq!(settings.keys.pool_size, 7);
     assert!(settings.keys.auto_register);
     assert_eq!(settings.audit.durability, Durability::Strict);
+    assert_eq!(settings.console, ["dba", "Some One"]);
     assert_eq!(settings.databases[0].control, "postgres://rowseal:secret@db/app");
     assert_eq!(settings.databases[0].read, Read::Deny);
     assert_eq!(variable_for_database("my-app", "control"), "ROWSEAL_DATABASE_MY_APP_CONTROL");
+}
+
+#[test]
+fn nobody_may_use_the_console_unless_named() {
+    assert!(parsed(DESIGN).unwrap().console.is_empty());
+    let named = |list| parsed(&DESIGN.replace("address = \"127.0.0.1:9432\"", &format!("console = {list}")));
+    assert_eq!(named("['dba']").unwrap().console, ["dba"]);
+    let wrong = named("['dba', '']").unwrap_err().to_string();
+    assert!(wrong.contains("the name of a role is empty"), "{wrong}");
 }
 
 #[test]

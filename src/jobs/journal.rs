@@ -2,13 +2,16 @@
 //!
 //! It is a log of its own beside those of the proxies, which hold theirs as long as they run. It is opened for each
 //! record and closed again, so that a command that works for hours keeps no other from being recorded.
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::JobError;
 use crate::audit::{Act, Audit, AuditError, Durability, Record, Who, WhoFields};
 use crate::crypto::{DekId, KeyId};
+
+/// Where it is below the directory of the audit log.
+const DIRECTORY: &str = "admin";
 
 /// How long another command's record is waited for.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
@@ -40,9 +43,9 @@ pub struct Note {
 }
 
 impl Journal {
-    /// A journal in `directory`, which is made with the first record.
-    pub fn new(directory: PathBuf, who: WhoFields<'_>, tenant: &str) -> Journal {
-        Journal { directory, who: Who::new(who), tenant: tenant.into() }
+    /// A journal below the directory of the audit log; its own is made with the first record.
+    pub fn new(audit: &Path, who: WhoFields<'_>, tenant: &str) -> Journal {
+        Journal { directory: audit.join(DIRECTORY), who: Who::new(who), tenant: tenant.into() }
     }
 
     /// Records that an act is about to be done, or has been; on disk when it returns.

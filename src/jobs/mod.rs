@@ -1,5 +1,6 @@
 //! Long work on stored cells: rotation of a tenant's master key, and wrapping again what a restored backup brought.
 //!
+//! [`Bench`] is where the command line and the console begin.
 //! A [`Worker`] is one connection with a lock: whoever loses the connection loses the lock and can no longer write.
 //! [`rotation`] is the state machine, [`rewrap`] the passes over the tables, `reseal` what the deeper kind of rotation does
 //! to a row, [`tables`] which tables there are and what
@@ -12,6 +13,7 @@ use crate::audit::AuditError;
 use crate::keys::kms::KmsError;
 use crate::keys::registry::RegistryError;
 
+pub mod bench;
 pub mod column;
 pub mod custody;
 pub mod enrolment;
@@ -29,6 +31,7 @@ mod verify;
 pub mod worker;
 mod wraps;
 
+pub use bench::Bench;
 pub use custody::Custody;
 pub use journal::Journal;
 pub use worker::Worker;

@@ -28,7 +28,7 @@ pub async fn revoke(custody: &Custody<'_>, reason: &str) -> Result<Done, JobErro
     let change = custody.stand("revoked", &["active", "revoked"], reason).await?;
     // What has come in the meantime is stopped too; nothing comes any more.
     let keys = custody.keys().await?;
-    let usable = keys.masters.iter().filter(|key| key.state != "purged");
+    let usable: Vec<_> = keys.masters.iter().filter(|key| key.state != "purged").collect();
     let (disabled, taken_up) =
         tokio::join!(custody.each(usable, |key| custody.disable(key, reason)), custody.taken_up(&change));
     ended(custody, disabled, taken_up?)
@@ -51,7 +51,8 @@ pub async fn reactivate(custody: &Custody<'_>, reason: &str) -> Result<Done, Job
     }
     custody.journal.say(format!("reactivate the tenant ({reason})"), None).await?;
     let serving = |key: &&MasterKey| matches!(&*key.state, "active" | "retiring");
-    let enabled = custody.each(keys.masters.iter().filter(serving), |key| custody.enable(key, reason)).await?;
+    let serving: Vec<_> = keys.masters.iter().filter(serving).collect();
+    let enabled = custody.each(serving, |key| custody.enable(key, reason)).await?;
     let change = custody.stand("active", &["revoked"], reason).await?;
     Ok(Done { keys: enabled, taken_up: custody.taken_up(&change).await? })
 }
@@ -69,7 +70,7 @@ pub async fn shred(custody: &Custody<'_>, days: u8, reason: &str) -> Result<Done
     custody.journal.say(format!("shred the tenant ({reason})"), None).await?;
     let change = custody.stand("shredded", &["active", "revoked", "shredded"], reason).await?;
     let keys = custody.keys().await?;
-    let there = keys.masters.iter().filter(|key| key.state != "purged");
+    let there: Vec<_> = keys.masters.iter().filter(|key| key.state != "purged").collect();
     let (scheduled, taken_up) = tokio::join!(
         custody.each(there, |key| custody.schedule_deletion(key, days, reason)),
         custody.taken_up(&change)

@@ -5,6 +5,7 @@
 //! waited for, so that no application ever waits in a circle with this job; and a cell that is another one by then stays
 //! as it is.
 use std::collections::{BTreeMap, HashSet};
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,6 +52,13 @@ pub struct Progress {
     pub rows: u64,
     /// Cells swapped since the beginning.
     pub cells: u64,
+}
+
+impl fmt::Display for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Progress { pass, table, blocks_done, blocks, rows, .. } = self;
+        write!(f, "pass {pass}: {blocks_done} of {blocks} blocks, {rows} rows wrapped again, now {table}")
+    }
 }
 
 /// What one pass found.

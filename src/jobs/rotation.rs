@@ -21,7 +21,7 @@ use crate::policy;
 mod proxies;
 mod record;
 
-pub use record::{Depth, Record, Request, State, latest};
+pub use record::{Depth, Record, Request, State, latest, recent};
 
 /// How often it is counted in vain before something must be wrong.
 const FUTILE_MAX: u32 = 3;

@@ -2,7 +2,8 @@
 //!
 //! Plain values made by `config` and never changed; no I/O. [`mask`] is what a masked value looks like.
 use std::fmt;
-use std::sync::Arc;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Arc, OnceLock};
 
 use crate::types::LogicalType;
 
@@ -15,6 +16,9 @@ pub const GLOBAL_TENANT: &str = "_rowseal";
 
 /// What the name of a column that is being sealed or unsealed in place ends with.
 pub const SHADOW: &str = "_rowseal";
+
+/// The length of the first part of a policy's mark.
+const PLANS_CHARS: usize = 16;
 
 /// The policy of one database.
 ///
@@ -36,6 +40,8 @@ pub struct Database {
     pub on_key_unavailable: OnKeyUnavailable,
     /// How the proxy reaches its registry (a libpq connection string or URL).
     pub control: String,
+    /// Filled at first use of [`Database::mark`].
+    pub mark: OnceLock<String>,
 }
 
 impl fmt::Debug for Database {
@@ -68,6 +74,34 @@ impl Database {
         let is_member = |rule: &&RoleRule| member_of.iter().any(|name| name.as_ref() == rule.name);
         let inherited = self.roles.iter().filter(is_member).map(Access::of).reduce(Access::or);
         inherited.unwrap_or(Access { read: self.read, search: self.read == Read::Open })
+    }
+
+    /// Tells this policy from another one: whatever differs but for `control` gives another mark. It begins with that of
+    /// what statements are planned by.
+    pub fn mark(&self) -> &str {
+        fn hash(text: &str) -> u64 {
+            let mut hasher = DefaultHasher::new();
+            text.hash(&mut hasher);
+            hasher.finish()
+        }
+        self.mark.get_or_init(|| {
+            let plans = format!("{:?}{:?}", self.unsealed, self.tables);
+            format!("{:0PLANS_CHARS$x}{:016x}", hash(&plans), hash(&format!("{self:?}")))
+        })
+    }
+
+    /// True when statements mean the same under the other policy, whoever may read.
+    pub fn plans_like(&self, other: &Database) -> bool {
+        self.mark().get(..PLANS_CHARS) == other.mark().get(..PLANS_CHARS)
+    }
+
+    /// True when this policy looks after something that passed untouched under the other one.
+    pub fn covers_more(&self, other: &Database) -> bool {
+        let known = |table: &Table, column: &Column| {
+            other.table(&table.schema, &table.name).is_some_and(|table| table.column(&column.name).is_some())
+        };
+        let is_new = |table: &Arc<Table>| table.columns.iter().any(|column| !known(table, column));
+        (self.unsealed, other.unsealed) == (Unsealed::Refuse, Unsealed::Pass) || self.tables.iter().any(is_new)
     }
 
     /// True when a column has `equality = "global"`, so that the reserved tenant is needed.

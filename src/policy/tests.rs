@@ -13,7 +13,19 @@ fn database(read: Read, roles: Vec<RoleRule>) -> Database {
         roles,
         on_key_unavailable: OnKeyUnavailable::Error,
         control: "postgres://rowseal:canary@localhost/app".to_owned(),
+        mark: OnceLock::new(),
     }
+}
+
+#[test]
+fn a_mark_tells_what_differs() {
+    let open = database(Read::Open, vec![]);
+    let other = Database { control: String::new(), ..database(Read::Open, vec![]) };
+    assert_eq!(open.mark(), other.mark());
+    let masked = database(Read::Mask, vec![]);
+    assert!(open.mark() != masked.mark() && open.plans_like(&masked) && !masked.covers_more(&open));
+    let passing = Database { unsealed: Unsealed::Pass, ..database(Read::Open, vec![]) };
+    assert!(!open.plans_like(&passing) && open.covers_more(&passing) && !passing.covers_more(&open));
 }
 
 #[test]

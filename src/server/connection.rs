@@ -3,6 +3,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
@@ -11,6 +12,7 @@ use tracing::debug;
 
 use super::accept::{Closing, Opening, open};
 use super::auth::{AuthOutcome, relay};
+use super::bounds::SessionBounds;
 use super::listener::ServerSettings;
 use super::stream::{ClientStream, ServerStream};
 use super::{Established, SessionRunner, cancel, fatal};
@@ -23,6 +25,7 @@ const LINGER: Duration = Duration::from_millis(500);
 /// What all connections share.
 pub(super) struct Shared {
     pub(super) settings: ServerSettings,
+    pub(super) bounds: ArcSwap<SessionBounds>,
     pub(super) runner: Arc<dyn SessionRunner>,
     pub(super) sessions: AtomicUsize,
     pub(super) drain: watch::Receiver<bool>,
@@ -35,7 +38,7 @@ impl Place {
     fn take(shared: &Arc<Shared>) -> Option<Place> {
         let place = Place(Arc::clone(shared));
         let before = shared.sessions.fetch_add(1, Ordering::Relaxed);
-        (before < shared.settings.sessions_max).then_some(place)
+        (before < shared.bounds.load().sessions_max).then_some(place)
     }
 }
 
@@ -47,7 +50,7 @@ impl Drop for Place {
 
 /// Serves one connection to its end.
 pub(super) async fn serve_connection(client: ClientStream, peer: String, shared: Arc<Shared>) {
-    let deadline = Instant::now() + shared.settings.login_timeout;
+    let deadline = Instant::now() + shared.bounds.load().login_timeout;
     match timeout_at(deadline, open(client, shared.settings.tls.as_deref())).await {
         Err(_) => debug!(peer, "no startup packet in time"),
         Ok(Err(Closing::Quiet(reason))) => debug!(peer, reason, "closed before startup"),
@@ -113,7 +116,10 @@ async fn log_in(client: &mut ClientStream, startup: &StartupMessage, shared: &Sh
         return Err(Ended::Refused(Refusal::new(Class::Stopping, "the proxy is stopping")));
     }
     let upstream = &shared.settings.upstream;
-    let forwarded = startup.forwarded();
+    let forwarded = match shared.runner.proving_database(startup).map_err(Ended::Refused)? {
+        Some(database) => startup.for_database(&database).forwarded(),
+        None => startup.forwarded(),
+    };
     let connected = async {
         let mut server = upstream.connect().await?;
         server.write_all(&forwarded.packet).await?;

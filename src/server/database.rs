@@ -1,15 +1,17 @@
 //! One protected database: its registry, keys, catalog and audit log, shared by all its sessions.
+use std::future::Future;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard, watch};
 
 use super::witness::Witness;
 use crate::audit::Audit;
 use crate::catalog::{Marks, load, marks, roles, switching};
 use crate::keys::Keys;
-use crate::keys::registry::{Registry, Wrapping};
+use crate::keys::registry::{Registry, RegistryError, Wrapping};
 use crate::policy;
 use crate::refusal::{Class, Refusal};
 use crate::session::driver::Reload;
@@ -89,6 +91,8 @@ pub struct Database {
     registry: Arc<Registry>,
     witness: Arc<Witness>,
     control: Mutex<Control>,
+    /// How often the policy has grown.
+    grown: watch::Sender<u64>,
 }
 
 /// The connection that reads the schema.
@@ -112,7 +116,7 @@ impl Database {
         audit: Arc<Audit>,
         bounds: Bounds,
     ) -> Result<Arc<Database>, DatabaseError> {
-        let name = policy.name.clone();
+        let (name, policy) = (policy.name.clone(), Arc::new(policy));
         let client =
             registry.dedicated().await.map_err(|source| DatabaseError::Registry { name: name.clone(), source })?;
         let unread = |source| DatabaseError::Catalog { name: name.clone(), source };
@@ -121,19 +125,20 @@ impl Database {
         let roles = roles::read(&client, &policy).await.map_err(|error| unread(error.into()))?;
         let catalog = load(&client, &policy, None).await.map_err(unread)?;
         let marks = if catalog.is_partial { Marks::default() } else { marks };
-        let filter = Filter::new(&catalog).map_err(|source| DatabaseError::Filter { name, source })?;
-        let schema = ArcSwap::from_pointee(Schema { catalog: Arc::new(catalog), filter });
+        let filter = Filter::new(&catalog).map_err(|source| DatabaseError::Filter { name: name.clone(), source })?;
+        let schema = ArcSwap::from_pointee(Schema { catalog: Arc::new(catalog), filter, policy });
         let Bounds { auto_register, message_bytes_max, plan_bytes_max } = bounds;
-        let plans = Cache::new(plan_bytes_max);
+        let (plans, message_bytes) = (Cache::new(plan_bytes_max), message_bytes_max.into());
         let roles = ArcSwap::from_pointee(roles);
-        let witness = Witness::new(audit.clone(), registry.clone(), policy.name.clone());
-        let shared = Shared { policy, schema, freshness, roles, keys, audit, auto_register, message_bytes_max, plans };
+        let witness = Witness::new(audit.clone(), registry.clone(), name.clone());
+        let shared = Shared { name, schema, freshness, roles, keys, audit, auto_register, message_bytes, plans };
         let shared = Arc::new(shared);
         let database = Arc::new(Database {
             shared,
             registry,
             witness,
             control: Mutex::new(Control { client, marks, begun: Instant::now() }),
+            grown: watch::Sender::new(0),
         });
         tokio::spawn(watch(Arc::downgrade(&database)));
         Ok(database)
@@ -156,13 +161,12 @@ impl Database {
         }
         let (begun, ended) = (Instant::now(), self.shared.freshness.ended());
         let unreachable = |error: &dyn std::error::Error| {
-            tracing::warn!(database = %self.shared.policy.name, %error, "schema not read");
+            tracing::warn!(database = %self.shared.name, %error, "schema not read");
             Refusal::new(Class::Unreachable, "the schema of the database cannot be read").hint("Try again.")
         };
-        if control.client.is_closed() {
-            control.client = self.registry.dedicated().await.map_err(|error| unreachable(&error))?;
-        }
-        let roles = roles::read(&control.client, &self.shared.policy).await.map_err(|error| unreachable(&error))?;
+        self.revive(&mut control).await.map_err(|error| unreachable(&error))?;
+        let policy = self.shared.policy();
+        let roles = roles::read(&control.client, &policy).await.map_err(|error| unreachable(&error))?;
         if *roles != **self.shared.roles.load() {
             self.shared.roles.store(Arc::new(roles));
         }
@@ -175,16 +179,70 @@ impl Database {
             control.begun = begun;
             return Ok(());
         }
-        let loaded = load(&control.client, &self.shared.policy, Some(&before.catalog)).await;
+        let loaded = load(&control.client, &policy, Some(&before.catalog)).await;
         let catalog = loaded.map_err(|error| unreachable(&error))?;
         let marks = if catalog.is_partial { Marks::default() } else { marks };
         if catalog.version != before.catalog.version {
             let filter = Filter::new(&catalog).map_err(|error| unreachable(&error))?;
-            self.shared.schema.store(Arc::new(Schema { catalog: Arc::new(catalog), filter }));
+            self.shared.schema.store(Arc::new(Schema { catalog: Arc::new(catalog), filter, policy }));
         }
         self.shared.freshness.knows(ended);
         (control.marks, control.begun) = (marks, begun);
         Ok(())
+    }
+
+    /// Connects again where the server has closed.
+    async fn revive(&self, control: &mut Control) -> Result<(), RegistryError> {
+        if control.client.is_closed() {
+            control.client = self.registry.dedicated().await?;
+        }
+        Ok(())
+    }
+
+    /// Reads the schema under another policy, which is not in force yet. Until the result is dropped or put in force the
+    /// schema stays as it is.
+    ///
+    /// # Errors
+    /// [`DatabaseError`] when the registry's connection or the schema cannot be had: nothing has changed then.
+    pub async fn renewal(&self, policy: Arc<policy::Database>) -> Result<Renewal<'_>, DatabaseError> {
+        let name = || self.shared.name.clone();
+        let mut control = self.control.lock().await;
+        self.revive(&mut control).await.map_err(|source| DatabaseError::Registry { name: name(), source })?;
+        let unread = |source| DatabaseError::Catalog { name: name(), source };
+        let marks = marks(&control.client).await.map_err(unread)?;
+        let roles = roles::read(&control.client, &policy).await.map_err(|error| unread(error.into()))?;
+        let before = self.shared.schema.load_full();
+        let catalog = load(&control.client, &policy, Some(&before.catalog)).await.map_err(unread)?;
+        let marks = if catalog.is_partial { Marks::default() } else { marks };
+        let filter = Filter::new(&catalog).map_err(|source| DatabaseError::Filter { name: name(), source })?;
+        let schema = Schema { catalog: Arc::new(catalog), filter, policy };
+        Ok(Renewal { database: self, control, marks, schema, roles })
+    }
+
+    /// Bounds the largest message for rewriting, in sessions that begin from now on, and the cache of plans.
+    pub fn bound(&self, message_bytes_max: usize, plan_bytes_max: usize) {
+        self.shared.message_bytes.store(message_bytes_max, Ordering::Relaxed);
+        self.shared.plans.hold_at_most(plan_bytes_max);
+    }
+
+    /// A connection to the database as the registry makes it.
+    ///
+    /// # Errors
+    /// When the server cannot be reached.
+    pub async fn connection(&self) -> Result<tokio_postgres::Client, DatabaseError> {
+        let failed = |source| DatabaseError::Registry { name: self.shared.name.clone(), source };
+        self.registry.dedicated().await.map_err(failed)
+    }
+
+    /// Resolves when the policy has come to look after more columns than it does now.
+    pub fn outgrown(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut grown = self.grown.subscribe();
+        let now = *grown.borrow_and_update();
+        async move {
+            if grown.wait_for(|times| *times > now).await.is_err() {
+                std::future::pending().await
+            }
+        }
     }
 
     /// Leaves the last checkpoint of the audit log in the registry and takes this proxy off its list of those that live; the
@@ -192,11 +250,11 @@ impl Database {
     pub async fn farewell(&self) {
         self.witness.keep_last().await;
         if self.shared.keys.is_pinned() {
-            tracing::warn!(database = %self.shared.policy.name, "sealed values are still on their way to the server");
+            tracing::warn!(database = %self.shared.name, "sealed values are still on their way to the server");
             return self.registry.fall_silent().await;
         }
         if let Err(error) = self.registry.farewell().await {
-            tracing::warn!(database = %self.shared.policy.name, %error, "the registry was not told of the end");
+            tracing::warn!(database = %self.shared.name, %error, "the registry was not told of the end");
         }
     }
 
@@ -210,6 +268,30 @@ impl Database {
                 reload.await.unwrap_or_else(|_| Err(Refusal::new(Class::Internal, "schema reload failed")))
             })
         })
+    }
+}
+
+/// A policy that is sure to be usable, with the schema as it is under it.
+pub struct Renewal<'a> {
+    database: &'a Database,
+    control: MutexGuard<'a, Control>,
+    marks: Marks,
+    schema: Schema,
+    roles: String,
+}
+
+impl Renewal<'_> {
+    /// From now on statements are planned under this policy. Sessions ask anew what their roles may do; those that may
+    /// have prepared what it looks after since then end when they are idle.
+    pub fn put_in_force(mut self) {
+        let shared = &self.database.shared;
+        let grows = self.schema.policy.covers_more(&shared.policy());
+        shared.schema.store(Arc::new(self.schema));
+        shared.roles.store(Arc::new(self.roles));
+        self.control.marks = self.marks;
+        if grows {
+            self.database.grown.send_modify(|times| *times += 1);
+        }
     }
 }
 

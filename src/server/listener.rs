@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
@@ -24,6 +25,7 @@ use tracing::{info, warn};
 
 use super::SessionRunner;
 use super::affinity;
+use super::bounds::SessionBounds;
 use super::connection::{Shared, serve_connection};
 use super::stream::ClientStream;
 use super::tls::{ListenTls, TlsError};
@@ -103,7 +105,7 @@ pub struct Server {
 /// What others may ask of a running server.
 #[derive(Clone)]
 pub struct ServerHandle {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     drain: Arc<watch::Sender<bool>>,
     address: Option<SocketAddr>,
 }
@@ -147,7 +149,8 @@ impl Server {
         raise_nofile();
         let listener = Listener::bind(&settings.listen).await?;
         let (sender, drain) = watch::channel(false);
-        let shared = Arc::new(Shared { settings, runner, sessions: AtomicUsize::new(0), drain });
+        let bounds = ArcSwap::from_pointee(SessionBounds::of(&settings));
+        let shared = Arc::new(Shared { settings, bounds, runner, sessions: AtomicUsize::new(0), drain });
         let count = shared.settings.workers.max(1);
         let cores = affinity::cores(count);
         let start = |number| Worker::start(number, cores.get(number).copied(), &shared);
@@ -180,11 +183,15 @@ impl Server {
     }
 }
 
-/// Serves until SIGTERM or SIGINT, then drains.
+/// Serves until SIGTERM or SIGINT, then drains. `started` is given the handle before the first connection is accepted.
 ///
 /// # Errors
 /// [`ServeError`] when the server cannot start.
-pub async fn serve(settings: ServerSettings, runner: Arc<dyn SessionRunner>) -> Result<(), ServeError> {
+pub async fn serve(
+    settings: ServerSettings,
+    runner: Arc<dyn SessionRunner>,
+    started: impl FnOnce(ServerHandle),
+) -> Result<(), ServeError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::Signal)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::Signal)?;
     // Without a handler, a write beyond the limit of a file's size would end the process; with one it is an error.
@@ -194,6 +201,7 @@ pub async fn serve(settings: ServerSettings, runner: Arc<dyn SessionRunner>) -> 
     let server = Server::bind(settings, runner).await?;
     info!(%address, "listening");
     let handle = server.handle();
+    started(handle.clone());
     let signals = tokio::spawn(async move {
         tokio::select! {
             _ = terminate.recv() => {}
@@ -349,7 +357,7 @@ async fn work(mut receiver: mpsc::UnboundedReceiver<(Incoming, Load)>, shared: A
             note(ended);
         }
     };
-    if tokio::time::timeout(shared.settings.drain_timeout, rest).await.is_err() {
+    if tokio::time::timeout(shared.bounds.load().drain_timeout, rest).await.is_err() {
         warn!(sessions = running.len(), "sessions cut off at the end of the drain");
     }
 }

@@ -2,16 +2,19 @@
 //!
 //! Owns every socket until a session is established, then hands both to a [`SessionRunner`]. It never looks at a
 //! statement. rustls has its only home here ([`tls`]). Reading order: [`listener`] (who runs where), [`accept`] (the
-//! client's first packets), [`upstream`] (the hop to the server), [`auth`] (the login), [`cancel`].
+//! client's first packets), [`upstream`] (the hop to the server), [`auth`] (the login), [`cancel`]. What may change while it runs is in [`bounds`]. [`console`] is the way to the console, [`live`] the list of sessions.
 //! The proxy's own connections, to the registry, are [`control`]; `witness` keeps checkpoints of the audit log there.
 pub mod accept;
 mod affinity;
 pub mod auth;
+pub mod bounds;
 pub mod cancel;
 mod connection;
+pub mod console;
 pub mod control;
 pub mod database;
 pub mod listener;
+pub mod live;
 pub mod runner;
 pub mod stream;
 pub mod tls;
@@ -23,6 +26,7 @@ mod tests;
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use tokio::sync::watch;
@@ -30,6 +34,7 @@ use tokio::sync::watch;
 use crate::refusal::Refusal;
 use crate::wire::startup::{StartupMessage, fatal_error};
 
+pub use bounds::SessionBounds;
 pub use control::ControlTls;
 pub use listener::{ListenAddress, ServeError, Server, ServerHandle, ServerSettings, serve};
 pub use stream::{ClientStream, ServerStream};
@@ -59,6 +64,14 @@ pub struct Established {
 
 /// What runs a session once it is established; the session module implements it.
 pub trait SessionRunner: Send + Sync + 'static {
+    /// The database at which the login is proven, where that is not the one that the client named.
+    ///
+    /// # Errors
+    /// What the client is told instead of being asked for a password.
+    fn proving_database(&self, _startup: &StartupMessage) -> Result<Option<Arc<str>>, Refusal> {
+        Ok(None)
+    }
+
     /// Runs one session to its end. The future stays on the worker thread that accepted the connection.
     fn run(&self, established: Established) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 }

@@ -3,34 +3,76 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::time::SystemTime;
 
 use tokio::io::AsyncWriteExt;
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::session::driver::{self, Ends};
+use crate::session::driver::{self, Ends, Stop};
 use crate::session::machine::{Machine, Peer};
 
 use super::connection::refuse;
+use super::console::{CONSOLE, Console, take_over};
 use super::database::Served;
+use super::live::{Live, LiveSession, Present};
 use super::{Established, SessionRunner};
 use crate::refusal::{Class, Refusal};
+use crate::wire::startup::StartupMessage;
 
 /// Longest `application_name` kept for the audit log, in bytes.
 const APPLICATION_BYTES_MAX: usize = 64;
+
+/// A session in the list of those that there are.
+struct Entered {
+    status: Arc<AtomicU8>,
+    present: Present,
+}
 
 /// The sessions of one proxy.
 pub struct Sessions {
     databases: HashMap<Arc<str>, Arc<Served>>,
     control: Handle,
     count: AtomicU64,
+    live: Arc<Live>,
+    console: Option<Arc<dyn Console>>,
 }
 
 impl Sessions {
     /// Sessions over these protected databases. `control` is the runtime on which their registries live.
     pub fn new(databases: HashMap<Arc<str>, Arc<Served>>, control: Handle) -> Self {
-        Sessions { databases, control, count: AtomicU64::new(0) }
+        Sessions { databases, control, count: AtomicU64::new(0), live: Arc::default(), console: None }
+    }
+
+    /// The same with a console, at the database of its name unless a protected one has it.
+    #[must_use]
+    pub fn with_console(mut self, console: Arc<dyn Console>, live: Arc<Live>) -> Self {
+        self.live = live;
+        self.console = Some(console);
+        self
+    }
+
+    /// The console, if that is where the client wants to go. It has to say so: the name of its role is not enough.
+    fn console(&self, startup: &StartupMessage) -> Option<&Arc<dyn Console>> {
+        let is_named = startup.parameter(b"database").is_some_and(|name| name == CONSOLE);
+        self.console.as_ref().filter(|_| is_named && !self.databases.contains_key(CONSOLE))
+    }
+
+    fn enter(&self, established: &Established, (database, status): (String, u8), peer: &Peer) -> Entered {
+        let status = Arc::new(AtomicU8::new(status));
+        let user = established.startup.user().map(|user| String::from_utf8_lossy(user).into_owned());
+        let present = self.live.enter(LiveSession {
+            id: peer.session,
+            database,
+            user: user.unwrap_or_default(),
+            client: peer.client.clone(),
+            application: peer.application.clone(),
+            since: SystemTime::now(),
+            status: status.clone(),
+        });
+        Entered { status, present }
     }
 
     /// Tells the registries that this proxy is gone. To be called on their runtime, after the last session.
@@ -55,25 +97,61 @@ impl Sessions {
 }
 
 impl SessionRunner for Sessions {
+    fn proving_database(&self, startup: &StartupMessage) -> Result<Option<Arc<str>>, Refusal> {
+        self.console(startup).map(|console| console.proving_database()).transpose()
+    }
+
     fn run(&self, established: Established) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        let peer = self.peer(&established);
+        if let Some(console) = self.console(&established.startup).cloned() {
+            let entered = self.enter(&established, (CONSOLE.to_owned(), LiveSession::CONSOLE), &peer);
+            return Box::pin(async move {
+                let _present = entered.present;
+                if let Some(visitor) = take_over(established, peer).await {
+                    console.serve(visitor).await;
+                }
+            });
+        }
         let name = established.startup.database().or_else(|| established.startup.user());
         let name = name.map(|name| String::from_utf8_lossy(name).into_owned()).unwrap_or_default();
-        let Some(served) = self.databases.get(name.as_str()) else { return Box::pin(relay(established)) };
+        let Some(served) = self.databases.get(name.as_str()) else {
+            let entered = self.enter(&established, (name, LiveSession::RELAYED), &peer);
+            return Box::pin(async move {
+                let _present = entered.present;
+                relay(established).await;
+            });
+        };
         let Some(database) = served.database() else { return Box::pin(turn_away(established)) };
-        let peer = self.peer(&established);
+        let entered = self.enter(&established, (name, 0), &peer);
         let shared = database.shared.clone();
-        let machine = Machine::new(shared.clone(), peer.clone());
+        let outgrown = database.outgrown();
+        let mut machine = Machine::new(shared.clone(), peer.clone());
+        machine.observe(entered.status);
         let reload = database.reloader(self.control.clone());
         Box::pin(async move {
+            let _present = entered.present;
             let ends = Ends {
                 client: established.client,
                 server: established.server,
                 client_in: established.client_buffered,
                 server_in: established.server_buffered,
             };
-            let end = driver::run(ends, machine, shared, reload, established.drain).await;
+            let end = driver::run(ends, machine, shared, reload, stop(established.drain, outgrown)).await;
             tracing::debug!(session = peer.session, ?end, "session ended");
         })
+    }
+}
+
+/// Resolves when the session is to end.
+async fn stop(mut drain: watch::Receiver<bool>, outgrown: impl Future<Output = ()>) -> Stop {
+    let drained = async {
+        if drain.wait_for(|stop| *stop).await.is_err() {
+            std::future::pending().await
+        }
+    };
+    tokio::select! {
+        () = drained => Stop::Proxy,
+        () = outgrown => Stop::Policy,
     }
 }
 

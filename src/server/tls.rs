@@ -56,15 +56,16 @@ impl Leaf {
     }
 }
 
-/// Certificate and key shown to clients; [`ListenTls::reload`] replaces both at once.
+/// Certificate and key shown to clients; [`ListenTls::reload`] and [`ListenTls::show`] replace both at once.
 pub struct ListenTls {
-    certificate: PathBuf,
-    key: PathBuf,
     required: bool,
-    current: ArcSwap<Shown>,
+    current: ArcSwap<Certificate>,
 }
 
-struct Shown {
+/// A certificate and its key, ready to be shown to clients.
+pub struct Certificate {
+    certificate: PathBuf,
+    key: PathBuf,
     config: Arc<ServerConfig>,
     leaf: Arc<Leaf>,
 }
@@ -75,8 +76,8 @@ impl ListenTls {
     /// # Errors
     /// [`TlsError`] names the file.
     pub fn from_files(certificate: &Path, key: &Path) -> Result<ListenTls, TlsError> {
-        let current = ArcSwap::from_pointee(Shown::from_files(certificate, key)?);
-        Ok(ListenTls { certificate: certificate.to_owned(), key: key.to_owned(), required: false, current })
+        let current = ArcSwap::from_pointee(Certificate::from_files(certificate, key)?);
+        Ok(ListenTls { required: false, current })
     }
 
     /// The same, refusing sessions in clear text (SQLSTATE 08004).
@@ -96,8 +97,14 @@ impl ListenTls {
     /// # Errors
     /// [`TlsError`]; what was in use stays in use.
     pub fn reload(&self) -> Result<(), TlsError> {
-        self.current.store(Arc::new(Shown::from_files(&self.certificate, &self.key)?));
+        let shown = self.current.load();
+        self.show(Certificate::from_files(&shown.certificate, &shown.key)?);
         Ok(())
+    }
+
+    /// Shows this certificate from now on. Connections that exist keep what they had.
+    pub fn show(&self, certificate: Certificate) {
+        self.current.store(Arc::new(certificate));
     }
 
     /// The handshake with a client. With `Alpn::Required` the client must have asked for `postgresql`.
@@ -123,8 +130,13 @@ pub(super) enum Alpn {
     Required,
 }
 
-impl Shown {
-    fn from_files(certificate: &Path, key: &Path) -> Result<Shown, TlsError> {
+impl Certificate {
+    /// Reads certificate chain and key (PEM).
+    ///
+    /// # Errors
+    /// [`TlsError`] names the file.
+    pub fn from_files(certificate: &Path, key: &Path) -> Result<Certificate, TlsError> {
+        let files = (certificate.to_owned(), key.to_owned());
         let chain = certificates("a certificate", certificate)?;
         let leaf = chain.first().cloned().map(|leaf| Arc::new(Leaf(leaf)));
         let leaf = leaf.ok_or_else(|| pem_error("a certificate", certificate, "it holds none"))?;
@@ -137,7 +149,8 @@ impl Shown {
         // Like Postgres: no client resumes sessions, and a ticket would only cost bytes and work.
         config.send_tls13_tickets = 0;
         config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
-        Ok(Shown { config: Arc::new(config), leaf })
+        let (certificate, key) = files;
+        Ok(Certificate { certificate, key, config: Arc::new(config), leaf })
     }
 }
 

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use crate::keys::Granted;
 use crate::refusal::{Class, Refusal};
 use crate::sql::filter::ends_transaction;
 use crate::sql::plan::{Named, Source, StatementPlan, Verdict};
@@ -13,21 +12,20 @@ use crate::wire::frame::{self, HEADER, Header};
 use crate::wire::frontend;
 
 use super::copied;
-use super::copy::{takes_rows, without_values};
+use super::copy::takes_rows;
 use super::define::certain;
 use super::facts::Facts;
 use super::leftover;
 use super::literals;
 use super::machine::{Changes, Fatal, Held, Hold, Machine, OUT_BYTES_MAX, Prepared, Unsynced};
 use super::messages::{
-    BIND_NAMES, allowed, bind_fits, declared_fit, defines_sealed, executes_sealed, inline, malformed, merge,
-    names_awaited, names_prepared, result_formats, server_oids, server_params, settled, too_large,
+    BIND_NAMES, allowed, bind_fits, defines_sealed, executes_sealed, inline, malformed, names_awaited, names_prepared,
+    result_formats, server_oids, server_params, settled, too_large,
 };
 use super::named::{Reply, mentions_execute};
 use super::queue::{Expect, Rewritten};
 use super::seal::{self, Inputs};
 use super::shown::Stands;
-use super::work::Work;
 
 /// What a plan's values are for the server; `None` is NULL.
 type Values = Vec<Option<Vec<u8>>>;
@@ -83,7 +81,7 @@ impl Machine {
     /// One message; false when more bytes are needed.
     fn client_frame(&mut self, header: Header, input: &mut BytesMut) -> Result<bool, Fatal> {
         if self.skipping && !matches!(header.tag, b'S' | b'X') {
-            if header.tag == b'P' && header.total <= self.shared.message_bytes_max {
+            if header.tag == b'P' && header.total <= self.message_bytes_max {
                 if input.len() < header.total {
                     return Ok(false);
                 }
@@ -100,24 +98,24 @@ impl Machine {
                 return Ok(false);
             }
             // DDL under way: the schema is read again once the server has answered.
-            b'Q' | b'P' if self.reload && !self.copy_in && self.queue.ends_ready() => {
+            b'Q' | b'P' | b'B' if self.reload && !self.copy_in && self.queue.ends_ready() => {
                 self.undecided = true;
                 return Ok(false);
             }
             b'B' if !self.bind_is_sealed(header, input)? => return self.plain_bind(header, input),
-            b'Q' | b'P' | b'B' if header.total > self.shared.message_bytes_max => {
+            b'Q' | b'P' | b'B' if header.total > self.message_bytes_max => {
                 self.client_skip = header.total;
                 if let (b'P', Some(end)) = (header.tag, memchr::memchr(0, &input[HEADER..])) {
                     self.gone.add(Bytes::copy_from_slice(frontend::name(&input[HEADER..HEADER + end])));
                 }
-                let refusal = too_large(self.shared.message_bytes_max);
+                let refusal = too_large(self.message_bytes_max);
                 self.refuse(header.tag, &refusal)?;
                 return Ok(true);
             }
             _ => {}
         }
         if input.len() < header.total {
-            if header.total > self.shared.message_bytes_max {
+            if header.total > self.message_bytes_max {
                 self.client_pass = header.total;
                 return Ok(true);
             }
@@ -176,11 +174,14 @@ impl Machine {
     /// A Query or Parse: the lexical filter decides whether it is looked at more closely.
     fn text_message(&mut self, header: Header, input: &mut BytesMut) -> Result<(), Fatal> {
         self.statement += 1;
-        self.watch(header.tag, &input[HEADER..header.total]);
         let body = &input[HEADER..header.total];
         let (name, text) = match header.tag {
             b'Q' => (&b""[..], frontend::query(body)?),
-            _ => frontend::parse(body).map(|parse| (parse.name, parse.text))?,
+            _ => {
+                let parse = frontend::parse(body)?;
+                self.watch(parse.name, parse.text, &parse.oids);
+                (parse.name, parse.text)
+            }
         };
         let is_query = header.tag == b'Q';
         if is_query && self.after_copy && leftover::is_no_statement(text) {
@@ -249,7 +250,7 @@ impl Machine {
     }
 
     /// Carries a message on that was held, or that needs a closer look.
-    pub(super) fn resume(&mut self, held: Held) -> Result<(), Fatal> {
+    pub(super) fn resume(&mut self, mut held: Held) -> Result<(), Fatal> {
         if self.waits_for_switch(&held) {
             return self.wait_for_schema(Held { waited: held.waited + 1, ..held });
         }
@@ -257,6 +258,10 @@ impl Machine {
         let facts = if held.told { self.facts.clone() } else { self.known_facts() };
         let Some(facts) = facts else { return self.ask_facts(held) };
         let tag = held.tag;
+        if let Err(refusal) = held.under(&facts.policy) {
+            self.forget(tag, &held.body);
+            return self.refuse(tag, &refusal);
+        }
         let reloaded = held.reloaded;
         let again = Held { tag, body: held.body.clone(), reloaded: true, ..Held::default() };
         let missing = tag != b'B' && self.names_missing(&held.body);
@@ -408,6 +413,8 @@ impl Machine {
     /// A Parse that the filter hit.
     fn parse(&mut self, held: &Held, facts: &Arc<Facts>) -> Result<(), Refusal> {
         let parse = frontend::parse(&held.body).map_err(|_| malformed())?;
+        // It may have waited for a newer one than when it came.
+        self.watched.planned(parse.name, Some(self.with_schema(|schema| schema.catalog.version)));
         let (verdict, hits) = self.verdict(parse.text, facts, (Protocol::Extended, &parse.oids, held))?;
         let name = Bytes::copy_from_slice(parse.name);
         let plan = match verdict {
@@ -431,10 +438,7 @@ impl Machine {
             return Err(Refusal::new(Class::NotSupported, "cannot insert multiple commands into a prepared statement"));
         };
         certain(&plan, held.reloaded)?;
-        declared_fit(statement, &parse.oids, facts)?;
-        without_values(statement)?;
-        literals::check(statement, facts)?;
-        self.refuse_names(statement)?;
+        self.preparable(statement, &parse.oids, facts)?;
         let text = String::from_utf8_lossy(parse.text);
         let rewritten = sql::render::render_extended(&text, statement);
         let positions = Arc::new(rewritten.positions(&text));
@@ -447,8 +451,13 @@ impl Machine {
         if let Some(changes) = Changes::of(hits) {
             self.fact_statements.insert(name.clone(), changes);
         }
-        let prepared =
-            Prepared { plan: plan.clone(), oids: parse.oids, facts: facts.clone(), positions: positions.clone() };
+        let prepared = Prepared {
+            plan: plan.clone(),
+            oids: parse.oids,
+            facts: facts.clone(),
+            positions: positions.clone(),
+            text: Some(held.body.slice_ref(parse.text)),
+        };
         self.passed.remove(&name);
         self.gone.remove(&name);
         let before = self.statements.insert(name.clone(), Arc::new(prepared));
@@ -535,37 +544,8 @@ impl Machine {
         Ok(())
     }
 
-    /// The keys for these plans, or `None` when they must be waited for (the need is left in `client_work`).
-    fn granted(
-        &mut self,
-        plans: &[StatementPlan],
-        inputs: &Inputs<'_>,
-        held: &mut Held,
-    ) -> Result<Option<Granted>, Refusal> {
-        self.cells_leave(false);
-        if let Some(granted) = held.granted.take() {
-            return Ok(Some(granted));
-        }
-        let mut need = crate::keys::Need::default();
-        for plan in plans {
-            merge(&mut need, seal::needs(plan, inputs)?);
-        }
-        if need.fresh.is_empty() && need.index.is_empty() && need.seek.is_empty() && need.open.is_empty() {
-            return Ok(Some(Granted::default()));
-        }
-        self.pinned.pin_for(&self.shared.keys, &need);
-        if let Some(granted) = self.shared.keys.try_grant(&need) {
-            return Ok(Some(granted));
-        }
-        self.client_work.put(Work::Grant(need));
-        Ok(None)
-    }
-
     fn describe_or_close(&mut self, header: Header, input: &mut BytesMut) -> Result<(), Fatal> {
         let (kind, name) = frontend::target(&input[HEADER..header.total])?;
-        if header.tag == b'C' && kind == b'S' && !self.watched.is_empty() {
-            self.watched.remove(name);
-        }
         let expect = match (header.tag, kind) {
             (b'D', b'S') => Expect::Statement(self.statements.get(name).cloned()),
             (b'D', _) => Expect::Portal(self.portal(name)),

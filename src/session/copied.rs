@@ -65,7 +65,7 @@ impl Machine {
 
     /// Counts the bytes of a row of the query; false when there are too many by now.
     pub(super) fn copied_bytes(&mut self, bytes: usize) -> bool {
-        let bytes_max = self.shared.message_bytes_max;
+        let bytes_max = self.message_bytes_max;
         let Some(Hold::Source(_, sent)) = &mut self.hold else { return false };
         sent.bytes = sent.bytes.saturating_add(bytes);
         let fits = sent.bytes <= bytes_max;
@@ -88,8 +88,8 @@ impl Machine {
     ) -> Result<bool, Refusal> {
         let copies = plan.lock.as_ref().and_then(|lock| lock.copies.as_ref());
         let (Some(copies), Some(CopiedRows::Sent(sent))) = (copies, &mut held.copied) else { return Ok(true) };
-        if sent.bytes > self.shared.message_bytes_max {
-            let refusal = too_large(self.shared.message_bytes_max);
+        if sent.bytes > self.message_bytes_max {
+            let refusal = too_large(self.message_bytes_max);
             return Err(Refusal { message: "the rows of INSERT ... SELECT are too large".into(), ..refusal });
         }
         fit(copies, &sent.oids)?;

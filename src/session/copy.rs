@@ -130,7 +130,7 @@ impl Machine {
         {
             put_response(b'G', (plan.options.format, plan.names.len()), &mut self.to_client);
             let is_planned = width(frame)? == plan.names.len();
-            let row_bytes_max = self.shared.message_bytes_max;
+            let row_bytes_max = self.message_bytes_max;
             let receiving = Receiving::new((copy.clone(), plan), facts, self.copy.version, row_bytes_max);
             self.copy.now = Copying::Sealed(Box::new(receiving));
             if !is_planned {

@@ -170,8 +170,8 @@ impl Machine {
         let frames = input.split_to(end);
         let Some(sending) = &mut self.sending else { return Ok(()) };
         bodies(&frames).for_each(|body| sending.feed(body));
-        if sending.held() > self.shared.message_bytes_max.saturating_mul(3) + end {
-            self.break_off(&too_large(self.shared.message_bytes_max));
+        if sending.held() > self.message_bytes_max.saturating_mul(3) + end {
+            self.break_off(&too_large(self.message_bytes_max));
             return Ok(());
         }
         self.copy_out_rows()

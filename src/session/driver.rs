@@ -10,7 +10,6 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
-use tokio::sync::watch;
 
 use crate::audit::{Act, AuditError, Ticket};
 use crate::keys::{Granted, KeyError, Need};
@@ -45,8 +44,8 @@ pub enum End {
     Client,
     /// The server closed.
     Server,
-    /// The proxy is stopping.
-    Stopping,
+    /// The proxy asked it to.
+    Stopping(Stop),
     /// A broken protocol or a fault of ours; the client has been told.
     Fatal(Fatal),
 }
@@ -55,6 +54,16 @@ pub enum End {
 pub trait ServerEnd: AsyncRead + AsyncWrite + Unpin {
     /// Ends the stream to the server: nothing more is sent, not even what a layer of encryption still holds back.
     fn close(&self);
+}
+
+/// Why a session is asked to end at its next idle moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// The proxy is stopping.
+    Proxy,
+    /// The policy looks after columns that it did not when the session began: what the session has prepared since then
+    /// was never looked at.
+    Policy,
 }
 
 /// The two sockets of a session and what was read from them before it began.
@@ -115,7 +124,7 @@ pub async fn run<C, S>(
     machine: Machine,
     shared: Arc<Shared>,
     reload: Reload,
-    mut drain: watch::Receiver<bool>,
+    stop: impl Future<Output = Stop>,
 ) -> End
 where
     C: AsyncRead + AsyncWrite + Unpin,
@@ -133,13 +142,15 @@ where
         client_room: READ_BYTES,
         server_room: READ_BYTES,
     };
-    let mut draining = pin!(async move { drain.wait_for(|stop| *stop).await.is_ok() });
-    let mut drained = false;
+    let mut stop = pin!(stop);
+    let mut stopped = None;
     let end = poll_fn(|cx| {
-        if !drained {
-            drained = matches!(draining.as_mut().poll(cx), Poll::Ready(true));
+        if stopped.is_none()
+            && let Poll::Ready(why) = stop.as_mut().poll(cx)
+        {
+            stopped = Some(why);
         }
-        driver.turn(cx, drained)
+        driver.turn(cx, stopped)
     })
     .await;
     driver.say_goodbye(&end).await;
@@ -152,7 +163,7 @@ where
     C: AsyncRead + AsyncWrite + Unpin,
     S: ServerEnd,
 {
-    fn turn(&mut self, cx: &mut Context<'_>, drained: bool) -> Poll<End> {
+    fn turn(&mut self, cx: &mut Context<'_>, stopped: Option<Stop>) -> Poll<End> {
         loop {
             let mut progress = false;
             match self.step(cx, &mut progress) {
@@ -161,11 +172,11 @@ where
                 Err(fatal) => return Poll::Ready(End::Fatal(fatal)),
             }
             if !progress {
+                self.machine.tell_state();
                 let quiet = self.ends.client_in.is_empty() && self.machine.to_client.is_empty();
-                return if drained && quiet && self.machine.is_idle() {
-                    Poll::Ready(End::Stopping)
-                } else {
-                    Poll::Pending
+                return match stopped {
+                    Some(why) if quiet && self.machine.is_idle() => Poll::Ready(End::Stopping(why)),
+                    _ => Poll::Pending,
                 };
             }
         }
@@ -390,13 +401,17 @@ where
     async fn say_goodbye(&mut self, end: &End) {
         let recorded = self.record_last();
         let refusal = match end {
-            End::Client | End::Server | End::Stopping if recorded.is_err() => recorded.err().map(|fatal| fatal.0),
+            End::Client | End::Server | End::Stopping(_) if recorded.is_err() => recorded.err().map(|fatal| fatal.0),
             End::Client => None,
             End::Server if self.machine.is_terminated() || self.machine.is_fatal_seen() => None,
             End::Server => Some(Refusal::new(Class::ServerLost, "connection to the server was lost")),
-            End::Stopping => {
+            End::Stopping(Stop::Proxy) => {
                 Some(Refusal::new(Class::Stopping, "terminating connection because the proxy is stopping"))
             }
+            End::Stopping(Stop::Policy) => Some(
+                Refusal::new(Class::Stopping, "terminating connection because the policy covers more columns now")
+                    .hint("Connect again."),
+            ),
             End::Fatal(fatal) => Some(fatal.0.clone()),
         };
         if let Some(refusal) = refusal {

@@ -29,8 +29,10 @@ pub struct Facts {
     pub read: Read,
     /// Whether the current role may search sealed columns.
     pub search: bool,
-    /// The mark of roles and memberships that this is by ([`roles`]).
+    /// The mark of the policy, roles and memberships that this is by ([`roles`]).
     pub roles: String,
+    /// The policy that this is by.
+    pub policy: Arc<Database>,
 }
 
 #[derive(Deserialize)]
@@ -77,10 +79,21 @@ pub fn question(policy: &Database, with_schema: bool) -> String {
     )
 }
 
+/// The server's answer.
+pub enum Told {
+    /// What the session is, and the relations that it sees, where they were asked for.
+    Facts(Box<Facts>, Option<Seen>),
+    /// It was asked under another policy: to be asked again.
+    Outdated,
+}
+
 /// Reads the server's answer; `None` when it is not one.
-pub fn answer(text: &[u8], policy: &Database) -> Option<(Facts, Option<Seen>)> {
+pub fn answer(text: &[u8], policy: &Arc<Database>) -> Option<Told> {
     let mut json = Vec::new();
     let answer: Answer = hex::decode_into(text, &mut json).then(|| serde_json::from_slice(&json).ok())??;
+    if !roles::is_under(&answer.roles, policy) {
+        return Some(Told::Outdated);
+    }
     let access = policy.access(&answer.role, &answer.member);
     let facts = Facts {
         search_path: answer.path,
@@ -99,8 +112,9 @@ pub fn answer(text: &[u8], policy: &Database) -> Option<(Facts, Option<Seen>)> {
         read: access.read,
         search: access.search,
         roles: answer.roles,
+        policy: policy.clone(),
     };
-    Some((facts, answer.seen))
+    Some(Told::Facts(Box::new(facts), answer.seen))
 }
 
 /// A string as an SQL literal that is right under either setting of `standard_conforming_strings`.

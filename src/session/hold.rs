@@ -1,9 +1,14 @@
 //! How long a session holds on to the epoch under which it was given data keys: from before they are asked for until the
 //! server has answered, outside of any transaction, a Sync or Query that was sent with the cells or behind them. Then
 //! there is no cell left in a buffer, a portal or a transaction.
-use crate::keys::{Keys, Need, Pin};
+use crate::keys::{Granted, Keys, Need, Pin};
+use crate::refusal::Refusal;
+use crate::sql::plan::StatementPlan;
 
-use super::machine::Machine;
+use super::machine::{Held, Machine};
+use super::messages::merge;
+use super::seal::{self, Inputs};
+use super::work::Work;
 
 /// The pin of one session.
 #[derive(Default)]
@@ -23,6 +28,32 @@ impl Pinned {
 }
 
 impl Machine {
+    /// The keys for these plans, or `None` when they must be waited for (the need is left in `client_work`).
+    pub(super) fn granted(
+        &mut self,
+        plans: &[StatementPlan],
+        inputs: &Inputs<'_>,
+        held: &mut Held,
+    ) -> Result<Option<Granted>, Refusal> {
+        self.cells_leave(false);
+        if let Some(granted) = held.granted.take() {
+            return Ok(Some(granted));
+        }
+        let mut need = Need::default();
+        for plan in plans {
+            merge(&mut need, seal::needs(plan, inputs)?);
+        }
+        if need.fresh.is_empty() && need.index.is_empty() && need.seek.is_empty() && need.open.is_empty() {
+            return Ok(Some(Granted::default()));
+        }
+        self.pinned.pin_for(&self.shared.keys, &need);
+        if let Some(granted) = self.shared.keys.try_grant(&need) {
+            return Ok(Some(granted));
+        }
+        self.client_work.put(Work::Grant(need));
+        Ok(None)
+    }
+
     /// Notes that cells may be among what is sent now: with a message that is still to be expected, or inside the one
     /// whose reply is awaited first.
     pub(super) fn cells_leave(&mut self, inside: bool) {

@@ -1,6 +1,6 @@
 //! The proxy's own statements inside the client's stream: facts, locks, refusals. Why they end in Flush and not in Sync:
 //! docs/decisions/2026-11-internal-queries.md.
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use crate::crypto;
 use crate::hex;
@@ -12,7 +12,7 @@ use crate::wire::backend;
 use crate::wire::frontend::{self, Param};
 
 use super::copied::{self, Sent};
-use super::facts;
+use super::facts::{self, Told};
 use super::machine::{Fatal, Held, Hold, Machine, Unsynced};
 use super::messages::{inline, malformed, refuse_call, result_formats, searches_only, server_oids, server_params};
 use super::queue::{Expect, Own};
@@ -76,11 +76,27 @@ impl Machine {
     /// Holds a message until the server has told the session's facts.
     #[expect(clippy::unnecessary_wraps, reason = "one of the ways a held message goes on")]
     pub(super) fn ask_facts(&mut self, held: Held) -> Result<(), Fatal> {
-        let question = facts::question(&self.shared.policy, self.own_schema.is_wanted());
+        let question = facts::question(&self.shared.policy(), self.own_schema.is_wanted());
         self.put_question(question.as_bytes(), &[], &[], Own::Facts);
         self.end_question(held.tag);
         self.hold = Some(Hold::Facts(held));
         Ok(())
+    }
+
+    /// The row that answers [`Machine::ask_facts`].
+    pub(super) fn facts_row(&mut self, body: &[u8]) -> Result<(), Fatal> {
+        let row = backend::data_row(body)?;
+        let told = row.first().copied().flatten().and_then(|text| facts::answer(text, &self.shared.policy()));
+        match told.ok_or_else(|| Fatal(Refusal::new(Class::Internal, "session facts not understood")))? {
+            Told::Facts(facts, seen) => {
+                self.facts = Some(Arc::from(facts));
+                seen.map_or(Ok(()), |seen| self.see(seen))
+            }
+            Told::Outdated => {
+                self.outdated = true;
+                Ok(())
+            }
+        }
     }
 
     /// Asks for the replies to a question in front of a message of this kind: by a Sync where that ends nothing of the

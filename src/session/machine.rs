@@ -2,6 +2,7 @@
 //! out. It must never forward what it did not understand, and never let a plaintext reach the server or a cell the
 //! client. Start reading at [`Machine::on_client`] (client.rs) and [`Machine::on_server`] (server_side.rs).
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
 use bytes::{Bytes, BytesMut};
 
@@ -29,7 +30,7 @@ use super::open::Rows;
 use super::queue::{Expect, Queue};
 use super::schema::{Freshness, OwnSchema, UnderWay};
 use super::seal::{LockedRow, Use};
-use super::switched::Watched;
+use super::switched::Remembered;
 use super::work::{ClientWork, Work};
 
 /// Bytes waiting for one side beyond which the other side is not read.
@@ -41,13 +42,15 @@ pub struct Schema {
     pub catalog: Arc<Catalog>,
     /// The lexical filter over its names.
     pub filter: Filter,
+    /// The policy that it was joined with.
+    pub policy: Arc<Database>,
 }
 
 /// What all sessions on one database share.
 pub struct Shared {
-    /// The policy.
-    pub policy: Database,
-    /// The schema as last loaded.
+    /// The database's name.
+    pub name: Arc<str>,
+    /// The schema as last loaded, with the policy in force: a reload of either replaces both.
     pub schema: arc_swap::ArcSwap<Schema>,
     /// Whether that is as good as the server's.
     pub freshness: Arc<Freshness>,
@@ -59,10 +62,23 @@ pub struct Shared {
     pub audit: Arc<Audit>,
     /// How a tenant that is unknown at a write is registered; `None`: not at all.
     pub auto_register: Option<Wrapping>,
-    /// The largest message of a client's that is held to be looked at or rewritten (`limits.message_bytes_max`).
-    pub message_bytes_max: usize,
+    /// What [`Shared::message_bytes_max`] gives.
+    pub message_bytes: AtomicUsize,
     /// The cache of plans.
     pub plans: crate::sql::cache::Cache,
+}
+
+impl Shared {
+    /// The policy in force.
+    pub fn policy(&self) -> Arc<Database> {
+        self.schema.load().policy.clone()
+    }
+
+    /// The largest message of a client's that is held to be looked at or rewritten (`limits.message_bytes_max`), for
+    /// sessions that begin now.
+    pub fn message_bytes_max(&self) -> usize {
+        self.message_bytes.load(Ordering::Relaxed)
+    }
 }
 
 /// Who is on the other end of a session; goes into every audit record.
@@ -76,8 +92,8 @@ pub struct Peer {
     pub session: u64,
 }
 
-/// A prepared statement that touches a sealed column.
-#[derive(Debug)]
+/// A prepared statement that touches a sealed column. Its `Debug` form leaves the text out: there may be literals in it.
+#[derive(Clone)]
 pub struct Prepared {
     /// Its plan: one statement.
     pub plan: Arc<[StatementPlan]>,
@@ -87,16 +103,27 @@ pub struct Prepared {
     pub facts: Arc<Facts>,
     /// Where the pieces of its rewritten text stand.
     pub positions: Arc<Positions>,
+    /// The client's text, where it was prepared by the protocol: it is planned again under another policy.
+    pub text: Option<Bytes>,
+}
+
+impl std::fmt::Debug for Prepared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Prepared").field("plan", &self.plan).field("oids", &self.oids).finish_non_exhaustive()
+    }
 }
 
 impl Prepared {
     /// Refuses the use of a statement whose names may mean something else by now.
     ///
     /// # Errors
-    /// 0A000 when the search path is another than when it was planned.
+    /// 0A000 when the search path is another than when it was planned, or the policy has other columns.
     pub(super) fn same_schemas(&self, facts: &Facts) -> Result<(), Refusal> {
         fn schemas(facts: &Facts) -> impl Iterator<Item = &String> {
             facts.search_path.iter().filter(|schema| !schema.starts_with("pg_temp"))
+        }
+        if !Arc::ptr_eq(&self.facts.policy, &facts.policy) && !self.facts.policy.plans_like(&facts.policy) {
+            return Err(prepare_again());
         }
         if schemas(&self.facts).eq(schemas(facts)) {
             return Ok(());
@@ -104,6 +131,13 @@ impl Prepared {
         Err(Refusal::new(Class::NotSupported, "search_path has changed since the statement was prepared")
             .hint("Prepare it again."))
     }
+}
+
+/// Postgres's own words where a statement must be prepared again: drivers know them and do so by themselves.
+pub(super) fn prepare_again() -> Refusal {
+    Refusal::new(Class::NotSupported, "cached plan must not change result type")
+        .detail("Its columns, or the proxy's policy for them, have changed since the statement was prepared.")
+        .hint("Prepare it again.")
 }
 
 /// The end of a session for a broken protocol or a fault of ours.
@@ -133,6 +167,8 @@ pub(super) struct Held {
     pub told: bool,
     /// How often the schema was read again for it while a switch was imminent.
     pub waited: u32,
+    /// The policy under which it was first planned; what has been fetched for it since then is by that.
+    pub begun: Option<Arc<Database>>,
 }
 
 /// Why the client's direction is held up.
@@ -197,7 +233,12 @@ pub(super) enum Mute {
 pub struct Machine {
     pub(super) shared: Arc<Shared>,
     pub(super) peer: Peer,
+    /// The bound that was in force when the session began: one that changed in the middle of a message or of rows would not be
+    /// the same for all that is decided by it.
+    pub(super) message_bytes_max: usize,
     pub(super) facts: Option<Arc<Facts>>,
+    /// The last answer was to a question under another policy: to be asked again.
+    pub(super) outdated: bool,
     pub(super) queue: Queue,
     pub(super) statements: HashMap<Bytes, Arc<Prepared>>,
     /// Names of sealed statements that failed to be prepared or were closed: no value is bound to one of these.
@@ -214,8 +255,8 @@ pub struct Machine {
     pub(super) fact_portals: HashMap<Bytes, Changes>,
     /// Statements that name a sealed table but pass: text, and the facts under which they do.
     pub(super) passed: HashMap<Bytes, (Bytes, Arc<Facts>)>,
-    /// Statements whose tables may be sealed or unsealed in place, by name.
-    pub(super) watched: HashMap<Bytes, Watched>,
+    /// What the client has prepared: it may come to mean something else.
+    pub(super) watched: Remembered,
     /// A setting may have been changed since the last Sync.
     pub(super) facts_local: bool,
     pub(super) hold: Option<Hold>,
@@ -250,6 +291,8 @@ pub struct Machine {
     pub(super) status: u8,
     pub(super) fatal_seen: bool,
     pub(super) terminated: bool,
+    /// Where others look what it does.
+    observer: Option<Arc<AtomicU8>>,
     /// Who the session is by these facts.
     who: Option<(Arc<Facts>, Who)>,
     /// To be written before anything leaves.
@@ -266,10 +309,12 @@ impl Machine {
         let mut queue = Queue::default();
         queue.push(Expect::Startup);
         Machine {
+            message_bytes_max: shared.message_bytes_max(),
             ddl: UnderWay::none(&shared.freshness),
             shared,
             peer,
             facts: None,
+            outdated: false,
             queue,
             statements: HashMap::default(),
             gone: Gone::default(),
@@ -280,7 +325,7 @@ impl Machine {
             fact_statements: HashMap::default(),
             fact_portals: HashMap::default(),
             passed: HashMap::default(),
-            watched: HashMap::default(),
+            watched: Remembered::default(),
             facts_local: false,
             hold: None,
             pinned: Pinned::default(),
@@ -309,10 +354,24 @@ impl Machine {
             status: 0,
             fatal_seen: false,
             terminated: false,
+            observer: None,
             who: None,
             records: Vec::new(),
             to_server: BytesMut::new(),
             to_client: BytesMut::new(),
+        }
+    }
+
+    /// From now on [`Machine::tell_state`] leaves there what it does.
+    pub fn observe(&mut self, observer: Arc<AtomicU8>) {
+        self.observer = Some(observer);
+    }
+
+    /// Leaves the status of the transaction for others to see, or `A` while something is under way.
+    pub fn tell_state(&self) {
+        if let Some(observer) = &self.observer {
+            let is_active = self.hold.is_some() || !self.queue.is_empty();
+            observer.store(if is_active { b'A' } else { self.status }, Ordering::Relaxed);
         }
     }
 
@@ -398,7 +457,7 @@ impl Machine {
             return who.clone();
         }
         let who = Who::new(WhoFields {
-            database: &self.shared.policy.name,
+            database: &self.shared.name,
             user: self.facts.as_ref().map_or("", |facts| &facts.user),
             role: self.facts.as_ref().map_or("", |facts| &facts.role),
             client: &self.peer.client,

@@ -6,6 +6,7 @@
 //! means, and [`named`] what cursors and statements prepared in SQL stand for; [`ask`] asks the server about names.
 //! [`copied`] has the rows of INSERT ... SELECT between its two steps, [`each`] those that arrays are unnested to.
 //! [`copy`] says whose rows a COPY carries; [`copy_in`] and [`copy_out`] carry them; [`whose`] says for which tenant a row is.
+//! [`renewed`] plans statements again when the policy has changed.
 //! [`schema`] says against which schema statements are planned, [`define`] runs what follows DDL, [`work`] is what the
 //! machine leaves to the driver; [`switched`] prepares statements again whose columns were sealed in place.
 pub mod ask;
@@ -36,6 +37,7 @@ pub mod notices;
 pub mod open;
 pub mod queue;
 pub mod redact;
+mod renewed;
 pub mod schema;
 pub mod seal;
 pub mod server_side;

@@ -66,8 +66,7 @@ impl Reply {
         match self {
             Reply::Gives(given) => match &*given {
                 Given::Statement(name, Some(prepared)) => {
-                    let (plan, oids, facts) = (prepared.plan.clone(), prepared.oids.clone(), prepared.facts.clone());
-                    let prepared = Prepared { plan, oids, facts, positions: positions.clone() };
+                    let prepared = Prepared { positions: positions.clone(), ..Prepared::clone(prepared) };
                     Reply::Gives(Arc::new(Given::Statement(name.clone(), Some(Arc::new(prepared)))))
                 }
                 _ => Reply::Gives(given),
@@ -129,7 +128,7 @@ impl Machine {
             }
             Some(Named::Prepare { name, plan }) => {
                 let prepared = plan.clone().map(|plan| {
-                    Arc::new(Prepared { plan, oids: Vec::new(), facts: facts(), positions: Arc::default() })
+                    Arc::new(Prepared { plan, oids: Vec::new(), facts: facts(), positions: Arc::default(), text: None })
                 });
                 let name = Bytes::copy_from_slice(name.as_bytes());
                 Some(Reply::Gives(Arc::new(Given::Statement(name, prepared))))

@@ -14,7 +14,6 @@ use crate::wire::frontend;
 
 use super::facts::Facts;
 use super::machine::{Fatal, Held, Hold, Machine, Prepared};
-use super::messages::malformed;
 use super::queue::Expect;
 
 /// The last names of sealed statements that are no more.
@@ -96,6 +95,7 @@ impl Machine {
             return;
         }
         let Ok(parse) = frontend::parse(body) else { return };
+        self.watched.refused(parse.name);
         if !self.statements.contains_key(parse.name) && self.scan(parse.text).touches {
             self.gone.add(Bytes::copy_from_slice(parse.name));
         }
@@ -151,10 +151,7 @@ impl Machine {
     }
 
     /// True when a Bind must not pass as it is: its statement is sealed, or was.
-    pub(super) fn bind_is_sealed(&self, header: Header, input: &BytesMut) -> Result<bool, Fatal> {
-        if self.statements.is_empty() && self.passed.is_empty() && self.gone.is_empty() && self.watched.is_empty() {
-            return Ok(false);
-        }
+    pub(super) fn bind_is_sealed(&mut self, header: Header, input: &BytesMut) -> Result<bool, Fatal> {
         let have = input.len().min(header.total);
         match frontend::bind_names(&input[HEADER..have]) {
             Ok((_, statement)) => Ok(self.statements.contains_key(statement)
@@ -166,24 +163,26 @@ impl Machine {
         }
     }
 
-    /// A Bind of a statement that named a sealed table and passed: it goes on if it passes now too.
+    /// A Bind of a statement that passed: if it named a sealed table, it goes on only if it passes now too. What came of
+    /// other changes has been looked at.
     pub(super) fn bind_passed(
         &mut self,
         body: &[u8],
         (portal, statement): (&[u8], &[u8]),
         facts: &Arc<Facts>,
     ) -> Result<(), Refusal> {
-        let Some((text, _)) = self.passed.get(statement).cloned() else { return Err(malformed()) };
-        let asked = Held { named: true, ..Held::default() };
-        let (verdict, _) = self.verdict(&text, facts, (Protocol::Extended, &[], &asked))?;
-        if !matches!(verdict, Verdict::Pass) {
-            return Err(Refusal::new(
-                Class::NotSupported,
-                "the prepared statement means a sealed table under this search_path",
-            )
-            .hint("Prepare it again."));
+        if let Some((text, _)) = self.passed.get(statement).cloned() {
+            let asked = Held { named: true, ..Held::default() };
+            let (verdict, _) = self.verdict(&text, facts, (Protocol::Extended, &[], &asked))?;
+            if !matches!(verdict, Verdict::Pass) {
+                return Err(Refusal::new(
+                    Class::NotSupported,
+                    "the prepared statement means a sealed table under this search_path",
+                )
+                .hint("Prepare it again."));
+            }
+            self.passed.insert(Bytes::copy_from_slice(statement), (text, facts.clone()));
         }
-        self.passed.insert(Bytes::copy_from_slice(statement), (text, facts.clone()));
         self.portals.remove(portal);
         self.fact_portals.remove(portal);
         if let Some(changes) = self.fact_statements.get(statement) {
@@ -194,10 +193,11 @@ impl Machine {
         Ok(())
     }
 
-    /// True when a statement passed under another search path than now: the server resolves its names anew.
+    /// True when a statement passed under another search path or policy than now: the server resolves its names anew.
     fn passed_elsewhere(&self, statement: &[u8]) -> bool {
-        let now = self.facts.as_ref();
-        self.passed.get(statement).is_some_and(|(_, then)| now.is_none_or(|now| now.search_path != then.search_path))
+        let Some((_, then)) = self.passed.get(statement) else { return false };
+        let same = |now: &Arc<Facts>| now.search_path == then.search_path && Arc::ptr_eq(&now.policy, &then.policy);
+        !self.known_facts().as_ref().is_some_and(same)
     }
 }
 

@@ -43,6 +43,13 @@ pub enum Expect {
     /// The reply to a question about names: swallowed, but an error is the client's. With where the pieces of the text asked
     /// about stand.
     Asked(Arc<Positions>),
+    /// ParseComplete of a statement that the proxy prepared again: swallowed. On failure its old entry is restored.
+    Renewed {
+        /// The statement's name.
+        name: Bytes,
+        /// What stood under the name before.
+        before: Option<Arc<Prepared>>,
+    },
     /// A reply to the proxy's own: swallowed.
     Own(Own),
 }
@@ -60,6 +67,7 @@ impl Expect {
             | Expect::QueryPortal(_)
             | Expect::Execute(_)
             | Expect::Close(_)
+            | Expect::Renewed { .. }
             | Expect::Asked(_) => false,
         }
     }

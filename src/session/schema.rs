@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use arc_swap::ArcSwap;
+
 use crate::catalog::Seen;
 use crate::refusal::{Class, Refusal};
 use crate::sql::filter::{Filter, Hits, ends_transaction};
@@ -111,6 +113,11 @@ impl OwnSchema {
         self.stale = true;
     }
 
+    /// True when another policy is in force by now.
+    fn is_by_another(&self, shared: &ArcSwap<Schema>) -> bool {
+        self.schema.as_ref().is_some_and(|own| !Arc::ptr_eq(&own.policy, &shared.load().policy))
+    }
+
     /// Nothing is uncommitted any more.
     pub(super) fn forget(&mut self) {
         *self = OwnSchema { wanted: self.wanted, ..OwnSchema::default() };
@@ -139,7 +146,7 @@ impl Machine {
     /// True when the schema must be read before this text is planned; to be called once for each text, which may itself
     /// change the schema.
     pub(super) fn schema_is_stale(&mut self, text: &[u8], hits: Hits) -> bool {
-        if std::mem::take(&mut self.own_schema.stale) {
+        if std::mem::take(&mut self.own_schema.stale) || self.own_schema.is_by_another(&self.shared.schema) {
             self.own_schema.forget();
         }
         if self.reload && ends_transaction(text) {
@@ -164,16 +171,40 @@ impl Machine {
         stale
     }
 
+    /// True when this session may have changed the schema since it was last looked at.
+    pub(super) fn own_schema_is_stale(&self) -> bool {
+        (self.own_schema.stale && self.own_schema.schema.is_some())
+            || (self.reload && self.own_schema.schema.is_none())
+            || self.own_schema.is_by_another(&self.shared.schema)
+    }
+
+    /// True when the schema must be read before a value is bound; `is_own` where what changes it is the statement itself.
+    pub(super) fn must_read_schema(&mut self, is_own: bool) -> bool {
+        let moved = self.shared.freshness.is_stale();
+        if moved || self.own_schema.is_by_another(&self.shared.schema) {
+            self.own_schema.forget();
+        }
+        if !is_own && self.own_schema.schema.is_some() && std::mem::take(&mut self.own_schema.stale) {
+            self.own_schema.forget();
+        }
+        let stale = ((self.reload && !is_own) || moved) && self.own_schema.schema.is_none() && !self.copy_in;
+        if stale {
+            self.reload = is_own && self.reload;
+        }
+        stale
+    }
+
     /// The server's answer, laid over the shared snapshot.
     ///
     /// # Errors
     /// [`Fatal`] when its names cannot be scanned for: nothing else is as good.
     pub(super) fn see(&mut self, seen: Seen) -> Result<(), Fatal> {
         let shared = self.shared.schema.load_full();
-        let catalog = seen.over(&shared.catalog, &self.shared.policy);
+        let catalog = seen.over(&shared.catalog, &shared.policy);
         let filter = Filter::new(&catalog).map_err(|error| Fatal(Refusal::new(Class::Internal, error.to_string())))?;
         self.own_schema.wanted = false;
-        self.own_schema.schema = Some(Arc::new(Schema { catalog: Arc::new(catalog), filter }));
+        self.own_schema.schema =
+            Some(Arc::new(Schema { catalog: Arc::new(catalog), filter, policy: shared.policy.clone() }));
         Ok(())
     }
 

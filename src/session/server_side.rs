@@ -12,7 +12,6 @@ use crate::wire::frame::{self, HEADER, Header};
 use crate::wire::frontend;
 
 use super::copied::CopiedRows;
-use super::facts;
 use super::machine::{Fatal, Held, Hold, Machine, Mute, OUT_BYTES_MAX, Prepared};
 use super::messages::{refuse_call, too_large};
 use super::named::Reply;
@@ -59,7 +58,7 @@ impl Machine {
             }
             let Some(header) = frame::header(input)? else { break };
             if input.len() < header.total {
-                if header.total > self.shared.message_bytes_max && self.large_row(header) {
+                if header.total > self.message_bytes_max && self.large_row(header) {
                     continue;
                 }
                 input.reserve(header.total - input.len());
@@ -98,8 +97,8 @@ impl Machine {
             (b'D' | b'd', Mute::Off) if self.current_shape().is_none() && self.sending.is_none() => {
                 self.server_pass = header.total
             }
-            (b'D' | b'd', Mute::Off) if header.total / 3 > self.shared.message_bytes_max => {
-                self.break_off(&too_large(self.shared.message_bytes_max));
+            (b'D' | b'd', Mute::Off) if header.total / 3 > self.message_bytes_max => {
+                self.break_off(&too_large(self.message_bytes_max));
                 self.server_skip = header.total;
             }
             _ => return false,
@@ -166,7 +165,13 @@ impl Machine {
             }
         }
         let done = match (tag, self.queue.front_mut()) {
-            (b'1', Some(Expect::Parse { .. })) | (b'2', Some(Expect::Bind(_))) => true,
+            (b'1', Some(Expect::Parse { .. })) => {
+                if let Some(Expect::Parse { name, .. }) = self.queue.pop() {
+                    self.is_prepared(&name);
+                }
+                false
+            }
+            (b'2', Some(Expect::Bind(_))) => true,
             (b'3', Some(Expect::Close(closed))) => {
                 let closed = closed.take();
                 self.closed(closed);
@@ -188,6 +193,7 @@ impl Machine {
     /// Forgets a statement that the server has closed, unless another one has its name by now.
     fn closed(&mut self, closed: Option<(Bytes, Option<Arc<Prepared>>)>) {
         let Some((name, was)) = closed else { return };
+        self.is_closed(&name);
         let same = |now: &Arc<Prepared>| was.as_ref().is_some_and(|was| Arc::ptr_eq(was, now));
         if self.statements.get(&name).is_some_and(same) {
             self.statements.remove(&name);
@@ -200,7 +206,14 @@ impl Machine {
 
     /// Swallows a reply to the proxy's own statement; false when it belongs to the client.
     fn own(&mut self, tag: u8, body: &[u8]) -> Result<bool, Fatal> {
-        let Some(Expect::Own(own)) = self.queue.front() else { return Ok(false) };
+        let own = match self.queue.front() {
+            Some(Expect::Own(own)) => own,
+            Some(Expect::Renewed { .. }) if tag == b'1' => {
+                self.queue.pop();
+                return Ok(true);
+            }
+            _ => return Ok(false),
+        };
         match (*own, tag) {
             (Own::Step, b'1' | b'2' | b'3') => {
                 self.queue.pop();
@@ -219,19 +232,13 @@ impl Machine {
         Ok(true)
     }
 
-    fn facts_row(&mut self, body: &[u8]) -> Result<(), Fatal> {
-        let row = backend::data_row(body)?;
-        let facts = row.first().copied().flatten().and_then(|text| facts::answer(text, &self.shared.policy));
-        let (facts, seen) =
-            facts.ok_or_else(|| Fatal(Refusal::new(Class::Internal, "session facts not understood")))?;
-        self.facts = Some(Arc::new(facts));
-        seen.map_or(Ok(()), |seen| self.see(seen))
-    }
-
     /// The reply to one of the proxy's statements is complete: what was held goes on.
     fn own_done(&mut self, own: Own) -> Result<(), Fatal> {
         match (own, self.hold.take()) {
             (Own::Facts, Some(Hold::Facts(held))) => {
+                if std::mem::take(&mut self.outdated) {
+                    return self.ask_facts(held);
+                }
                 if self.facts.is_none() {
                     return Err(Fatal(Refusal::new(Class::Internal, "session facts not answered")));
                 }
@@ -301,10 +308,12 @@ impl Machine {
         let held = skipped
             .iter()
             .any(|expect| matches!(expect, Expect::Own(Own::Facts | Own::Lock | Own::Source) | Expect::Asked(_)));
-        let first_own = matches!(skipped.first(), Some(Expect::Own(_) | Expect::Asked(_)));
+        let first_own = matches!(skipped.first(), Some(Expect::Own(_) | Expect::Renewed { .. } | Expect::Asked(_)));
         for expect in skipped.into_iter().rev() {
-            if let Expect::Parse { name, before, .. } = expect {
-                self.restore(name, before);
+            match expect {
+                Expect::Parse { name, before, .. } => self.restore(name, before),
+                Expect::Renewed { name, before } => self.not_renewed(name, before),
+                _ => {}
             }
         }
         self.skipping = !synced;
@@ -400,7 +409,7 @@ impl Machine {
                 Err(refusal) => return Ok(Opened::Refused(refusal)),
             }
         }
-        let session = Session { facts: &shape.facts, on_unavailable: self.shared.policy.on_key_unavailable };
+        let session = Session { facts: &shape.facts, on_unavailable: shape.facts.policy.on_key_unavailable };
         let (mut uses, start) = (Vec::new(), self.to_client.len());
         let (rows, opened) = batch.open(&self.rows, &session, &mut uses, &mut self.to_client);
         let requests = self.rows.take_requests();

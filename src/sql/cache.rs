@@ -25,7 +25,7 @@ pub struct Cache {
     hasher: RandomState,
     entries: DashMap<u64, Arc<Entry>>,
     bytes: AtomicUsize,
-    bytes_max: usize,
+    bytes_max: AtomicUsize,
 }
 
 impl std::fmt::Debug for Cache {
@@ -37,7 +37,17 @@ impl std::fmt::Debug for Cache {
 impl Cache {
     /// An empty cache that holds at most about `bytes_max` bytes.
     pub fn new(bytes_max: usize) -> Self {
-        Cache { hasher: RandomState::new(), entries: DashMap::default(), bytes: AtomicUsize::new(0), bytes_max }
+        Cache {
+            hasher: RandomState::new(),
+            entries: DashMap::default(),
+            bytes: AtomicUsize::new(0),
+            bytes_max: bytes_max.into(),
+        }
+    }
+
+    /// From now on it holds at most about `bytes_max` bytes; entries beyond go when others come.
+    pub fn hold_at_most(&self, bytes_max: usize) {
+        self.bytes_max.store(bytes_max, Ordering::Relaxed);
     }
 
     /// The verdict on a text: the cached one, or a new one.
@@ -52,12 +62,30 @@ impl Cache {
         verdict
     }
 
+    /// About how many bytes it holds.
+    pub fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// What it holds, without any text: a fingerprint that means nothing to another process, what is done with the
+    /// statement, and about how many bytes that takes.
+    pub fn entries(&self) -> Vec<(u64, &'static str, usize)> {
+        let word = |verdict: &Verdict| match verdict {
+            Verdict::Pass => "pass",
+            Verdict::Rewrite(_) => "rewrite",
+            Verdict::Refuse(_) => "refuse",
+            Verdict::Ask(_) => "ask the server",
+        };
+        self.entries.iter().map(|entry| (*entry.key(), word(&entry.verdict), entry.bytes)).collect()
+    }
+
     fn insert(&self, key: u64, text: &str, context: &Context<'_>, verdict: &Verdict) {
         let bytes = ENTRY_BYTES + 2 * text.len() + 4 * context.declared.len() + weight(verdict);
-        if bytes > self.bytes_max / 16 {
+        let bytes_max = self.bytes_max.load(Ordering::Relaxed);
+        if bytes > bytes_max / 16 {
             return;
         }
-        if self.bytes.load(Ordering::Relaxed) + bytes > self.bytes_max {
+        if self.bytes.load(Ordering::Relaxed) + bytes > bytes_max {
             self.evict();
         }
         let entry = Arc::new(Entry {

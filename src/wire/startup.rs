@@ -186,6 +186,16 @@ impl StartupMessage {
         options.into_iter().chain(own.map(|(name, value)| (name.to_ascii_lowercase(), value.to_vec()))).collect()
     }
 
+    /// The same login at another database, for ordinary statements.
+    #[must_use]
+    pub fn for_database(&self, name: &str) -> StartupMessage {
+        let other = |(key, _): &&(Bytes, Bytes)| key != "database" && key != "replication";
+        let mut parameters: Vec<_> = self.parameters.iter().filter(other).cloned().collect();
+        parameters.push((Bytes::from_static(b"database"), Bytes::copy_from_slice(name.as_bytes())));
+        let raw = startup_packet(self.protocol, &parameters.iter().collect::<Vec<_>>());
+        StartupMessage { protocol: self.protocol, raw, parameters }
+    }
+
     /// The packet for the server: versions newer than 3.2 are asked for as 3.2, `_pq_.` options are left out, and all
     /// else stays byte for byte.
     pub fn forwarded(&self) -> Forwarded {

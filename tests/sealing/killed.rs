@@ -123,7 +123,8 @@ fn a_dry_run_changes_nothing_and_an_abort_leaves_nothing() {
     );
     ask("INSERT INTO users VALUES ('x', 1, 1, 'x', NULL)");
     ask("DELETE FROM users WHERE region = 'x'");
-    assert!(site.run(&["check"]).status.success(), "the column beside it is known");
+    let checked = site.run(&["check"]);
+    assert!(checked.status.success(), "the column beside it is known: {checked:?}");
     let other_way = site.run(&["column", "unseal", "public.users.email"]);
     assert_eq!(other_way.status.code(), Some(2), "{}", error(&other_way));
     site.run_ok(&["column", "seal", "public.users.email", "--abort"]);

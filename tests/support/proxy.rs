@@ -55,6 +55,16 @@ impl Site {
         self.dir.path().join("rowseal.toml")
     }
 
+    /// Writes the configuration anew with each text replaced by another one; it must be there.
+    pub fn rewrite(&self, changes: &[(&str, &str)]) {
+        let mut text = fs::read_to_string(self.config()).unwrap();
+        for (from, to) in changes {
+            assert!(text.contains(from), "{from} is not in {text}");
+            text = text.replace(from, to);
+        }
+        fs::write(self.config(), text).unwrap();
+    }
+
     /// The directory with configuration, keyring and audit log.
     pub fn path(&self) -> &Path {
         self.dir.path()
@@ -129,6 +139,17 @@ impl Proxy {
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.guarded.pid().unwrap()
+    }
+
+    /// Asks it to read its configuration again; gives what it logs of that.
+    pub fn reload(&self) -> String {
+        let before = self.log().len();
+        self.guarded.signal("HUP");
+        poll("the end of the reload", || {
+            let log = self.log()[before..].to_owned();
+            let ended = |line: &&str| line.contains("is in force") || line.contains("is not taken up");
+            log.lines().find(ended).map(str::to_owned)
+        })
     }
 
     /// Asks it to drain and stop; gives its exit code.

@@ -3,10 +3,8 @@ use clap::Args;
 use serde_json::json;
 
 use super::progress::Shown;
-use super::{Bench, failure, reason, taken_up};
+use super::{failure, open, reason, taken_up};
 use crate::cli::{Context, Failure};
-use crate::jobs::revocation;
-use crate::policy::GLOBAL_TENANT;
 
 #[derive(Args)]
 pub(in crate::cli) struct Deactivate {
@@ -19,14 +17,10 @@ pub(in crate::cli) struct Deactivate {
 
 pub(super) async fn run(deactivate: Deactivate, context: &Context) -> Result<(), Failure> {
     let Deactivate { tenant, reason } = deactivate;
-    if tenant.starts_with(GLOBAL_TENANT) {
-        return Err(Failure::Refused("the keys of this name serve all tenants".to_owned()));
-    }
-    let bench = Bench::open(context, (&tenant, "rowseal key deactivate"), None).await?;
+    let bench = open(context, (&tenant, "rowseal key deactivate"), None).await?;
     let shown = Shown::new(context);
     let watch = |event: crate::jobs::Event<'_>| shown.event(event);
-    let custody = bench.custody(&tenant, &watch).await?;
-    let done = revocation::revoke(&custody, &reason).await.map_err(failure)?;
+    let done = bench.deactivate(&reason, &watch).await.map_err(failure)?;
     let text = format!("tenant {tenant:?} is revoked, {}\n{} keys were disabled", taken_up(&done.taken_up), done.keys);
     let json = json!({
         "tenant": tenant,

@@ -50,7 +50,7 @@ impl<'a> Shown<'a> {
         let Ok(mut last) = self.last_line.lock() else { return };
         if last.is_none_or(|last| last.elapsed() >= LINE_PAUSE) {
             *last = Some(Instant::now());
-            self.line(&text(progress), &json!({ "progress": progress }));
+            self.line(&format!("  {progress}"), &json!({ "progress": progress }));
         }
     }
 
@@ -76,10 +76,4 @@ impl<'a> Shown<'a> {
             let _ = self.context.output.write("", &json);
         }
     }
-}
-
-/// One line of how far it is.
-pub(super) fn text(progress: &Progress) -> String {
-    let Progress { pass, table, blocks_done, blocks, rows, .. } = progress;
-    format!("  pass {pass}: {blocks_done} of {blocks} blocks, {rows} rows wrapped again, now {table}")
 }

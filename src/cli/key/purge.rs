@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::confirm::confirm;
 use super::progress::Shown;
-use super::{Bench, failure};
+use super::{failure, open};
 use crate::cli::{Context, Failure};
 use crate::jobs::older;
 
@@ -22,12 +22,12 @@ pub(in crate::cli) struct Purge {
 
 pub(super) async fn run(purge: Purge, context: &Context) -> Result<(), Failure> {
     let Purge { tenant, days, yes } = purge;
-    let bench = Bench::open(context, (&tenant, "rowseal key purge"), None).await?;
+    let bench = open(context, (&tenant, "rowseal key purge"), None).await?;
     let shown = Shown::new(context);
     let watch = |event: crate::jobs::Event<'_>| shown.event(event);
-    let custody = bench.custody(&tenant, &watch).await?;
+    let custody = bench.custody(&watch).await.map_err(failure)?;
     // Held until the end, so that nothing is rotated or lent to a restored backup meanwhile.
-    let worker = bench.only_worker(&tenant, &watch).await?;
+    let worker = bench.only_worker(&watch).await.map_err(failure)?;
     let mut keys = older::purgeable(&custody, &worker).await.map_err(failure)?;
     let what = format!("{} older versions of the key of tenant {tenant:?} will be deleted in {days} days", keys.len());
     if !yes {

@@ -3,16 +3,17 @@ use clap::Args;
 use serde_json::json;
 
 use super::progress::Shown;
-use super::{Bench, failure, reason, taken_up};
+use super::{failure, open, reason, taken_up};
 use crate::cli::{Context, Failure};
-use crate::jobs::{Custody, older, revocation};
+use crate::jobs::bench::NO_REASON;
+use crate::jobs::{Custody, older};
 
 #[derive(Args)]
 pub(in crate::cli) struct Reactivate {
     /// The tenant.
     tenant: String,
     /// Why; stands in the audit log.
-    #[arg(long, value_name = "TEXT", value_parser = reason, default_value = "no reason given")]
+    #[arg(long, value_name = "TEXT", value_parser = reason, default_value = NO_REASON)]
     reason: String,
     /// Enable the versions that were rotated away, so that a restored backup can be read and wrapped again.
     #[arg(long)]
@@ -25,15 +26,15 @@ pub(in crate::cli) struct Reactivate {
 
 pub(super) async fn run(reactivate: Reactivate, context: &Context) -> Result<(), Failure> {
     let Reactivate { tenant, reason, for_restore, hours } = reactivate;
-    let bench = Bench::open(context, (&tenant, "rowseal key reactivate"), None).await?;
+    let bench = open(context, (&tenant, "rowseal key reactivate"), None).await?;
     let shown = Shown::new(context);
     let watch = |event: crate::jobs::Event<'_>| shown.event(event);
-    let custody = bench.custody(&tenant, &watch).await?;
     if for_restore {
-        let _worker = bench.only_worker(&tenant, &watch).await?;
+        let custody = bench.custody(&watch).await.map_err(failure)?;
+        let _worker = bench.only_worker(&watch).await.map_err(failure)?;
         return lend(&custody, (&tenant, &reason, hours), context).await;
     }
-    let done = revocation::reactivate(&custody, &reason).await.map_err(failure)?;
+    let done = bench.reactivate(&reason, &watch).await.map_err(failure)?;
     let text = format!("tenant {tenant:?} is active, {}\n{} keys were enabled", taken_up(&done.taken_up), done.keys);
     let json = json!({
         "tenant": tenant,

@@ -3,7 +3,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::progress::Shown;
-use super::{Bench, failure};
+use super::{failure, open};
 use crate::cli::{Context, Failure};
 use crate::jobs::strays;
 
@@ -18,12 +18,10 @@ pub(in crate::cli) struct Rewrap {
 
 pub(super) async fn run(rewrap: Rewrap, context: &Context) -> Result<(), Failure> {
     let tenant = rewrap.tenant;
-    let bench = Bench::open(context, (&tenant, "rowseal key rewrap"), rewrap.max_rows_per_second).await?;
+    let bench = open(context, (&tenant, "rowseal key rewrap"), rewrap.max_rows_per_second).await?;
     let shown = Shown::new(context);
     let watch = |event: crate::jobs::Event<'_>| shown.event(event);
-    let Some(worker) = bench.worker(&tenant, &watch).await? else {
-        return Err(Failure::Refused(format!("another command works on the keys of tenant {tenant:?}")));
-    };
+    let worker = bench.only_worker(&watch).await.map_err(failure)?;
     let done = strays::rewrap(&worker).await;
     shown.end(&done);
     let done = done.map_err(failure)?;

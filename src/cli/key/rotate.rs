@@ -2,10 +2,10 @@
 use clap::Args;
 use serde_json::json;
 
-use super::progress::{self, Shown};
-use super::{Bench, failure, reason};
+use super::progress::Shown;
+use super::{failure, open, reason};
 use crate::cli::{Context, Failure};
-use crate::jobs::rotation::{self, Depth, Record, Request};
+use crate::jobs::rotation::{Depth, Request};
 
 #[derive(Args)]
 pub(in crate::cli) struct Rotate {
@@ -34,15 +34,10 @@ pub(super) async fn run(rotate: Rotate, context: &Context) -> Result<(), Failure
     let Rotate { tenant, reason, depth, max_rows_per_second, .. } = rotate;
     let settings = context.settings()?;
     let policy = context.database(&settings)?;
-    let bench = Bench::open(context, (&tenant, "rowseal key rotate"), max_rows_per_second).await?;
+    let bench = open(context, (&tenant, "rowseal key rotate"), max_rows_per_second).await?;
     let shown = Shown::new(context);
     let watch = |event: crate::jobs::Event<'_>| shown.event(event);
-    let Some(worker) = bench.worker(&tenant, &watch).await? else {
-        let client = bench.registry.dedicated().await?;
-        let running = rotation::latest(&client, &tenant).await.map_err(failure)?;
-        return Err(Failure::Refused(elsewhere(&tenant, running.as_ref())));
-    };
-    let done = rotation::rotate(&worker, &Request { depth, compromised: reason }, policy).await;
+    let done = bench.rotate(&Request { depth, compromised: reason }, policy, &watch).await;
     shown.end(&done);
     let done = done.map_err(failure)?;
     let text = format!(
@@ -52,14 +47,4 @@ pub(super) async fn run(rotate: Rotate, context: &Context) -> Result<(), Failure
     let json =
         json!({ "tenant": tenant, "rows": done.rows, "cells": done.cells, "new_key": done.new, "old_key": done.old });
     Ok(context.output.write(text, &json)?)
-}
-
-fn elsewhere(tenant: &str, running: Option<&Record>) -> String {
-    match running.filter(|record| record.finished_at.is_none()) {
-        None => format!("another command works on the keys of tenant {tenant:?}"),
-        Some(record) => {
-            let (state, progress) = (record.state, progress::text(&record.progress));
-            format!("the rotation of tenant {tenant:?} runs elsewhere: {state}\n{progress}")
-        }
-    }
 }

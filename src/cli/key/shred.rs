@@ -4,10 +4,9 @@ use serde_json::json;
 
 use super::confirm::confirm;
 use super::progress::Shown;
-use super::{Bench, failure, reason, taken_up};
+use super::{failure, open, reason, taken_up};
 use crate::cli::{Context, Failure};
 use crate::jobs::revocation;
-use crate::policy::GLOBAL_TENANT;
 
 #[derive(Args)]
 pub(in crate::cli) struct Shred {
@@ -26,13 +25,11 @@ pub(in crate::cli) struct Shred {
 
 pub(in crate::cli) async fn run(shred: Shred, context: &Context) -> Result<(), Failure> {
     let Shred { name, reason, days, yes } = shred;
-    if name.starts_with(GLOBAL_TENANT) {
-        return Err(Failure::Refused("the keys of this name serve all tenants".to_owned()));
-    }
-    let bench = Bench::open(context, (&name, "rowseal tenant shred"), None).await?;
+    let bench = open(context, (&name, "rowseal tenant shred"), None).await?;
+    bench.refuse_reserved().map_err(failure)?;
     let shown = Shown::new(context);
     let watch = |event: crate::jobs::Event<'_>| shown.event(event);
-    let custody = bench.custody(&name, &watch).await?;
+    let custody = bench.custody(&watch).await.map_err(failure)?;
     confirm(&name, &format!("everything sealed for tenant {name:?} will be unreadable for ever"), yes)?;
     let done = revocation::shred(&custody, days, &reason).await.map_err(failure)?;
     let text = format!(

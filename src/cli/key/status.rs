@@ -5,7 +5,7 @@ use clap::Args;
 use serde_json::json;
 use tokio_postgres::Client;
 
-use super::{failure, progress};
+use super::failure;
 use crate::cli::connect::Control;
 use crate::cli::{Context, Failure};
 use crate::crypto::KeyId;
@@ -52,7 +52,7 @@ fn write_rotation(tenant: &str, keys: &KeySet, rotation: Option<&Record>, contex
         Some(Record { finished_at: Some(at), .. }) => text += &format!(", rotated {at}"),
         Some(record) => {
             let (state, since) = (record.state, &record.started_at);
-            text += &format!(", in rotation since {since}: {state}\n{}", progress::text(&record.progress));
+            text += &format!(", in rotation since {since}: {state}\n  {}", record.progress);
         }
     }
     let rotation = rotation.map(|record| {

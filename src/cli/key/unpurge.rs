@@ -3,8 +3,9 @@ use clap::Args;
 use serde_json::json;
 
 use super::progress::Shown;
-use super::{Bench, failure, reason};
+use super::{failure, open, reason};
 use crate::cli::{Context, Failure};
+use crate::jobs::bench::NO_REASON;
 use crate::jobs::older;
 
 #[derive(Args)]
@@ -12,16 +13,16 @@ pub(in crate::cli) struct Unpurge {
     /// The tenant.
     tenant: String,
     /// Why; stands in the audit log.
-    #[arg(long, value_name = "TEXT", value_parser = reason, default_value = "no reason given")]
+    #[arg(long, value_name = "TEXT", value_parser = reason, default_value = NO_REASON)]
     reason: String,
 }
 
 pub(super) async fn run(unpurge: Unpurge, context: &Context) -> Result<(), Failure> {
     let Unpurge { tenant, reason } = unpurge;
-    let bench = Bench::open(context, (&tenant, "rowseal key unpurge"), None).await?;
+    let bench = open(context, (&tenant, "rowseal key unpurge"), None).await?;
     let shown = Shown::new(context);
     let watch = |event: crate::jobs::Event<'_>| shown.event(event);
-    let custody = bench.custody(&tenant, &watch).await?;
+    let custody = bench.custody(&watch).await.map_err(failure)?;
     let keys = older::unpurge(&custody, &reason).await.map_err(failure)?;
     let mut text = format!("kept, and deactivated, for tenant {tenant:?}:");
     keys.iter().for_each(|key| text += &format!("\n  version {} {}", key.version, key.arn));

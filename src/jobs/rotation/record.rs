@@ -91,6 +91,8 @@ pub struct Request {
 pub struct Record {
     /// Its id.
     pub id: String,
+    /// Whose key it is.
+    pub tenant: String,
     /// How far it has come.
     pub state: State,
     /// What is done to each cell.
@@ -120,7 +122,7 @@ const READ: &str = "
         r.switched_epoch, r.intent::text, i.id::text, r.updated_at > now() - interval '1 minute',
         to_char(r.started_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'),
         to_char(r.finished_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'),
-        r.depth
+        r.depth, r.tenant
     FROM rowseal.rotation r, rowseal.installation i ";
 
 /// The latest rotation of a tenant, whether it runs or not.
@@ -133,10 +135,21 @@ pub async fn latest(client: &Client, tenant: &str) -> Result<Option<Record>, Job
     row.as_ref().map(record).transpose()
 }
 
+/// The latest rotations of all tenants, the latest first; at most `max`.
+///
+/// # Errors
+/// As [`latest`].
+pub async fn recent(client: &Client, max: i64) -> Result<Vec<Record>, JobError> {
+    let read = format!("{READ} ORDER BY r.started_at DESC LIMIT $1");
+    let rows = client.query(&read, &[&max]).await.map_err(JobError::server("read the rotations"))?;
+    rows.iter().map(record).collect()
+}
+
 fn record(row: &Row) -> Result<Record, JobError> {
     let id = |at: usize| row.get::<_, Option<&[u8]>>(at).map(key_id).transpose();
     Ok(Record {
         id: row.get(0),
+        tenant: row.get(13),
         state: State::parse(row.get(1))?,
         depth: if row.get::<_, &str>(12) == "reseal" { Depth::Reseal } else { Depth::Rewrap },
         old_key: id(2)?.ok_or(JobError::Internal("a rotation without an old key"))?,
