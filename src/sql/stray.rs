@@ -73,7 +73,9 @@ impl Planner<'_> {
             if found.is_placed || self.is_edited(&found.range) {
                 continue;
             }
-            let mut meant = self.values.iter().enumerate().filter(|(_, slot)| found.is(&slot.source)).peekable();
+            // What a row may show in place of a sealed value is none.
+            let is_meant = |slot: &ValueSlot| found.is(&slot.source) && !matches!(slot.role, Role::Shown { .. });
+            let mut meant = self.values.iter().enumerate().filter(|(_, slot)| is_meant(slot)).peekable();
             let Some((_, first)) = meant.peek() else { continue };
             let Some(column) = column(first) else { continue };
             let refusal = || {
