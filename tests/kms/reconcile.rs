@@ -76,6 +76,12 @@ fn a_call_whose_answer_was_lost_is_found() {
     let proxy = stage.site.serve();
     stage.set(&json!({"lose_replies": 1, "only": "GenerateDataKey"}));
     stage.run(proxy.address(), &format!("{INSERT} (1, 1, 'one', 'ssn')")).unwrap();
+    // A call that is under way when the proxy stops has no answer either.
+    poll("the pool to be full", || {
+        let before = count(&stage, "GenerateDataKey", None);
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        (count(&stage, "GenerateDataKey", None) == before).then_some(())
+    });
     assert_eq!(proxy.stop(), 0);
     let (code, said) = reconcile(&stage, |_| ());
     assert!(code == 1 && said.contains("1 not recorded; 0 requests recorded and not known"), "{said}");
