@@ -152,6 +152,16 @@ impl Remembered {
     }
 }
 
+/// True for what takes no values and gives no rows. The end of a transaction must go on in one that has failed; the others
+/// stand alone, so that nothing can be asked in front of them.
+fn is_inert(text: &[u8]) -> bool {
+    ends_transaction(text) || [&b"discard"[..], b"vacuum"].iter().any(|word| begins_with(text, word))
+}
+
+fn begins_with(text: &[u8], word: &[u8]) -> bool {
+    skip_blanks(text).get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word))
+}
+
 impl Machine {
     /// Remembers what the client prepares.
     pub(super) fn watch(&mut self, name: &[u8], text: &[u8], oids: &[u32]) {
@@ -183,8 +193,7 @@ impl Machine {
             || self.shared.freshness.is_stale()
             || (self.own_schema_is_stale() && !self.is_definition(statement))
             || self.is_switching(statement);
-        // The end of a transaction takes no values, gives no rows, and must go on in one that has failed.
-        is_watched && !self.watched.get(statement).is_some_and(|watched| ends_transaction(&watched.text))
+        is_watched && !self.watched.get(statement).is_some_and(|watched| is_inert(&watched.text))
     }
 
     fn is_switching(&self, statement: &[u8]) -> bool {
@@ -195,9 +204,7 @@ impl Machine {
     /// True for DDL that takes no value and gives no row: no other than itself may be what changes the schema.
     fn is_definition(&self, statement: &[u8]) -> bool {
         let defines = |text: &[u8]| {
-            let text = skip_blanks(text);
-            let starts = |word: &&[u8]| text.get(..word.len()).is_some_and(|w| w.eq_ignore_ascii_case(word));
-            [&b"create"[..], b"alter", b"drop"].iter().any(starts) && !text.contains(&b'$')
+            [&b"create"[..], b"alter", b"drop"].iter().any(|word| begins_with(text, word)) && !text.contains(&b'$')
         };
         self.fact_statements.get(statement) == Some(&Changes::Schema)
             && self.watched.get(statement).is_some_and(|watched| defines(&watched.text))
