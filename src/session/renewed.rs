@@ -1,4 +1,4 @@
-//! Statements that were prepared before the policy changed, or before a column of theirs was sealed or unsealed in place. Each
+//! Statements that were prepared before the policy or the schema changed, as when a column is sealed in place. Each
 //! is planned again before a value is bound to it, and prepared again at the server where that has to know another text.
 //! The client does not notice; where it would, it is told to prepare again.
 use std::sync::Arc;
@@ -47,8 +47,8 @@ struct Outdated {
 enum Since {
     /// The policy, which may give columns other types.
     Policy,
-    /// Columns were sealed or unsealed in place: for the client they have the type that they had.
-    Columns,
+    /// The schema. Columns that were sealed or unsealed in place have, for the client, the type that they had.
+    Schema,
 }
 
 impl Machine {
@@ -95,7 +95,7 @@ impl Machine {
             return Err(prepare_again());
         }
         let text = Bytes::copy_from_slice(&watched.text);
-        Ok(Some(Outdated { text, oids: watched.oids.clone(), since: Since::Columns }))
+        Ok(Some(Outdated { text, oids: watched.oids.clone(), since: Since::Schema }))
     }
 
     /// The statement needs no rewriting any more.

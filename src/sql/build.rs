@@ -180,10 +180,9 @@ impl<'a> Planner<'a> {
     /// # Errors
     /// When edits overlap, or a parameter stands for two types.
     pub(super) fn finish(mut self, result: Option<Vec<ResultColumn>>) -> Result<StatementPlan, Refusal> {
-        self.settle_uses()?;
-        self.edits.sort_by_key(|e| (e.range.start, e.range.end));
-        if self.edits.windows(2).any(|w| w[0].range.end > w[1].range.start) {
-            return Err(Refusal::new(Class::NotSupported, "this statement over sealed columns cannot be rewritten"));
+        self.sort_edits()?;
+        if self.settle_uses()? {
+            self.sort_edits()?;
         }
         let (count, plain) = self.client_params()?;
         let mut params = vec![ParamRole::Plain; usize::from(count)];
@@ -234,6 +233,20 @@ impl<'a> Planner<'a> {
         })
     }
 
+    fn sort_edits(&mut self) -> Result<(), Refusal> {
+        self.edits.sort_by_key(|e| (e.range.start, e.range.end));
+        match self.edits.windows(2).any(|w| w[0].range.end > w[1].range.start) {
+            true => Err(Refusal::new(Class::NotSupported, "this statement over sealed columns cannot be rewritten")),
+            false => Ok(()),
+        }
+    }
+
+    /// True when an edit covers these bytes; the edits must be sorted.
+    pub(super) fn is_edited(&self, range: &Range<usize>) -> bool {
+        let before = self.edits.partition_point(|e| e.range.start <= range.start);
+        self.edits[..before].last().is_some_and(|e| range.end <= e.range.end)
+    }
+
     /// How many parameters the client has, and which of them stay in the rewritten text.
     fn client_params(&self) -> Result<(u16, Vec<bool>), Refusal> {
         let mut plain: Vec<bool> = Vec::new();
@@ -245,10 +258,7 @@ impl<'a> Planner<'a> {
             if plain.len() <= index {
                 plain.resize(index + 1, false);
             }
-            // The edits are sorted by now and do not overlap.
-            let before = self.edits.partition_point(|e| e.range.start <= tok.range.start);
-            let edited = self.edits[..before].last().is_some_and(|e| tok.range.end <= e.range.end);
-            plain[index] |= !edited;
+            plain[index] |= !self.is_edited(&tok.range);
         }
         let count = u16::try_from(plain.len()).map_err(|_| too_many())?;
         Ok((count, plain))

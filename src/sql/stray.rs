@@ -64,15 +64,15 @@ impl Planner<'_> {
         self.uses.iter_mut().skip(first).for_each(|found| found.is_placed = true);
     }
 
-    /// Replaces or refuses what stands a second time where no column is.
+    /// Replaces or refuses what stands a second time where no column is; true when edits were added to the sorted ones.
     ///
     /// # Errors
     /// 0A000 with the column that the value is sealed for.
-    pub(super) fn settle_uses(&mut self) -> Result<(), Refusal> {
-        for found in std::mem::take(&mut self.uses) {
-            if found.is_placed || self.is_edited(&found.range) {
-                continue;
-            }
+    pub(super) fn settle_uses(&mut self) -> Result<bool, Refusal> {
+        let mut uses = std::mem::take(&mut self.uses);
+        uses.retain(|found| !found.is_placed && !self.is_edited(&found.range));
+        let before = self.edits.len();
+        for found in uses {
             // What a row may show in place of a sealed value is none.
             let is_meant = |slot: &ValueSlot| found.is(&slot.source) && !matches!(slot.role, Role::Shown { .. });
             let mut meant = self.values.iter().enumerate().filter(|(_, slot)| is_meant(slot)).peekable();
@@ -88,11 +88,7 @@ impl Planner<'_> {
                 None => return Err(refusal()),
             }
         }
-        Ok(())
-    }
-
-    fn is_edited(&self, range: &Range<usize>) -> bool {
-        self.edits.iter().any(|edit| edit.range.start <= range.start && range.end <= edit.range.end)
+        Ok(self.edits.len() > before)
     }
 }
 
